@@ -1,0 +1,31 @@
+"""The exceptions feedalign raises: one family, each also the builtin a caller would expect to catch."""
+
+from __future__ import annotations
+
+
+class FeedalignError(Exception):
+    """Root of the family: `except FeedalignError` catches every error that is about how feedalign was used."""
+
+
+class ArgumentError(FeedalignError, ValueError):
+    """An argument has the wrong value or shape; the message says what was got, what was expected, what to do."""
+
+
+class PointsError(FeedalignError, ValueError):
+    """The feedback points do not fit the model: unknown, repeated, never run, or none found."""
+
+
+class FeedbackShapeError(FeedalignError, ValueError):
+    """Error, hidden activation and feedback matrix disagree in shape."""
+
+
+class OutputError(FeedalignError, TypeError):
+    """The model's output cannot carry an error signal."""
+
+
+class DivergenceError(FeedalignError, ArithmeticError):
+    """A trajectory left the finite numbers; the message says when."""
+
+
+class DataError(FeedalignError, OSError):
+    """A data set is missing, truncated or altered, or no source of it can be reached."""
