@@ -24,7 +24,17 @@ class OutputError(FeedalignError, TypeError):
 
 
 class DivergenceError(FeedalignError, ArithmeticError):
-    """A trajectory left the finite numbers; the message says when."""
+    """A trajectory left the finite numbers.
+
+    Attributes:
+        time: when that happened.
+        state: the last finite state before it.
+    """
+
+    def __init__(self, message: str, *, time: float, state: object) -> None:
+        super().__init__(message)
+        self.time = time
+        self.state = state
 
 
 class DataError(FeedalignError, OSError):

@@ -1,0 +1,11 @@
+"""Shallow teacher-student networks learning online: order parameters, their exact dynamics, and simulation.
+
+Conventions: local fields λ_k = w_k·x/√N; time = steps / input_dim; ε_g carries the ½; g(x) = erf(x/√2) for "erf".
+"""
+
+from feedalign.theory.shallow.ode import integrate
+from feedalign.theory.shallow.order_parameters import OrderParameters
+from feedalign.theory.shallow.simulate import simulate
+from feedalign.theory.shallow.trajectory import Trajectory
+
+__all__ = ["OrderParameters", "Trajectory", "integrate", "simulate"]

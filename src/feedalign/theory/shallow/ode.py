@@ -1,0 +1,170 @@
+r"""The order-parameter equations of the limit N → ∞ and their integration.
+
+With s = (−v, A), f = F under DFA and f = v under backprop, and the averages of `integrals`:
+
+.. math::
+    \dot R_{km} &= η f_k \sum_a s_a I_3(k; m, a), \qquad \dot v_k = η_v \sum_a s_a I_2(k, a),
+
+    \dot Q_{kl} &= η f_k \sum_a s_a I_3(k; l, a) + η f_l \sum_a s_a I_3(l; k, a)
+        + η^2 f_k f_l \Big[\sum_{ab} s_a s_b I_4(k, l; a, b) + σ^2 J_2(k, l)\Big].
+
+Source: Refinetti et al. (2021), appendix; Saad & Solla (1995).
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import solve_ivp
+
+from feedalign.errors import DivergenceError
+from feedalign.theory.shallow.integrals import compiled, i2, i3, i4, j2
+from feedalign.theory.shallow.order_parameters import OrderParameters
+from feedalign.theory.shallow.setting import Rule, Setting, check_times
+from feedalign.theory.shallow.trajectory import Trajectory
+
+Array = NDArray[np.float64]
+
+# Order parameters are O(1); a state this large has no digits left for the differences that drive it.
+DIVERGED = 1e12
+
+
+@compiled
+def drift(
+    state: Array,
+    T: Array,
+    A: Array,
+    feedback: Array,
+    backprop: bool,
+    activation: int,
+    lr: float,
+    lr_readout: float,
+    noise_variance: float,
+) -> Array:
+    """Return d(state)/dt for a state that holds Q [K, K], R [K, M] and v [K] one after the other, flat."""
+    M = A.size
+    K = feedback.size
+    n = K + M
+    C = np.empty((n, n))
+    C[:K, :K] = state[: K * K].reshape(K, K)
+    C[:K, K:] = state[K * K : K * n].reshape(K, M)
+    C[K:, :K] = C[:K, K:].T
+    C[K:, K:] = T
+    v = state[K * n :]
+    f = v if backprop else feedback
+    s = np.concatenate((-v, A))
+
+    pull = np.zeros((K, n))  # Σ_a s_a I3(k; m, a): the mean of g'(λ_k) u_m Δ
+    for k in range(K):
+        for m in range(n):
+            for a in range(n):
+                pull[k, m] += s[a] * i3(activation, C, k, m, a)
+
+    change = np.empty_like(state)
+    for k in range(K):
+        for l in range(k, K):
+            square = noise_variance * j2(activation, C, k, l)  # the mean of g'(λ_k) g'(λ_l) Δ²
+            for a in range(n):
+                square += s[a] ** 2 * i4(activation, C, k, l, a, a)
+                for b in range(a):
+                    square += 2 * s[a] * s[b] * i4(activation, C, k, l, a, b)
+            change[k * K + l] = lr * (f[k] * pull[k, l] + f[l] * pull[l, k]) + lr**2 * f[k] * f[l] * square
+            change[l * K + k] = change[k * K + l]
+        for m in range(M):
+            change[K * K + k * M + m] = lr * f[k] * pull[k, K + m]
+        change[K * n + k] = 0.0
+        for a in range(n):
+            change[K * n + k] += lr_readout * s[a] * i2(activation, C, k, a)
+    return change
+
+
+def integrate(
+    start: OrderParameters,
+    *,
+    feedback: ArrayLike | None = None,
+    lr: float,
+    times: ArrayLike,
+    activation: str = "erf",
+    noise_std: float = 0.0,
+    rule: Rule = "dfa",
+    lr_readout: float | None = None,
+    method: str = "LSODA",
+    rtol: float = 1e-8,
+    atol: float = 1e-10,
+) -> Trajectory:
+    """Integrate the order-parameter equations from `start`, the state at time 0.
+
+    Time is steps / input_dim. The defaults keep the end state within about 1e-8 of the exact one; LSODA changes to an
+    implicit method by itself when a large learning rate makes the equations stiff.
+
+    Args:
+        start: state at time 0.
+        feedback: F, [K]; needed by DFA. Under backprop it changes nothing but lets `Trajectory.overlap` be measured.
+        lr: η, learning rate of the first layer.
+        times: when to report the state, [n], increasing; need not begin at 0.
+        activation: "erf" (g(x) = erf(x/√2)) or "linear".
+        noise_std: σ of the label noise.
+        rule: "dfa" or "bp".
+        lr_readout: η_v, learning rate of the second layer; lr unless given, 0 freezes it.
+        method: any solver of `scipy.integrate.solve_ivp`.
+        rtol: relative tolerance of the solver.
+        atol: absolute tolerance of the solver.
+
+    Raises:
+        ArgumentError: an argument is out of range or does not fit `start`.
+        DivergenceError: the dynamics left the finite numbers; says when, and keeps the last finite state.
+    Source: Refinetti et al. (2021); Saad & Solla (1995).
+    """
+    setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std)
+    checked_times = check_times(times)
+
+    def rhs(time: float, state: Array) -> Array:  # noqa: ARG001 — solve_ivp's signature; the dynamics is autonomous
+        return drift(
+            np.ascontiguousarray(state),  # implicit methods probe columns
+            start.T,
+            start.A,
+            setting.feedback,
+            setting.backprop,
+            setting.activation,
+            setting.lr,
+            setting.lr_readout,
+            setting.noise_std**2,
+        )
+
+    def headroom(time: float, state: Array) -> float:  # noqa: ARG001
+        return DIVERGED - float(np.abs(state).max())
+
+    headroom.terminal = True  # type: ignore[attr-defined]  # how solve_ivp is told to stop at an event
+    begin = np.concatenate((start.Q.ravel(), start.R.ravel(), start.v))
+    if checked_times[-1] == 0:
+        return _trajectory(checked_times, begin[None], start, setting)
+    with warnings.catch_warnings():
+        # A failing solver warns and returns a status; the status becomes our error.
+        warnings.filterwarnings("ignore", module="scipy")
+        solution = solve_ivp(
+            rhs,
+            (0.0, checked_times[-1]),
+            begin,
+            method=method,
+            t_eval=checked_times,
+            events=headroom,
+            rtol=rtol,
+            atol=atol,
+        )
+    if solution.status != 0:
+        stopped = float(solution.t_events[0][0]) if solution.status == 1 else float(solution.t[-1])
+        last = solution.y_events[0][0] if solution.status == 1 else solution.y[:, -1]
+        raise DivergenceError(
+            f"the dynamics diverged at t = {stopped:.4g} ({solution.message}); lower lr={lr} or stop before",
+            time=stopped,
+            state=_trajectory(np.array([stopped]), last[None], start, setting).final,
+        )
+    return _trajectory(checked_times, solution.y.T, start, setting)
+
+
+def _trajectory(times: Array, states: Array, start: OrderParameters, setting: Setting) -> Trajectory:
+    n, K, M = len(times), start.students, start.teachers
+    Q, R, v = np.split(states, [K * K, K * (K + M)], axis=1)
+    return Trajectory(times, Q.reshape(n, K, K), R.reshape(n, K, M), v, start, setting)

@@ -1,0 +1,113 @@
+"""The state of a student that learns a teacher, in the few numbers its dynamics closes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from feedalign.errors import ArgumentError
+from feedalign.theory.shallow.integrals import activation_code, compiled, i2
+
+Array = NDArray[np.float64]
+
+# Overlaps computed from weights in float64 are negative by rounding at most; anything beyond is a user's mistake.
+_PSD_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class OrderParameters:
+    r"""Overlaps of K student and M teacher units, and both second layers; checked, and read-only once made.
+
+    Attributes:
+        Q: student-student overlaps w_k·w_l/N, [K, K].
+        R: student-teacher overlaps w_k·w̃_m/N, [K, M].
+        T: teacher-teacher overlaps w̃_m·w̃_n/N, [M, M].
+        v: second layer of the student, [K].
+        A: second layer of the teacher, [M].
+
+    Raises:
+        ArgumentError: shapes disagree, a value is not finite, or no weights have these overlaps (Q or T not
+            symmetric, or the covariance [[Q, R], [Rᵀ, T]] not positive semi-definite).
+    Source: Saad & Solla (1995), Goldt et al. (2019).
+    """
+
+    Q: Array
+    R: Array
+    T: Array
+    v: Array
+    A: Array
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = np.array(getattr(self, field.name), dtype=np.float64)
+            if not np.isfinite(value).all():
+                raise ArgumentError(f"{field.name} holds NaN or infinity; every order parameter must be finite")
+            value.setflags(write=False)
+            object.__setattr__(self, field.name, value)
+        if self.v.ndim != 1 or self.A.ndim != 1 or not self.v.size or not self.A.size:
+            raise ArgumentError(f"v and A must be vectors [K] and [M], got shapes {self.v.shape} and {self.A.shape}")
+        K, M = self.students, self.teachers
+        for name, shape in {"Q": (K, K), "R": (K, M), "T": (M, M)}.items():
+            if getattr(self, name).shape != shape:
+                raise ArgumentError(
+                    f"{name} has shape {getattr(self, name).shape}, expected {shape}: v has {K} and A has {M} entries"
+                )
+        for name in "QT":
+            if not np.allclose(getattr(self, name), getattr(self, name).T, rtol=0, atol=_PSD_TOLERANCE):
+                raise ArgumentError(f"{name} must be symmetric; it holds the overlaps of units with one another")
+        covariance = self.covariance
+        smallest = np.linalg.eigvalsh(covariance)[0]
+        if smallest < -_PSD_TOLERANCE * max(1.0, np.trace(covariance)):
+            raise ArgumentError(
+                f"[[Q, R], [Rᵀ, T]] has the eigenvalue {smallest:.3g}, but overlaps of real weights are positive "
+                "semi-definite; compute them with OrderParameters.from_weights"
+            )
+
+    @classmethod
+    def from_weights(cls, *, w: ArrayLike, w_teacher: ArrayLike, v: ArrayLike, A: ArrayLike) -> OrderParameters:
+        """Return the order parameters of given first layers: student w [K, N], teacher w_teacher [M, N]."""
+        student, teacher = np.asarray(w, dtype=np.float64), np.asarray(w_teacher, dtype=np.float64)
+        if student.ndim != 2 or teacher.ndim != 2 or student.shape[1] != teacher.shape[1]:
+            raise ArgumentError(
+                f"w and w_teacher must be [K, N] and [M, N] with one N, got {student.shape} and {teacher.shape}"
+            )
+        input_dim = student.shape[1]
+        return cls(
+            Q=student @ student.T / input_dim,
+            R=student @ teacher.T / input_dim,
+            T=teacher @ teacher.T / input_dim,
+            v=np.asarray(v, dtype=np.float64),
+            A=np.asarray(A, dtype=np.float64),
+        )
+
+    @property
+    def students(self) -> int:
+        """K, the number of hidden units of the student."""
+        return len(self.v)
+
+    @property
+    def teachers(self) -> int:
+        """M, the number of hidden units of the teacher."""
+        return len(self.A)
+
+    @property
+    def covariance(self) -> Array:
+        """Covariance of the local fields (λ, ν), [K+M, K+M]."""
+        return np.block([[self.Q, self.R], [self.R.T, self.T]])
+
+    def generalisation_error(self, activation: str = "erf") -> float:
+        """Return ε_g = ½⟨(noiseless y − ŷ)²⟩, with the ½."""
+        return float(generalisation_error(activation_code(activation), self.covariance, self.v, self.A))
+
+
+@compiled
+def generalisation_error(activation: int, C: Array, v: Array, A: Array) -> float:
+    """Return ε_g = ½ Σ_ab s_a s_b I2(a, b) with s = (−v, A)."""
+    s = np.concatenate((-v, A))
+    total = 0.0
+    for a in range(s.size):
+        for b in range(s.size):
+            total += s[a] * s[b] * i2(activation, C, a, b)
+    return total / 2

@@ -1,0 +1,85 @@
+"""What integration and simulation return: the order parameters along time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedalign.errors import ArgumentError
+from feedalign.theory.shallow.integrals import compiled
+from feedalign.theory.shallow.order_parameters import OrderParameters, generalisation_error
+from feedalign.theory.shallow.setting import Setting
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Order parameters at n times; a batch of simulated seeds has one more axis in front, written [..., ] below.
+
+    Attributes:
+        times: steps / input_dim, [n].
+        Q: student-student overlaps, [..., n, K, K].
+        R: student-teacher overlaps, [..., n, K, M].
+        v: second layer of the student, [..., n, K].
+        start: the state at time 0, with the T and A that stay fixed.
+        setting: rule, feedback and learning rates that made it.
+    """
+
+    times: Array
+    Q: Array
+    R: Array
+    v: Array
+    start: OrderParameters
+    setting: Setting
+
+    @cached_property
+    def generalisation_error(self) -> Array:
+        """ε_g = ½⟨(noiseless y − ŷ)²⟩ at every time, with the ½, [..., n]."""
+        K, M = self.start.students, self.start.teachers
+        flat = _generalisation_errors(
+            self.setting.activation,
+            self.Q.reshape(-1, K, K),
+            self.R.reshape(-1, K, M),
+            self.v.reshape(-1, K),
+            self.start.T,
+            self.start.A,
+        )
+        return np.reshape(flat, self.v.shape[:-1])
+
+    @cached_property
+    def overlap(self) -> Array:
+        """cos(v, F), the alignment of the second layer with the feedback, [..., n]; NaN where v = 0.
+
+        Raises:
+            ArgumentError: the run used backprop and was given no feedback to compare with.
+        """
+        F = self.setting.feedback
+        if np.isnan(F).any():
+            raise ArgumentError("this backprop run has no feedback to compare v with; give feedback=")
+        norms = np.linalg.norm(self.v, axis=-1) * np.linalg.norm(F)
+        return np.divide(self.v @ F, norms, out=np.full(norms.shape, np.nan), where=norms > 0)
+
+    @property
+    def final(self) -> OrderParameters:
+        """The state at the last time, ready to go on from; a batch of seeds has none."""
+        if self.v.ndim != 2:
+            raise ArgumentError("a batch of seeds has no single final state; simulate one seed=")
+        return OrderParameters(Q=self.Q[-1], R=self.R[-1], T=self.start.T, v=self.v[-1], A=self.start.A)
+
+
+@compiled
+def _generalisation_errors(activation: int, Q: Array, R: Array, v: Array, T: Array, A: Array) -> Array:
+    n, K, M = R.shape
+    errors = np.empty(n)
+    C = np.empty((K + M, K + M))
+    C[K:, K:] = T
+    for i in range(n):
+        C[:K, :K] = Q[i]
+        C[:K, K:] = R[i]
+        C[K:, :K] = R[i].T
+        errors[i] = generalisation_error(activation, C, v[i], A)
+    return errors

@@ -1,0 +1,194 @@
+"""The order-parameter equations: order, start, semigroup, symmetry, fixed points, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from feedalign.errors import ArgumentError, DivergenceError
+from feedalign.theory import shallow
+from feedalign.theory.shallow.ode import drift
+
+MakeStart = Callable[..., shallow.OrderParameters]
+
+F = np.array([0.7, -1.1])
+
+
+def runge_kutta(start: shallow.OrderParameters, time: float, steps: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The classical fourth-order method with a fixed step, on the same right-hand side."""
+    y, h = np.concatenate((start.Q.ravel(), start.R.ravel(), start.v)), time / steps
+    args = (start.T, start.A, F, False, 0, 0.5, 0.5, 0.01)
+    for _ in range(steps):
+        k1 = drift(y, *args)
+        k2 = drift(y + h / 2 * k1, *args)
+        k3 = drift(y + h / 2 * k2, *args)
+        k4 = drift(y + h * k3, *args)
+        y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return y
+
+
+def test_a_fixed_step_method_converges_to_it_at_its_own_order(make_start: MakeStart) -> None:
+    start = make_start()
+    end = shallow.integrate(start, feedback=F, lr=0.5, times=[8.0], noise_std=0.1, rtol=1e-12, atol=1e-13).final
+    exact = np.concatenate((end.Q.ravel(), end.R.ravel(), end.v))
+    steps = np.array([16, 32, 64, 128])
+    errors = [np.abs(runge_kutta(start, 8.0, n) - exact).max() for n in steps]
+    order = -np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    assert order == pytest.approx(4.0, abs=0.2)
+
+
+@pytest.mark.parametrize("method", ["DOP853", "RK45", "BDF"])
+def test_other_solvers_agree(make_start: MakeStart, method: str) -> None:
+    start = make_start(K=3, M=2)
+    kwargs: dict[str, Any] = {"feedback": [1.0, -0.5, 0.2], "lr": 0.3, "times": [5.0, 50.0]}
+    default = shallow.integrate(start, **kwargs)
+    other = shallow.integrate(start, **kwargs, method=method, rtol=1e-9, atol=1e-11)
+    for name in ("Q", "R", "v"):
+        np.testing.assert_allclose(getattr(other, name), getattr(default, name), atol=2e-6)
+
+
+def test_time_zero_is_the_start(make_start: MakeStart) -> None:
+    start = make_start()
+    for times in ([0.0], [0.0, 1.0]):
+        trajectory = shallow.integrate(start, feedback=F, lr=0.1, times=times)
+        for name in ("Q", "R", "v"):  # the solver interpolates, so the last bit may differ
+            np.testing.assert_allclose(getattr(trajectory, name)[0], getattr(start, name), rtol=0, atol=1e-15)
+        assert trajectory.generalisation_error[0] == pytest.approx(start.generalisation_error(), abs=1e-15)
+
+
+def test_going_on_from_half_way_changes_nothing(make_start: MakeStart) -> None:
+    kwargs: dict[str, Any] = {"feedback": F, "lr": 0.3, "noise_std": 0.2}
+    whole = shallow.integrate(make_start(), times=[20.0], **kwargs).final
+    half = shallow.integrate(make_start(), times=[10.0], **kwargs).final
+    joined = shallow.integrate(half, times=[10.0], **kwargs).final
+    for name in ("Q", "R", "v"):
+        np.testing.assert_allclose(getattr(joined, name), getattr(whole, name), atol=1e-7)
+
+
+def test_a_vector_of_times_equals_one_at_a_time(make_start: MakeStart) -> None:
+    times = np.array([0.5, 3.0, 11.0])
+    together = shallow.integrate(make_start(), feedback=F, lr=0.3, times=times)
+    for i, time in enumerate(times):
+        alone = shallow.integrate(make_start(), feedback=F, lr=0.3, times=[time])
+        np.testing.assert_allclose(together.Q[i], alone.Q[0], atol=1e-7)
+
+
+def test_relabelling_hidden_units_relabels_the_solution(make_start: MakeStart) -> None:
+    start, order = make_start(K=3), [2, 0, 1]
+    f = np.array([0.4, -1.0, 0.8])
+    moved = shallow.OrderParameters(
+        Q=start.Q[np.ix_(order, order)], R=start.R[order], T=start.T, v=start.v[order], A=start.A
+    )
+    base = shallow.integrate(start, feedback=f, lr=0.2, times=[7.0])
+    other = shallow.integrate(moved, feedback=f[order], lr=0.2, times=[7.0])
+    np.testing.assert_allclose(other.v, base.v[:, order], atol=1e-8)
+    np.testing.assert_allclose(other.R, base.R[:, order], atol=1e-8)
+
+
+def test_flipping_the_sign_of_a_unit_flips_only_its_signs(make_start: MakeStart) -> None:
+    """erf is odd: (w, v, F) → (−w, −v, −F) for one unit leaves the network and so its error unchanged."""
+    start, flip = make_start(), np.array([-1.0, 1.0])
+    moved = shallow.OrderParameters(
+        Q=start.Q * np.outer(flip, flip), R=start.R * flip[:, None], T=start.T, v=start.v * flip, A=start.A
+    )
+    base = shallow.integrate(start, feedback=F, lr=0.2, times=[3.0, 9.0])
+    other = shallow.integrate(moved, feedback=F * flip, lr=0.2, times=[3.0, 9.0])
+    np.testing.assert_allclose(other.generalisation_error, base.generalisation_error, atol=1e-9)
+
+
+def test_the_teacher_is_a_fixed_point_without_noise() -> None:
+    A = np.array([0.5, 2.0])
+    start = shallow.OrderParameters(Q=np.eye(2), R=np.eye(2), T=np.eye(2), v=A, A=A)
+    end = shallow.integrate(start, feedback=F, lr=0.5, times=[100.0])
+    np.testing.assert_allclose(end.R[0], np.eye(2), atol=1e-12)
+    np.testing.assert_allclose(end.v[0], A, atol=1e-12)
+
+
+def test_feedback_equal_to_a_frozen_readout_is_backprop(make_start: MakeStart) -> None:
+    start = make_start()
+    kwargs: dict[str, Any] = {"lr": 0.2, "times": [1.0, 10.0], "lr_readout": 0.0}
+    dfa = shallow.integrate(start, feedback=start.v, rule="dfa", **kwargs)
+    bp = shallow.integrate(start, rule="bp", **kwargs)
+    np.testing.assert_allclose(dfa.Q, bp.Q, atol=1e-9)
+    np.testing.assert_array_equal(bp.v, np.broadcast_to(start.v, bp.v.shape))
+
+
+def test_label_noise_enters_only_through_the_square_of_the_update(make_start: MakeStart) -> None:
+    """σ appears as η² f_k f_l σ² J2 in dQ/dt alone, and so is of second order in η."""
+    start = make_start()
+    y = np.concatenate((start.Q.ravel(), start.R.ravel(), start.v))
+    for lr in (0.1, 0.2):
+        quiet, loud = (drift(y, start.T, start.A, F, False, 0, lr, lr, s) for s in (0.0, 0.7))
+        extra = (loud - quiet) / lr**2
+        assert np.abs(extra[4:]).max() == 0.0
+        assert extra[0] == pytest.approx(0.7 * F[0] ** 2 * 2 / np.pi / np.sqrt(1 + 2 * start.Q[0, 0]), rel=1e-9)
+
+
+def test_overlap_is_the_cosine_with_the_feedback(make_start: MakeStart) -> None:
+    trajectory = shallow.integrate(make_start(), feedback=F, lr=0.1, times=[0.0, 2.0])
+    v = trajectory.v[1]
+    assert trajectory.overlap[1] == pytest.approx(v @ F / np.linalg.norm(v) / np.linalg.norm(F), abs=1e-14)
+    np.testing.assert_allclose(
+        shallow.integrate(make_start(), feedback=5 * F, lr=0.1, times=[0.0]).overlap, trajectory.overlap[:1]
+    )
+
+
+def test_no_feedback_no_overlap_and_a_zero_readout_has_no_angle() -> None:
+    start = shallow.OrderParameters(
+        Q=np.zeros((1, 1)), R=np.zeros((1, 1)), T=np.eye(1), v=np.array([0.0]), A=np.array([1.0])
+    )
+    with pytest.raises(ArgumentError, match="no feedback to compare v with"):
+        _ = shallow.integrate(start, lr=0.1, times=[1.0], rule="bp").overlap
+    assert np.isnan(shallow.integrate(start, feedback=[1.0], lr=0.1, times=[0.0]).overlap[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"times": [0.0, 2.0, 1.0]}, r"times must increase, but times\[2\]=1 follows 2; sort them"),
+        ({"times": [1.0, 1.0]}, r"times must increase"),
+        ({"times": []}, "at least one time"),
+        ({"times": [-1.0, 1.0]}, "finite and not negative"),
+        ({"times": [0.0, np.nan]}, "finite and not negative"),
+        ({"activation": "tanh"}, "activation='tanh' is unknown; expected one of erf"),
+        ({"rule": "fa"}, "rule='fa' is unknown; expected 'dfa' or 'bp'"),
+        ({"feedback": None}, "rule='dfa' needs feedback="),
+        ({"feedback": [1.0]}, "feedback must be 2 finite numbers"),
+        ({"feedback": [1.0, np.nan]}, "feedback must be 2 finite numbers"),
+        ({"lr": 0.0}, "lr=0.0 must be a positive number"),
+        ({"lr": np.nan}, "lr=nan must be a positive number"),
+        ({"lr_readout": -0.1}, "lr_readout=-0.1 must be positive, or 0"),
+        ({"noise_std": -0.1}, "noise_std=-0.1 must be"),
+    ],
+)
+@pytest.mark.parametrize("solve", ["integrate", "simulate"])
+def test_bad_input_says_what_was_expected(
+    make_start: MakeStart, solve: str, change: dict[str, Any], message: str
+) -> None:
+    kwargs: dict[str, Any] = {"feedback": F, "lr": 0.1, "times": [0.0, 1.0], **change}
+    if solve == "simulate":
+        kwargs["input_dim"] = 50
+    with pytest.raises(ArgumentError, match=message):
+        getattr(shallow, solve)(make_start(), **kwargs)
+
+
+def test_divergence_says_when_and_keeps_the_last_finite_state() -> None:
+    """A linear student with frozen readout explodes for η > 2, where d⟨Q⟩/dt ∝ η² − 2η; both solvers say so."""
+    start = shallow.OrderParameters(Q=np.eye(1), R=np.zeros((1, 1)), T=np.eye(1), v=np.array([1.0]), A=np.array([1.0]))
+    kwargs: dict[str, Any] = {
+        "feedback": [1.0],
+        "lr": 5.0,
+        "times": [1000.0],
+        "activation": "linear",
+        "lr_readout": 0.0,
+    }
+    with pytest.raises(DivergenceError, match=r"the dynamics diverged at t = .*lower lr=5.0") as theory:
+        shallow.integrate(start, **kwargs)
+    with pytest.raises(DivergenceError, match=r"the simulation diverged at t = .*lower lr=5.0") as simulation:
+        shallow.simulate(start, **kwargs, input_dim=30)
+    for error in (theory.value, simulation.value):
+        assert 0 < error.time < 1000
+        assert isinstance(error.state, shallow.OrderParameters)

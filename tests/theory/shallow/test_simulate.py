@@ -1,0 +1,132 @@
+"""Simulation: both methods share one law, and that law has the order-parameter equations as its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from feedalign.errors import ArgumentError
+from feedalign.theory import shallow
+
+MakeStart = Callable[..., shallow.OrderParameters]
+
+F = np.array([0.7, -1.1])
+
+
+def ends(trajectory: shallow.Trajectory) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Final Q, R, v of every seed, [seeds, numbers]; the upper triangle of Q only, since it is symmetric."""
+    seeds, K = len(trajectory.Q), trajectory.v.shape[-1]
+    upper = trajectory.Q[:, -1][:, *np.triu_indices(K)]
+    return np.hstack([upper, trajectory.R[:, -1].reshape(seeds, -1), trajectory.v[:, -1]])
+
+
+@pytest.mark.parametrize("input_dim", [6, 40])
+@pytest.mark.parametrize("rule", ["dfa", "bp"])
+@pytest.mark.parametrize("noise_std", [0.0, 0.5])
+def test_explicit_and_reduced_agree_in_law(make_start: MakeStart, input_dim: int, rule: Any, noise_std: float) -> None:
+    """Means, variances and covariances of 4000 runs each, at N so small that the chain is far from its limit."""
+    runs = 4000
+    kwargs: dict[str, Any] = {
+        "feedback": F, "lr": 0.4, "times": [3.0], "input_dim": input_dim, "rule": rule, "noise_std": noise_std,
+    }  # fmt: skip
+    start = make_start()
+    explicit = ends(shallow.simulate(start, seeds=range(runs), method="explicit", **kwargs))
+    reduced = ends(shallow.simulate(start, seeds=range(runs, 2 * runs), method="reduced", **kwargs))
+    # One family of comparisons: means of all numbers and of all products of their deviations. The bound on the
+    # largest t-value is Bonferroni's at 0.1 % for the family: a right program fails for one choice of seeds in 1000.
+    moments = [
+        np.hstack(
+            [
+                sample,
+                np.einsum("ri,rj->rij", sample - sample.mean(0), sample - sample.mean(0)).reshape(runs, -1),
+            ]
+        )
+        for sample in (explicit, reduced)
+    ]
+    t = stats.ttest_ind(*moments, equal_var=False).statistic
+    assert np.abs(t).max() < stats.norm.isf(0.0005 / t.size)
+    assert (explicit.std(0) > 0.01).any()  # the law is not a point: variances are really compared
+
+
+@pytest.mark.parametrize("activation", ["erf", "linear"])
+def test_simulation_approaches_the_equations_like_one_over_root_n(make_start: MakeStart, activation: str) -> None:
+    start = make_start()
+    kwargs: dict[str, Any] = {"feedback": F, "lr": 0.3, "times": [5.0], "activation": activation}
+    limit = shallow.integrate(start, **kwargs)
+    exact = np.hstack([limit.Q[-1][np.triu_indices(2)], limit.R[-1].ravel(), limit.v[-1]])
+    dims = np.array([50, 200, 800, 3200])
+    rms = [
+        np.sqrt(np.mean((ends(shallow.simulate(start, seeds=range(200), input_dim=n, **kwargs)) - exact) ** 2))
+        for n in dims
+    ]
+    slope = np.polyfit(np.log(dims), np.log(rms), 1)[0]
+    # 200 seeds know each spread to 5 %, which makes the fitted slope's standard error about 0.02.
+    assert slope == pytest.approx(-0.5, abs=0.08)
+
+
+def test_mean_over_seeds_agrees_with_the_equations_within_its_standard_error(make_start: MakeStart) -> None:
+    """At N = 20 000, where the bias of order 1/N is far below the standard error of 30 seeds; η = 0.5, with noise."""
+    start = make_start()
+    kwargs: dict[str, Any] = {"feedback": F, "lr": 0.5, "times": [2.0, 10.0], "noise_std": 0.3}
+    limit = shallow.integrate(start, **kwargs)
+    runs = shallow.simulate(start, seeds=range(30), input_dim=20_000, **kwargs)
+    for name in ("Q", "R", "v", "generalisation_error", "overlap"):
+        values, exact = getattr(runs, name), getattr(limit, name)
+        z = (values.mean(0) - exact) / (values.std(0, ddof=1) / np.sqrt(30))
+        assert np.abs(z).max() < stats.t.isf(0.0005 / z.size, 29), name
+
+
+@pytest.mark.parametrize("method", ["explicit", "reduced"])
+def test_start_seeds_and_times(make_start: MakeStart, method: Any) -> None:
+    start = make_start(K=3, M=2)
+    kwargs: dict[str, Any] = {"feedback": [0.7, -1.1, 0.1], "lr": 0.3, "input_dim": 30, "method": method}
+    batch = shallow.simulate(start, times=[0.0, 0.51, 2.0], seeds=[0, 5], **kwargs)
+    np.testing.assert_allclose(batch.Q[:, 0], np.stack([start.Q, start.Q]), atol=1e-12)
+    np.testing.assert_allclose(batch.R[:, 0], np.stack([start.R, start.R]), atol=1e-12)
+    np.testing.assert_allclose(batch.times, [0.0, 0.5, 2.0])  # 0.51 · 30 steps is rounded to 15, and says so
+    assert batch.overlap.shape == batch.generalisation_error.shape == (2, 3)
+    for i, seed in enumerate([0, 5]):
+        alone = shallow.simulate(start, times=[0.0, 0.51, 2.0], seed=seed, **kwargs)
+        np.testing.assert_array_equal(batch.Q[i], alone.Q)
+        np.testing.assert_array_equal(batch.v[i], alone.v)
+    assert (batch.v[0, -1] != batch.v[1, -1]).all()
+
+
+@pytest.mark.parametrize("method", ["explicit", "reduced"])
+def test_degenerate_starts_stay_finite(method: Any) -> None:
+    """Zero students, identical students, and a student that already is its teacher."""
+    for Q, R in [
+        (np.zeros((2, 2)), np.zeros((2, 2))),
+        (np.ones((2, 2)), np.full((2, 2), 0.5)),
+        (np.eye(2), np.eye(2)),
+    ]:
+        start = shallow.OrderParameters(Q=Q, R=R, T=np.eye(2), v=np.array([0.3, 0.4]), A=np.array([1.0, 0.5]))
+        run = shallow.simulate(start, feedback=F, lr=0.2, times=[0.0, 10.0], input_dim=20, method=method)
+        np.testing.assert_allclose(run.Q[0], Q, atol=1e-7)
+        assert np.isfinite(run.generalisation_error).all()
+        np.linalg.cholesky(run.final.covariance + 1e-9 * np.eye(4))
+
+
+def test_smallest_input_dimension_works_and_one_less_is_refused(make_start: MakeStart) -> None:
+    shallow.simulate(make_start(), feedback=F, lr=0.1, times=[1.0], input_dim=5)
+    for input_dim in (4, 5.5):
+        with pytest.raises(ArgumentError, match=r"must be a whole number of at least K \+ M \+ 1 = 5"):
+            shallow.simulate(make_start(), feedback=F, lr=0.1, times=[1.0], input_dim=input_dim)  # type: ignore[arg-type]
+
+
+def test_unknown_method_and_empty_seeds_are_refused(make_start: MakeStart) -> None:
+    kwargs: dict[str, Any] = {"feedback": F, "lr": 0.1, "times": [1.0], "input_dim": 20}
+    with pytest.raises(ArgumentError, match="method='exact' is unknown; expected 'reduced' or 'explicit'"):
+        shallow.simulate(make_start(), method="exact", **kwargs)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="seeds is empty"):
+        shallow.simulate(make_start(), seeds=[], **kwargs)
+
+
+def test_a_batch_has_no_single_final_state(make_start: MakeStart) -> None:
+    batch = shallow.simulate(make_start(), feedback=F, lr=0.1, times=[1.0], input_dim=20, seeds=[0, 1])
+    with pytest.raises(ArgumentError, match="no single final state"):
+        _ = batch.final
