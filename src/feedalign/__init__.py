@@ -1,1 +1,26 @@
-"""Direct feedback alignment: train any PyTorch model with it, see whether it aligns, know when it will."""
+"""Direct feedback alignment: train any PyTorch model with it, see whether it aligns, know when it will.
+
+Names are imported when first used, so `import feedalign` is quick and the theory never loads torch.
+"""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from feedalign import data, errors, feedback, networks, theory
+    from feedalign.alignment import cross_seed_overlap, gradient_alignment, weight_alignment
+    from feedalign.errors import FeedalignError
+    from feedalign.rules import DFA, Backprop, ReadoutOnly
+
+__version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["data", "errors", "feedback", "networks", "theory"],
+    submod_attrs={
+        "alignment": ["cross_seed_overlap", "gradient_alignment", "weight_alignment"],
+        "errors": ["FeedalignError"],
+        "rules": ["DFA", "Backprop", "ReadoutOnly"],
+    },
+)

@@ -1,0 +1,14 @@
+"""What is measured of a network: the angles of gradients and weights with the feedback, and of runs with one another."""
+
+from feedalign.alignment.gradient import GradientAlignment, gradient_alignment
+from feedalign.alignment.overlap import CrossSeedOverlap, cross_seed_overlap
+from feedalign.alignment.weight import WeightAlignment, weight_alignment
+
+__all__ = [
+    "CrossSeedOverlap",
+    "GradientAlignment",
+    "WeightAlignment",
+    "cross_seed_overlap",
+    "gradient_alignment",
+    "weight_alignment",
+]

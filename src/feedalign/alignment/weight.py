@@ -1,0 +1,82 @@
+"""Weight alignment: the angle between a layer's weights and the product of feedback matrices they should grow along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from feedalign.rules import Block, Rule
+
+
+@dataclass(frozen=True, eq=False)
+class WeightAlignment:
+    """Cosines between weights and feedback products, by dotted name of the module that holds the weights.
+
+    Attributes:
+        layers: one cosine a layer; the mean over the networks of an ensemble.
+        total: the same on the layers' weights concatenated; NaN without any layer.
+        per_network: the cosines before that mean: shape [E] for an ensemble, [] for one network.
+        undefined: layers that have no such angle, and why.
+    """
+
+    layers: dict[str, float]
+    total: float
+    per_network: dict[str, Tensor]
+    undefined: dict[str, str]
+
+
+@torch.no_grad()
+def weight_alignment(net: Rule) -> WeightAlignment:
+    r"""Measure how far each layer's weights point along the feedback, whatever the widths.
+
+    .. math:: \cos(\mathrm{vec}\, W_l, \mathrm{vec}\, F_l F_{l-1}^T) \; (2 ≤ l < L), \quad
+        \cos(\mathrm{vec}\, W_L, \mathrm{vec}\, F_{L-1}^T).
+
+    The first layer has no such angle and is left out; weights are [..., out, in] as PyTorch stores them. A block that
+    holds other than one matrix of the right shape (a convolution, two linear maps) is reported as undefined.
+
+    Args:
+        net: a wrapped model whose feedback is drawn.
+
+    Raises:
+        PointsError: the feedback is not drawn yet.
+    Source: Refinetti et al. (2021), eq. 12.
+    """
+    feedback = net.feedback_matrices
+    modules = dict(net.model.named_modules())
+    cosines, undefined, parts = {}, {}, []
+    for below, block in zip(net.blocks[:-1], net.blocks[1:], strict=True):
+        F_below = feedback[below.point].double()
+        target = feedback[block.point].double() @ F_below.T if block.point else F_below.T
+        label = ", ".join(block.weights) or block.point
+        weight = _weight_of(block, modules, target.shape)
+        if isinstance(weight, str):
+            undefined[label] = weight
+        else:
+            flat = weight.double().flatten(-2)
+            cosines[label] = _cosine(flat, target.flatten())
+            parts.append((flat, target.flatten().expand_as(flat)))
+    whole = [torch.cat(sides, -1) for sides in zip(*parts, strict=True)]
+    return WeightAlignment(
+        layers={name: float(cosine.mean()) for name, cosine in cosines.items()},
+        total=float(_cosine(*whole).mean()) if whole else float("nan"),
+        per_network=cosines,
+        undefined=undefined,
+    )
+
+
+def _weight_of(block: Block, modules: dict[str, nn.Module], shape: torch.Size) -> Tensor | str:
+    """Return the one weight matrix of a block, or why it has none of this shape."""
+    found = [parameter for name in block.weights for parameter in modules[name].parameters(recurse=False) if parameter.ndim >= 2]
+    if len(found) != 1:
+        return f"the block holds {len(found)} weight matrices, the angle is defined for one"
+    if found[0].shape[-2:] != shape:
+        return f"weights of shape {tuple(found[0].shape)} are not one matrix {tuple(shape)}"
+    return found[0]
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine over the last axis; NaN where one side is zero."""
+    return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))

@@ -1,0 +1,88 @@
+"""Many networks of one shape, trained side by side in batched matrix products: seeds at little more than the cost of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from feedalign.errors import ArgumentError
+from feedalign.networks.mlp import draw_uniform, layers_of
+
+
+class EnsembleLinear(nn.Module):
+    """A linear layer for each of E networks: weight [E, out, in], bias [E, 1, out]."""
+
+    def __init__(
+        self, n_networks: int, in_features: int, out_features: int, bias: bool, generators: Sequence[torch.Generator]
+    ) -> None:
+        super().__init__()
+        self.n_networks, self.in_features, self.out_features = n_networks, in_features, out_features
+        self.weight = nn.Parameter(torch.empty(n_networks, out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(n_networks, 1, out_features)) if bias else None
+        for parameter in self.parameters():
+            for one, generator in zip(parameter, generators, strict=True):
+                draw_uniform(one, in_features, generator)
+
+    def forward(self, x: Float[Tensor, "*networks batch inputs"]) -> Float[Tensor, "networks batch outputs"]:
+        """Apply each network's layer; x [batch, in] goes to all of them."""
+        x = x.expand(self.n_networks, -1, -1)
+        if self.bias is None:
+            return torch.bmm(x, self.weight.mT)
+        return torch.baddbmm(self.bias, x, self.weight.mT)
+
+    def extra_repr(self) -> str:
+        """Show the sizes."""
+        return f"{self.n_networks} x {self.in_features} -> {self.out_features}, bias={self.bias is not None}"
+
+
+class EnsembleMLP(nn.Sequential):
+    """E independent `MLP`s: x [E, batch, in], or [batch, in] for all of them, to [E, batch, out].
+
+    Summed over the networks, a loss gives each network the gradient it would have alone, under every rule; a feedback
+    matrix is shared by all of them, so they differ in initialisation and data order only. Network i is, bit for bit, the
+    `MLP` with seed `seeds[i]`.
+
+    Args:
+        n_networks: E.
+        sizes: widths of input, hidden layers and output, at least two.
+        activation: "tanh", "relu" or "linear".
+        bias: whether the layers have biases.
+        seeds: seed of each network's initial weights; 0, ..., E − 1 unless given.
+
+    Raises:
+        ArgumentError: no network, not one seed per network, fewer than two sizes, or an unknown activation.
+    """
+
+    def __init__(
+        self,
+        n_networks: int,
+        sizes: Sequence[int],
+        activation: str = "tanh",
+        bias: bool = True,
+        seeds: Sequence[int] | None = None,
+    ) -> None:
+        if n_networks < 1:
+            raise ArgumentError(f"n_networks={n_networks} must be at least 1")
+        seeds = range(n_networks) if seeds is None else seeds
+        if len(seeds) != n_networks:
+            raise ArgumentError(f"got {len(seeds)} seeds for {n_networks} networks; give one each")
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+        def layer(fan_in: int, fan_out: int) -> nn.Module:
+            return EnsembleLinear(n_networks, fan_in, fan_out, bias, generators)
+
+        super().__init__(*layers_of(sizes, activation, layer))
+        self.n_networks = n_networks
+
+    def state_dicts(self) -> list[dict[str, Tensor]]:
+        """Return the state of each network, as the single `MLP` would save it."""
+        return [
+            {
+                name: tensor[i].squeeze(0) if name.endswith("bias") else tensor[i]
+                for name, tensor in self.state_dict().items()
+            }
+            for i in range(self.n_networks)
+        ]

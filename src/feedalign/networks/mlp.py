@@ -1,0 +1,58 @@
+"""Fully connected networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from feedalign.errors import ArgumentError
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "linear": nn.Identity}
+
+
+class MLP(nn.Sequential):
+    """Linear layers with an activation after each but the last: modules "0", "1", ... in the order they run.
+
+    Weights and biases are uniform on ±1/√fan_in, as PyTorch draws them, but from a generator of the network's own.
+
+    Args:
+        sizes: widths of input, hidden layers and output, at least two.
+        activation: "tanh", "relu" or "linear".
+        bias: whether the layers have biases.
+        seed: seed of the initial weights.
+
+    Raises:
+        ArgumentError: fewer than two sizes, a size below one, or an unknown activation.
+    """
+
+    def __init__(self, sizes: Sequence[int], activation: str = "tanh", bias: bool = True, seed: int = 0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+
+        def layer(fan_in: int, fan_out: int) -> nn.Module:
+            linear: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)
+            for parameter in linear.parameters():
+                draw_uniform(parameter, fan_in, generator)
+            return linear
+
+        super().__init__(*layers_of(sizes, activation, layer))
+
+
+def layers_of(sizes: Sequence[int], activation: str, layer: Callable[[int, int], nn.Module]) -> list[nn.Module]:
+    """Return layer(fan_in, fan_out) for each pair of neighbouring sizes, with activations in between."""
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ArgumentError(f"sizes={list(sizes)} must name the widths of input, hidden layers and output, each >= 1")
+    if activation not in ACTIVATIONS:
+        raise ArgumentError(f"activation={activation!r} is unknown; expected one of {', '.join(ACTIVATIONS)}")
+    modules: list[nn.Module] = []
+    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+        modules += [layer(fan_in, fan_out), ACTIVATIONS[activation]()]
+    return modules[:-1]
+
+
+@torch.no_grad()
+def draw_uniform(parameter: Tensor, fan_in: int, generator: torch.Generator) -> None:
+    """Fill with numbers uniform on ±1/√fan_in."""
+    parameter.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)

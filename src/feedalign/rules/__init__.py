@@ -1,0 +1,7 @@
+"""How the error reaches the layers: rules that wrap any `nn.Module` and leave the training loop as it is."""
+
+from feedalign.rules.base import Rule
+from feedalign.rules.direct import DFA, Backprop, ReadoutOnly, direct_signal
+from feedalign.rules.points import Block, observing
+
+__all__ = ["DFA", "Backprop", "Block", "ReadoutOnly", "Rule", "direct_signal", "observing"]

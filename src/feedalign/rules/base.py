@@ -1,0 +1,210 @@
+"""What every rule shares: a wrapped model, its feedback points and matrices, and the true gradient on request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from feedalign.errors import FeedbackShapeError, OutputError, PointsError
+from feedalign.feedback import Feedback, Gaussian
+from feedalign.rules.points import Block, batch_shape_of, check_points, features_at, has_weight_matrix, trace
+
+Taps = list[tuple[str, Tensor]]
+
+
+class Rule(nn.Module):
+    """A model whose `loss.backward()` computes a learning rule's update; the training loop stays as it is.
+
+    A subclass says whether the graph is cut at the feedback points (`cuts`) and how the error then reaches the hidden
+    activations (`connect`).
+
+    Args:
+        model: any module; it is used as it is, not copied.
+        points: dotted names of the modules whose outputs are the hidden activations; "auto" finds them in an
+            `nn.Sequential` (so in every network of `feedalign.networks`).
+        feedback: recipe of the feedback matrices; Gaussian of standard deviation 1/√features unless given.
+        seed: seed of the feedback, in a generator of its own: nothing else draws from it, it draws from nothing else.
+        example_input: one input of the model (a tuple for several). Needed only to have the matrices before the first
+            forward pass in models that do not begin with a linear layer; otherwise they are drawn at the first pass.
+
+    Attributes:
+        model: the wrapped module.
+        points: names of the feedback points.
+        blocks: what runs between the points, in order; empty until the matrices are drawn.
+
+    Raises:
+        PointsError: points are unknown, repeated, none, never run, or cannot be found by "auto".
+    """
+
+    cuts: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        points: str | Iterable[str] = "auto",
+        feedback: Feedback | None = None,
+        seed: int = 0,
+        *,
+        example_input: Any = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(model, Rule):
+            raise PointsError(f"the model is already wrapped in {type(model).__name__}; wrap model.unwrap() instead")
+        self.points = check_points(model, points)
+        self.model = model
+        self.recipe = Gaussian() if feedback is None else feedback
+        self.seed = seed
+        self.feedback = _Matrices()
+        self.blocks: tuple[Block, ...] = ()
+        self._pass = _Pass()
+        modules = dict(model.named_modules())
+        self._handles = [modules[name].register_forward_hook(partial(self._tap, name)) for name in self.points]
+        if example_input is not None:
+            self._draw(example_input if isinstance(example_input, tuple) else (example_input,), {})
+        else:
+            self._draw_for_linear_input()
+
+    @property
+    def feedback_matrices(self) -> dict[str, Tensor]:
+        """F_l, [features, outputs], by point, in the order the points run.
+
+        They are buffers: saved in `state_dict`, moved and cast with the model, never among its parameters.
+
+        Raises:
+            PointsError: no forward pass has told their shapes yet.
+        """
+        if not self.feedback.matrices:
+            raise PointsError(
+                "the feedback is not drawn yet, since the shapes at the points are not known; "
+                "give example_input=, or run one forward pass"
+            )
+        return self.feedback.matrices
+
+    @property
+    def learns(self) -> bool:
+        """Whether a forward pass now would build the rule's graph, rather than the model's own."""
+        return self.cuts and not self._pass.true_gradient and torch.is_grad_enabled()
+
+    def connect(self, output: Tensor, taps: Taps) -> Tensor:  # noqa: ARG002 — a rule that ties them overrides this
+        """Return the output tied to the (point, activation) pairs it was cut off from; by default they stay cut off."""
+        return output
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model; while gradients are recorded, on the rule's graph."""
+        if not self.blocks:
+            self._draw(args, kwargs)
+        if not self.learns:
+            return self.model(*args, **kwargs)
+        taps = self._pass.taps = []
+        try:
+            output = self.model(*args, **kwargs)
+        finally:
+            self._pass.taps = None
+        batch_shape_of(output)
+        if not output.requires_grad and all(parameter.requires_grad for parameter in self.model.parameters()):
+            raise OutputError(
+                "the output carries no gradient: no trainable parameter lies after the last feedback point; "
+                "choose points before the readout, and do not detach the output"
+            )
+        return self.connect(output, taps)
+
+    @contextmanager
+    def backprop(self) -> Iterator[None]:
+        """Within this context a forward pass builds the model's own graph: the true gradient of the same weights."""
+        before, self._pass.true_gradient = self._pass.true_gradient, True
+        try:
+            yield
+        finally:
+            self._pass.true_gradient = before
+
+    def unwrap(self) -> nn.Module:
+        """Return the model itself, with no trace of the rule left on it."""
+        for handle in self._handles:
+            handle.remove()
+        return self.model
+
+    def _tap(self, name: str, _module: nn.Module, _inputs: Any, activation: Tensor) -> Tensor | None:
+        if self._pass.taps is None:
+            return None
+        self._pass.taps.append((name, activation))
+        return activation.detach()
+
+    def _draw_for_linear_input(self) -> None:
+        first = next((module for module in self.model.modules() if has_weight_matrix(module)), None)
+        if isinstance(getattr(first, "in_features", None), int):
+            weight = next(parameter for parameter in first.parameters(recurse=False) if parameter.ndim >= 2)  # type: ignore[union-attr]
+            try:
+                self._draw((weight.new_zeros(1, first.in_features),), {})  # type: ignore[union-attr,arg-type]
+            except Exception:  # the input was a guess; the first real forward pass settles it
+                self.feedback.clear()
+
+    def _draw(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Trace the model on these inputs and draw the matrix of every point that has none yet."""
+        blocks = trace(self.model, self.points, args, kwargs)
+        outputs = blocks[-1].features
+        generator = torch.Generator().manual_seed(self.seed)
+        like = next(self.model.parameters())
+        for block in blocks[:-1]:
+            known = self.feedback.matrices.get(block.point)
+            if known is None:
+                matrix = self.recipe.draw(block.features, outputs, generator)
+                self.feedback.put(block.point, matrix.to(device=like.device, dtype=like.dtype))
+            elif known.shape != (block.features, outputs):
+                raise FeedbackShapeError(
+                    f"the feedback of point {block.point!r} has shape {tuple(known.shape)}, but the point has "
+                    f"{block.features} features and the model {outputs} outputs; a module that runs at several widths "
+                    "cannot be one point, give each its own"
+                )
+        self.blocks = blocks
+        self.points = tuple(dict.fromkeys(block.point for block in blocks[:-1]))
+
+
+class _Pass:
+    """What lasts one forward pass. Not an attribute of the rule itself: setting one of an `nn.Module` takes microseconds."""
+
+    taps: Taps | None = None
+    true_gradient: bool = False
+
+
+class _Matrices(nn.Module):
+    """Feedback matrices by point. A buffer's name must hold no dot, so it has the point's name with slashes."""
+
+    @property
+    def matrices(self) -> dict[str, Tensor]:
+        # Read on every forward pass, hence not through the slower named_buffers().
+        return {name.replace("/", "."): buffer for name, buffer in self._buffers.items() if buffer is not None}
+
+    def put(self, point: str, matrix: Tensor) -> None:
+        self.register_buffer(point.replace(".", "/"), matrix)
+
+    def clear(self) -> None:
+        self._buffers.clear()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Matrices that were not drawn yet are taken from the saved state, whatever their shapes.
+        for key, value in state_dict.items():
+            if key.startswith(prefix) and key.removeprefix(prefix) not in self._buffers:
+                self.register_buffer(key.removeprefix(prefix), torch.empty_like(value))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def check_feedback(taps: Taps, output: Tensor, matrices: dict[str, Tensor]) -> None:
+    """Raise FeedbackShapeError unless every tapped activation and the output fit the matrix of the point."""
+    batch_shape, outputs = output.shape[:-1], output.shape[-1]
+    for name, activation in taps:
+        features = matrices[name].shape[0]
+        if (
+            activation.shape[: len(batch_shape)] != batch_shape
+            or activation.numel() != batch_shape.numel() * features
+            or matrices[name].shape[1] != outputs
+        ):
+            raise FeedbackShapeError(
+                f"the feedback of point {name!r} has shape {tuple(matrices[name].shape)}, which does not fit the activation "
+                f"{tuple(activation.shape)} and the output {tuple(output.shape)}; activation and output must begin with "
+                "the same batch axes; after a change of the network's shape wrap it again"
+            )

@@ -1,0 +1,150 @@
+"""Feedback points: which modules' outputs are hidden activations, and what lies between one point and the next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from feedalign.errors import FeedbackShapeError, OutputError, PointsError
+
+
+@dataclass(frozen=True)
+class Block:
+    """What runs between one feedback point and the next, or between the last point and the output.
+
+    Attributes:
+        point: dotted name of the module whose output ends the block; "" for the output itself.
+        features: numbers per sample at that point (at the output: C).
+        weights: dotted names of the modules in the block that hold a weight matrix, in the order they ran.
+        preactivation: dotted name of the last module in the block that holds parameters: its output is a_l, what
+            the activation is applied to. The point itself where nothing in the block holds any.
+    """
+
+    point: str
+    features: int
+    weights: tuple[str, ...]
+    preactivation: str
+
+
+def has_weight_matrix(module: nn.Module) -> bool:
+    """Tell whether the module itself, not its children, holds a parameter of two or more dimensions."""
+    return any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False))
+
+
+def automatic_points(model: nn.Module) -> tuple[str, ...]:
+    """Return the points of an `nn.Sequential`: the last child before each child with weights, but for the first.
+
+    So every activation, normalisation, pooling or dropout stays in the block of the weights it follows.
+
+    Raises:
+        PointsError: the model is not an `nn.Sequential` (then the message lists the names to choose from), or it has
+            no hidden layer.
+    """
+    if not isinstance(model, nn.Sequential):
+        raise PointsError(
+            f'points="auto" can read nn.Sequential and feedalign.networks, not {type(model).__name__}; give points=, the '
+            f"names of the modules whose outputs are the hidden activations, from: {_listed(model)}"
+        )
+    children = list(model.named_children())
+    weighted = [i for i, (_, child) in enumerate(children) if any(map(has_weight_matrix, child.modules()))]
+    if len(weighted) < 2:
+        raise PointsError(
+            f"found no hidden layer: {len(weighted)} of the {len(children)} modules of this nn.Sequential hold a weight "
+            "matrix, and a feedback point lies between two of them"
+        )
+    return tuple(children[i - 1][0] for i in weighted[1:])
+
+
+def check_points(model: nn.Module, points: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the points as a tuple of known, distinct names of modules; PointsError lists every other one."""
+    if points == "auto":
+        return automatic_points(model)
+    names = (points,) if isinstance(points, str) else tuple(points)
+    if not names:
+        raise PointsError(f"points is empty; give at least one hidden activation, from: {_listed(model)}")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise PointsError(f"points given twice: {', '.join(repeated)}; name each once")
+    unknown = [name for name in names if name not in dict(model.named_modules()) or not name]
+    if unknown:
+        raise PointsError(
+            f"points the model does not have: {', '.join(map(repr, unknown))}; choose from: {_listed(model)}"
+        )
+    return names
+
+
+def features_at(name: str, activation: object, batch_shape: Sequence[int]) -> int:
+    """Return the numbers per sample of an activation [*batch, ...]; an error if it is no such Tensor."""
+    if not isinstance(activation, Tensor):
+        raise PointsError(
+            f"point {name!r} gives a {type(activation).__name__}, expected one Tensor; choose another point"
+        )
+    if activation.shape[: len(batch_shape)] != tuple(batch_shape) or activation.ndim <= len(batch_shape):
+        raise FeedbackShapeError(
+            f"point {name!r} has shape {tuple(activation.shape)}, but the output has the batch axes {tuple(batch_shape)}; "
+            "a point must begin with the same batch axes and have features after them"
+        )
+    return math.prod(activation.shape[len(batch_shape) :])
+
+
+def batch_shape_of(output: object) -> torch.Size:
+    """Return the batch axes of an output [*batch, C]; OutputError if it is nothing an error can be taken of."""
+    if not isinstance(output, Tensor) or not output.is_floating_point() or output.ndim < 2:
+        got = f"shape {tuple(output.shape)} of {output.dtype}" if isinstance(output, Tensor) else type(output).__name__
+        raise OutputError(f"the model's output must be a floating-point Tensor [*batch, outputs], got {got}")
+    return output.shape[:-1]
+
+
+@contextmanager
+def observing(model: nn.Module, names: Iterable[str], see: Callable[[str, Any], Any]) -> Iterator[None]:
+    """Call see(name, output) each time a named module has run; what it returns, if anything, replaces the output."""
+    modules = dict(model.named_modules())
+    handles = [
+        modules[name].register_forward_hook(lambda _module, _inputs, output, name=name: see(name, output))
+        for name in names
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def trace(model: nn.Module, points: Sequence[str], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Block, ...]:
+    """Run the model once, in evaluation mode and without gradients, and return its blocks in the order they ran."""
+    holders = [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))]
+    weights = {name for name in holders if has_weight_matrix(dict(model.named_modules())[name])}
+    ran: list[tuple[str, Any]] = []
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with observing(model, dict.fromkeys([*holders, *points]), lambda name, output: ran.append((name, output))):
+            output = model(*args, **kwargs)
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    batch_shape = batch_shape_of(output)
+    missing = [name for name in points if name not in dict(ran)]
+    if missing:
+        raise PointsError(f"points that never ran in a forward pass: {', '.join(missing)}; choose modules the model calls")
+    blocks: list[Block] = []
+    inside: list[str] = []
+    for name, activation in [*ran, ("", output)]:
+        if name in holders:
+            inside.append(name)
+        if name in points or not name:
+            features = features_at(name, activation, batch_shape)
+            blocks.append(Block(name, features, tuple(n for n in inside if n in weights), (inside or [name])[-1]))
+            inside = []
+    return tuple(blocks)
+
+
+def _listed(model: nn.Module) -> str:
+    return ", ".join(name for name, _ in model.named_modules() if name) or "(it has no named modules)"
