@@ -6,3 +6,30 @@ import os
 
 # Two test workers share two cores; more threads each would only get in one another's way. Set before torch loads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+from feedalign.data import ImageData, fetch, load
+from feedalign.errors import DataError
+
+
+def _fetched(name: str) -> ImageData:
+    """Fetch into the usual folder, so one download serves every session; skip where no source can be reached."""
+    try:
+        fetch(name)
+    except DataError as error:
+        # A wrong digest or a full disk is a failure, not a reason to skip.
+        if "no source of" in str(error) and "truncated or altered" not in str(error):
+            pytest.skip(str(error))
+        raise
+    return load(name)
+
+
+@pytest.fixture(scope="session")
+def mnist() -> ImageData:
+    return _fetched("mnist")
+
+
+@pytest.fixture(scope="session")
+def cifar10() -> ImageData:
+    return _fetched("cifar10")

@@ -19,18 +19,20 @@ def data_folder() -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path` to write a file or build a folder at; it becomes `path` only if the block succeeds.
+    """Yield a name beside `path` to write a file or build a folder at; it becomes `path` if the block succeeds.
 
-    The temporary name lies in a fresh folder of the same parent, so the last step is a rename within one file
-    system. An exception (Ctrl-C and a full disk included) leaves `path` as it was and removes what was half-written.
-    An existing file is replaced; an existing folder is kept and what was built is dropped, because the only writer of
-    folders names them by the hash of what is in them.
+    The temporary name lies in a fresh folder of the same parent, so the last step is a rename within one file system.
+    An exception (Ctrl-C and a full disk included) leaves `path` as it was and removes what was half-written. An
+    existing file is replaced; an existing folder is kept, what was built is dropped: the first writer wrote the same.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield aside / path.name
-        if not path.is_dir():
+        try:
             os.replace(aside / path.name, path)
+        except OSError:
+            if not path.is_dir():
+                raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What is measured of a network: the angles of gradients and weights with the feedback, and of runs with one another."""
+"""What is measured: the angles of gradients and weights with the feedback, and of runs with one another."""
 
 from feedalign.alignment.gradient import GradientAlignment, gradient_alignment
 from feedalign.alignment.overlap import CrossSeedOverlap, cross_seed_overlap

@@ -42,9 +42,9 @@ def gradient_alignment(
     .. math:: \cos(δ_l^{DFA}, δ_l^{BP}), \quad δ_l^{DFA} = (F_l e) ⊙ g'(a_l), \quad δ_l^{BP} = ∂loss/∂a_l.
 
     One forward pass, one backward pass to the pre-activations, and the step from each point back to its own
-    pre-activation; no parameter's gradient is computed or changed. Cosines are taken in float64. The model runs in the mode
-    it is in (`net.eval()` first keeps batch-norm statistics as they are). Under `Backprop` or `ReadoutOnly` the answer is how
-    well DFA *would* agree in the present weights.
+    pre-activation; no parameter's gradient is computed or changed. Cosines are taken in float64. The model runs in the
+    mode it is in (`net.eval()` first keeps batch-norm statistics as they are). Under `Backprop` or `ReadoutOnly` the
+    answer is how well DFA *would* agree in the present weights.
 
     Args:
         net: a wrapped model.

@@ -11,24 +11,26 @@ from torch import Tensor
 from feedalign.errors import ArgumentError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CrossSeedOverlap:
     """Mean cosine of the weights over all pairs of runs.
 
     Attributes:
         layers: by name of the weight matrix.
         total: of all weight matrices concatenated.
+        pairs: the cosines of single pairs that make the total, in the order (0,1), (0,2), ..., (1,2), ...
     """
 
     layers: dict[str, float]
     total: float
+    pairs: Tensor
 
 
 def cross_seed_overlap(states: Sequence[Mapping[str, Tensor]]) -> CrossSeedOverlap:
     """Measure how alike the weights of several runs of one network are.
 
-    Runs that differ in initialisation and data order only end with an overlap near zero where the loss leaves the weights
-    free, and well above it where the learning rule singles out one of the solutions.
+    Runs that differ in initialisation and data order only end with an overlap near zero where the loss leaves the
+    weights free, and well above it where the learning rule singles out one of the solutions.
 
     Args:
         states: one `state_dict` per run. Weight matrices and kernels are compared, in float64; biases, statistics and
@@ -55,9 +57,11 @@ def cross_seed_overlap(states: Sequence[Mapping[str, Tensor]]) -> CrossSeedOverl
                 f"run {i} does not hold the weights of run 0: {', '.join(sorted(different)) or 'none at all'}; "
                 "compare runs of one network"
             )
+    pairs = _pair_cosines([torch.cat(list(run.values())) for run in weights])
     return CrossSeedOverlap(
-        layers={name: _mean_cosine([run[name] for run in weights]) for name in weights[0]},
-        total=_mean_cosine([torch.cat(list(run.values())) for run in weights]),
+        layers={name: float(_pair_cosines([run[name] for run in weights]).mean()) for name in weights[0]},
+        total=float(pairs.mean()),
+        pairs=pairs,
     )
 
 
@@ -65,8 +69,6 @@ def _size(run: Mapping[str, Tensor], name: str) -> int:
     return run[name].numel() if name in run else 0
 
 
-def _mean_cosine(vectors: list[Tensor]) -> float:
-    """Mean over pairs, from the sum of the unit vectors: |Σ u_i|² = n + 2 Σ_{i<j} u_i·u_j."""
-    n = len(vectors)
-    total = sum((vector / vector.norm() for vector in vectors), torch.zeros_like(vectors[0]))
-    return (float(total.square().sum()) - n) / (n * (n - 1))
+def _pair_cosines(vectors: list[Tensor]) -> Tensor:
+    unit = torch.stack([vector / vector.norm() for vector in vectors])  # [runs, weights]
+    return (unit @ unit.T)[*torch.triu_indices(len(vectors), len(vectors), offset=1)]

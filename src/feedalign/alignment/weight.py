@@ -69,7 +69,12 @@ def weight_alignment(net: Rule) -> WeightAlignment:
 
 def _weight_of(block: Block, modules: dict[str, nn.Module], shape: torch.Size) -> Tensor | str:
     """Return the one weight matrix of a block, or why it has none of this shape."""
-    found = [parameter for name in block.weights for parameter in modules[name].parameters(recurse=False) if parameter.ndim >= 2]
+    found = [
+        parameter
+        for name in block.weights
+        for parameter in modules[name].parameters(recurse=False)
+        if parameter.ndim >= 2
+    ]
     if len(found) != 1:
         return f"the block holds {len(found)} weight matrices, the angle is defined for one"
     if found[0].shape[-2:] != shape:
@@ -79,4 +84,6 @@ def _weight_of(block: Block, modules: dict[str, nn.Module], shape: torch.Size) -
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
     """Cosine over the last axis; NaN where one side is zero."""
-    return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
+    norms = torch.linalg.vector_norm(a, dim=-1) * torch.linalg.vector_norm(b, dim=-1)
+    cosine: Tensor = (a * b).sum(-1) / norms
+    return cosine

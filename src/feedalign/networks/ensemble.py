@@ -1,4 +1,4 @@
-"""Many networks of one shape, trained side by side in batched matrix products: seeds at little more than the cost of one."""
+"""Many networks of one shape trained side by side in batched matrix products: many seeds at about the cost of one."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class EnsembleMLP(nn.Sequential):
     """E independent `MLP`s: x [E, batch, in], or [batch, in] for all of them, to [E, batch, out].
 
     Summed over the networks, a loss gives each network the gradient it would have alone, under every rule; a feedback
-    matrix is shared by all of them, so they differ in initialisation and data order only. Network i is, bit for bit, the
-    `MLP` with seed `seeds[i]`.
+    matrix is shared by all of them, so they differ in initialisation and data order only. Network i starts, bit for
+    bit, as the `MLP` with seed `seeds[i]`.
 
     Args:
         n_networks: E.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -32,7 +33,7 @@ class MLP(nn.Sequential):
         generator = torch.Generator().manual_seed(seed)
 
         def layer(fan_in: int, fan_out: int) -> nn.Module:
-            linear: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)
+            linear: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)  # type: ignore[no-untyped-call]
             for parameter in linear.parameters():
                 draw_uniform(parameter, fan_in, generator)
             return linear
@@ -47,7 +48,7 @@ def layers_of(sizes: Sequence[int], activation: str, layer: Callable[[int, int],
     if activation not in ACTIVATIONS:
         raise ArgumentError(f"activation={activation!r} is unknown; expected one of {', '.join(ACTIVATIONS)}")
     modules: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in itertools.pairwise(sizes):
         modules += [layer(fan_in, fan_out), ACTIVATIONS[activation]()]
     return modules[:-1]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from feedalign.errors import FeedbackShapeError, OutputError, PointsError
 from feedalign.feedback import Feedback, Gaussian
-from feedalign.rules.points import Block, batch_shape_of, check_points, features_at, has_weight_matrix, trace
+from feedalign.rules.points import Block, batch_shape_of, check_points, has_weight_matrix, trace
 
 Taps = list[tuple[str, Tensor]]
 
@@ -165,7 +165,7 @@ class Rule(nn.Module):
 
 
 class _Pass:
-    """What lasts one forward pass. Not an attribute of the rule itself: setting one of an `nn.Module` takes microseconds."""
+    """What lasts one forward pass. Kept apart since to set an attribute of an `nn.Module` itself takes microseconds."""
 
     taps: Taps | None = None
     true_gradient: bool = False
@@ -204,7 +204,7 @@ def check_feedback(taps: Taps, output: Tensor, matrices: dict[str, Tensor]) -> N
             or matrices[name].shape[1] != outputs
         ):
             raise FeedbackShapeError(
-                f"the feedback of point {name!r} has shape {tuple(matrices[name].shape)}, which does not fit the activation "
-                f"{tuple(activation.shape)} and the output {tuple(output.shape)}; activation and output must begin with "
-                "the same batch axes; after a change of the network's shape wrap it again"
+                f"the feedback of point {name!r} has shape {tuple(matrices[name].shape)}, which does not fit the "
+                f"activation {tuple(activation.shape)} and the output {tuple(output.shape)}; both must begin with the "
+                "same batch axes; after a change of the network's shape wrap it again"
             )

@@ -1,4 +1,4 @@
-r"""Direct feedback alignment and its controls: the error goes straight from the output to every hidden layer, or nowhere.
+r"""Direct feedback alignment and its controls: the error goes straight from the output to every layer, or nowhere.
 
 The rule is backprop on a rewired graph. At each feedback point the activation is detached on its way up; one autograd
 function, the identity on the output, takes the activations as further inputs and in its backward pass hands each the
@@ -69,8 +69,8 @@ class DFA(Rule):
     >>> loss.backward()
 
     Because e = ∂loss/∂output carries the loss's reduction factor, hidden layers and readout share one scale of update.
-    The batch axes are all axes of the output but its last one; the error of each entry of the batch goes to the features of
-    that entry. For arguments see `Rule`.
+    The batch axes are all axes of the output but its last one; the error of each entry of the batch goes to the
+    features of that entry. For arguments see `Rule`.
 
     Source: Nøkland (2016).
     """
@@ -79,7 +79,8 @@ class DFA(Rule):
         """Tie the output to every hidden activation through its feedback matrix."""
         matrices = self.feedback_matrices
         check_feedback(taps, output, matrices)
-        tied: Tensor = _SendError.apply(output, [matrices[name] for name, _ in taps], *(hidden for _, hidden in taps))
+        sent = [matrices[name] for name, _ in taps]
+        tied: Tensor = _SendError.apply(output, sent, *(hidden for _, hidden in taps))  # type: ignore[no-untyped-call]
         return tied
 
 

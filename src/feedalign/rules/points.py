@@ -48,15 +48,15 @@ def automatic_points(model: nn.Module) -> tuple[str, ...]:
     """
     if not isinstance(model, nn.Sequential):
         raise PointsError(
-            f'points="auto" can read nn.Sequential and feedalign.networks, not {type(model).__name__}; give points=, the '
-            f"names of the modules whose outputs are the hidden activations, from: {_listed(model)}"
+            f'points="auto" can read nn.Sequential and feedalign.networks, not {type(model).__name__}; give points=, '
+            f"the names of the modules whose outputs are the hidden activations, from: {_listed(model)}"
         )
     children = list(model.named_children())
     weighted = [i for i, (_, child) in enumerate(children) if any(map(has_weight_matrix, child.modules()))]
     if len(weighted) < 2:
         raise PointsError(
-            f"found no hidden layer: {len(weighted)} of the {len(children)} modules of this nn.Sequential hold a weight "
-            "matrix, and a feedback point lies between two of them"
+            f"found no hidden layer: {len(weighted)} of the {len(children)} modules of this nn.Sequential hold a "
+            "weight matrix, and a feedback point lies between two of them"
         )
     return tuple(children[i - 1][0] for i in weighted[1:])
 
@@ -87,8 +87,8 @@ def features_at(name: str, activation: object, batch_shape: Sequence[int]) -> in
         )
     if activation.shape[: len(batch_shape)] != tuple(batch_shape) or activation.ndim <= len(batch_shape):
         raise FeedbackShapeError(
-            f"point {name!r} has shape {tuple(activation.shape)}, but the output has the batch axes {tuple(batch_shape)}; "
-            "a point must begin with the same batch axes and have features after them"
+            f"point {name!r} has shape {tuple(activation.shape)}, but the output has the batch axes "
+            f"{tuple(batch_shape)}; a point must begin with the same batch axes and have features after them"
         )
     return math.prod(activation.shape[len(batch_shape) :])
 
@@ -133,7 +133,9 @@ def trace(model: nn.Module, points: Sequence[str], args: Sequence[Any], kwargs: 
     batch_shape = batch_shape_of(output)
     missing = [name for name in points if name not in dict(ran)]
     if missing:
-        raise PointsError(f"points that never ran in a forward pass: {', '.join(missing)}; choose modules the model calls")
+        raise PointsError(
+            f"points that never ran in a forward pass: {', '.join(missing)}; choose modules the model calls"
+        )
     blocks: list[Block] = []
     inside: list[str] = []
     for name, activation in [*ran, ("", output)]:

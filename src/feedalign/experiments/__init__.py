@@ -1,0 +1,53 @@
+"""One file per claim: its configs, how it is run, drawn and checked."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Protocol
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+from feedalign.errors import ArgumentError
+from feedalign.experiments.progress import Progress
+from feedalign.experiments.verdict import Verdict
+
+__all__ = ["NAMES", "Experiment", "Progress", "Verdict", "get"]
+
+# In the order of a report; imported when asked for.
+NAMES = ("two-phases", "layerwise")
+
+
+class Experiment(Protocol):
+    """What a module of this room gives. Plots never train; a check never draws.
+
+    Attributes:
+        NAME: as it is called on the command line.
+        CLAIM: what it is to show, in a sentence.
+        CONFIGS: config by preset, "quick" and "paper".
+        ON_DATASET: configs by data set and preset; empty if the experiment makes its own data.
+    """
+
+    NAME: str
+    CLAIM: str
+    CONFIGS: dict[str, Any]
+    ON_DATASET: dict[str, dict[str, Any]]
+
+    def run(self, config: Any, progress: Progress) -> xr.Dataset:
+        """Compute the result of a config."""
+
+    def check(self, dataset: xr.Dataset) -> list[Verdict]:
+        """Hold the claim against a result."""
+
+    def plot(self, dataset: xr.Dataset) -> Figure:
+        """Draw a result."""
+
+    def caption(self, dataset: xr.Dataset) -> str:
+        """Say what the figure shows, and over how many runs."""
+
+
+def get(name: str) -> Experiment:
+    """Return an experiment by name; ArgumentError lists the known ones."""
+    if name not in NAMES:
+        raise ArgumentError(f"no experiment is called {name!r}; expected one of {', '.join(NAMES)}")
+    return import_module(f"feedalign.experiments.{name.replace('-', '_')}")

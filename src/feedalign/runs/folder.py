@@ -1,0 +1,104 @@
+"""Run folders: a result is computed once, and its folder's name is the hash of everything that decides it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from feedalign.errors import DataError
+from feedalign.files import replacing
+
+# Part of every hash: raise it when the meaning of a config or the layout of a data set changes, and old runs stay
+# where they are but are no longer taken for new ones.
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run.
+
+    Attributes:
+        folder: holds result.nc, config.json and environment.json.
+        dataset: the result.
+        config_hash: first 12 hexadecimal digits of the SHA-256 of the resolved config.
+        seconds: wall time of the computation, whenever it was made.
+    """
+
+    folder: Path
+    dataset: xr.Dataset
+    config_hash: str
+    seconds: float
+
+
+def config_hash(experiment: str, config: Any) -> str:
+    """Hash every field of a config dataclass, defaults included, with the experiment's name and the schema version."""
+    resolved = json.dumps(_resolved(experiment, config), sort_keys=True)
+    return hashlib.sha256(resolved.encode()).hexdigest()[:12]
+
+
+def run_once(experiment: str, config: Any, compute: Callable[[], xr.Dataset], root: Path) -> Run:
+    """Return the run of this config, computing it only if `root` does not hold it yet.
+
+    The folder `root/experiment/hash` appears whole or not at all, also on Ctrl-C or a full disk.
+
+    Args:
+        experiment: name of the experiment.
+        config: frozen dataclass of plain values.
+        compute: makes the result.
+        root: folder of all runs.
+
+    Raises:
+        DataError: the folder cannot be written, or exists but cannot be read as a finished run.
+    """
+    key = config_hash(experiment, config)
+    folder = root / experiment / key
+    if not folder.exists():
+        begin = time.perf_counter()
+        dataset = compute()
+        seconds = time.perf_counter() - begin
+        try:
+            with replacing(folder) as aside:
+                aside.mkdir()
+                dataset.to_netcdf(aside / "result.nc", engine="h5netcdf")
+                _write_json(aside / "config.json", _resolved(experiment, config))
+                _write_json(aside / "environment.json", {**environment(), "seconds": round(seconds, 3)})
+        except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
+            raise DataError(
+                f"cannot write {folder} ({error}); make room for {dataset.nbytes:,} bytes, or choose another folder"
+            ) from error
+    try:
+        seconds = json.loads((folder / "environment.json").read_text())["seconds"]
+        dataset = xr.load_dataset(folder / "result.nc", engine="h5netcdf")
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder} is no finished run ({error}); delete it and run again") from error
+    return Run(folder, dataset, key, float(seconds))
+
+
+def environment() -> dict[str, Any]:
+    """Return what a result may depend on besides its config: machine and versions."""
+    packages = ("feedalign", "torch", "numpy", "scipy", "numba", "xarray", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def _resolved(experiment: str, config: Any) -> dict[str, Any]:
+    return {"experiment": experiment, "schema_version": SCHEMA_VERSION, "config": asdict(config)}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
