@@ -11,16 +11,32 @@ if TYPE_CHECKING:
     from feedalign import data, errors, feedback, networks, theory
     from feedalign.alignment import cross_seed_overlap, gradient_alignment, weight_alignment
     from feedalign.errors import FeedalignError
-    from feedalign.rules import DFA, Backprop, ReadoutOnly
+    from feedalign.rules import DFA, Backprop, ReadoutOnly, Rule
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+__getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submodules=["data", "errors", "feedback", "networks", "theory"],
     submod_attrs={
         "alignment": ["cross_seed_overlap", "gradient_alignment", "weight_alignment"],
         "errors": ["FeedalignError"],
-        "rules": ["DFA", "Backprop", "ReadoutOnly"],
+        "rules": ["DFA", "Backprop", "ReadoutOnly", "Rule"],
     },
 )
+
+__all__ = [
+    "DFA",
+    "Backprop",
+    "FeedalignError",
+    "ReadoutOnly",
+    "Rule",
+    "cross_seed_overlap",
+    "data",
+    "errors",
+    "feedback",
+    "gradient_alignment",
+    "networks",
+    "theory",
+    "weight_alignment",
+]

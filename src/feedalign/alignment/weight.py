@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from feedalign.rules import Block, Rule
+from feedalign.rules import Block, Rule, weight_matrices
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +69,7 @@ def weight_alignment(net: Rule) -> WeightAlignment:
 
 def _weight_of(block: Block, modules: dict[str, nn.Module], shape: torch.Size) -> Tensor | str:
     """Return the one weight matrix of a block, or why it has none of this shape."""
-    found = [
-        parameter
-        for name in block.weights
-        for parameter in modules[name].parameters(recurse=False)
-        if parameter.ndim >= 2
-    ]
+    found = [matrix for name in block.weights for matrix in weight_matrices(modules[name])]
     if len(found) != 1:
         return f"the block holds {len(found)} weight matrices, the angle is defined for one"
     if found[0].shape[-2:] != shape:

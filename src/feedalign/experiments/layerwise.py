@@ -312,7 +312,7 @@ def plot(dataset: xr.Dataset) -> Figure:
 def caption(dataset: xr.Dataset) -> str:
     """Say what the figure shows and over how many runs."""
     return (
-        f"Solid lines: mean under DFA over {dataset.sizes['draw']} feedback draws × {dataset.sizes['network']} networks, "
+        f"Solid: mean under DFA over {dataset.sizes['draw']} feedback draws × {dataset.sizes['network']} networks, "
         f"band: one standard deviation. Dotted lines in a and b: the same cosines in networks trained with backprop "
         f"({dataset.sizes['network']} networks), which never see it. Overlap: mean cosine of "
         f"all weights over {dataset.sizes['pair']} pairs of networks of one draw."

@@ -201,6 +201,6 @@ def caption(dataset: xr.Dataset) -> str:
     seeds, others = dataset.sizes["seed"], dataset.sizes["draw"] - 1
     return (
         "Generalisation error (a) and overlap of readout and feedback (b; c enlarges its top) of erf networks with "
-        "K = M = 2. Strong lines: theory of one draw of teacher, start and feedback; points: mean and standard deviation"
-        f" of {seeds} simulated runs of it; thin lines: theory of {others} further draws."
+        "K = M = 2. Strong lines: theory of one draw of teacher, start and feedback; points: mean and standard"
+        f" deviation of {seeds} simulated runs of it; thin lines: theory of {others} further draws."
     )

@@ -33,7 +33,7 @@ class MLP(nn.Sequential):
         generator = torch.Generator().manual_seed(seed)
 
         def layer(fan_in: int, fan_out: int) -> nn.Module:
-            linear: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)  # type: ignore[no-untyped-call]
+            linear: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)
             for parameter in linear.parameters():
                 draw_uniform(parameter, fan_in, generator)
             return linear

@@ -2,6 +2,6 @@
 
 from feedalign.rules.base import Rule
 from feedalign.rules.direct import DFA, Backprop, ReadoutOnly, direct_signal
-from feedalign.rules.points import Block, observing
+from feedalign.rules.points import Block, observing, weight_matrices
 
-__all__ = ["DFA", "Backprop", "Block", "ReadoutOnly", "Rule", "direct_signal", "observing"]
+__all__ = ["DFA", "Backprop", "Block", "ReadoutOnly", "Rule", "direct_signal", "observing", "weight_matrices"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from feedalign.errors import FeedbackShapeError, OutputError, PointsError
 from feedalign.feedback import Feedback, Gaussian
-from feedalign.rules.points import Block, batch_shape_of, check_points, has_weight_matrix, trace
+from feedalign.rules.points import Block, batch_shape_of, check_points, trace, weight_matrices
 
 Taps = list[tuple[str, Tensor]]
 
@@ -135,11 +135,11 @@ class Rule(nn.Module):
         return activation.detach()
 
     def _draw_for_linear_input(self) -> None:
-        first = next((module for module in self.model.modules() if has_weight_matrix(module)), None)
-        if isinstance(getattr(first, "in_features", None), int):
-            weight = next(parameter for parameter in first.parameters(recurse=False) if parameter.ndim >= 2)  # type: ignore[union-attr]
+        first = next((module for module in self.model.modules() if weight_matrices(module)), None)
+        inputs = getattr(first, "in_features", None)
+        if first is not None and isinstance(inputs, int):
             try:
-                self._draw((weight.new_zeros(1, first.in_features),), {})  # type: ignore[union-attr,arg-type]
+                self._draw((weight_matrices(first)[0].new_zeros(1, inputs),), {})
             except Exception:  # the input was a guess; the first real forward pass settles it
                 self.feedback.clear()
 

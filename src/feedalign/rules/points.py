@@ -32,9 +32,13 @@ class Block:
     preactivation: str
 
 
-def has_weight_matrix(module: nn.Module) -> bool:
-    """Tell whether the module itself, not its children, holds a parameter of two or more dimensions."""
-    return any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False))
+def weight_matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Return the matrices and kernels the module itself, not its children, holds; biases never count as such."""
+    return [
+        parameter
+        for name, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim >= 2 and not name.startswith("bias")  # an ensemble's biases have several axes too
+    ]
 
 
 def automatic_points(model: nn.Module) -> tuple[str, ...]:
@@ -52,7 +56,7 @@ def automatic_points(model: nn.Module) -> tuple[str, ...]:
             f"the names of the modules whose outputs are the hidden activations, from: {_listed(model)}"
         )
     children = list(model.named_children())
-    weighted = [i for i, (_, child) in enumerate(children) if any(map(has_weight_matrix, child.modules()))]
+    weighted = [i for i, (_, child) in enumerate(children) if any(map(weight_matrices, child.modules()))]
     if len(weighted) < 2:
         raise PointsError(
             f"found no hidden layer: {len(weighted)} of the {len(children)} modules of this nn.Sequential hold a "
@@ -120,7 +124,7 @@ def observing(model: nn.Module, names: Iterable[str], see: Callable[[str, Any], 
 def trace(model: nn.Module, points: Sequence[str], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Block, ...]:
     """Run the model once, in evaluation mode and without gradients, and return its blocks in the order they ran."""
     holders = [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))]
-    weights = {name for name in holders if has_weight_matrix(dict(model.named_modules())[name])}
+    weights = {name for name in holders if weight_matrices(dict(model.named_modules())[name])}
     ran: list[tuple[str, Any]] = []
     training = {module: module.training for module in model.modules()}
     model.eval()

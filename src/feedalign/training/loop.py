@@ -40,7 +40,7 @@ def train(
             if before_step is not None:
                 before_step(step)
             optimizer.zero_grad(set_to_none=True)
-            loss_fn(net(inputs[indices]), labels[indices]).backward()  # type: ignore[no-untyped-call]
+            loss_fn(net(inputs[indices]), labels[indices]).backward()
             optimizer.step()
             step += 1
     if before_step is not None:

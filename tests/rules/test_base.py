@@ -1,0 +1,190 @@
+"""The wrapped model as a module: its feedback is saved, moved, cast and seeded, and leaves no trace when unwrapped."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import feedalign as fa
+from feedalign.errors import FeedbackShapeError, PointsError
+
+
+def make(seed: int = 0) -> fa.DFA:
+    return fa.DFA(fa.networks.MLP([4, 6, 5, 3], seed=7), seed=seed)
+
+
+def convnet() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
+
+
+def test_feedback_is_drawn_at_once_where_the_model_begins_with_a_linear_layer() -> None:
+    assert {name: tuple(F.shape) for name, F in make().feedback_matrices.items()} == {"1": (6, 3), "3": (5, 3)}
+
+
+def test_elsewhere_it_is_drawn_from_an_example_or_at_the_first_pass_with_the_same_result() -> None:
+    x = torch.zeros(2, 1, 4, 4)
+    early, late = fa.DFA(convnet(), example_input=x), fa.DFA(convnet())
+    with pytest.raises(PointsError, match="give example_input=, or run one forward pass"):
+        _ = late.feedback_matrices
+    late(x)
+    assert torch.equal(early.feedback_matrices["2"], late.feedback_matrices["2"])
+
+
+def test_feedback_is_in_the_state_never_among_the_parameters() -> None:
+    net = make()
+    assert {key for key in net.state_dict() if key.startswith("feedback.")} == {"feedback.1", "feedback.3"}
+    assert {name for name, _ in net.named_parameters()} == {
+        f"model.{i}.{kind}" for i in (0, 2, 4) for kind in ("weight", "bias")
+    }
+    before = net.feedback_matrices["1"].clone()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.5)
+    functional.cross_entropy(net(torch.ones(2, 4)), torch.tensor([0, 1])).backward()
+    optimizer.step()
+    assert torch.equal(net.feedback_matrices["1"], before)
+
+
+@pytest.mark.parametrize("model", ["mlp", "convnet"])
+def test_the_state_restores_the_feedback_of_another_seed_drawn_or_not(model: str) -> None:
+    """A convnet has not drawn its feedback when the state is loaded; it takes the saved one, and keeps it."""
+    x = torch.randn(2, 4) if model == "mlp" else torch.randn(2, 1, 4, 4)
+    one, other = (
+        (make(0), make(1))
+        if model == "mlp"
+        else (fa.DFA(convnet(), seed=0, example_input=x), fa.DFA(convnet(), seed=1))
+    )
+    other.load_state_dict(one.state_dict())
+    y = torch.tensor([0, 1])
+    for net in (one, other):
+        functional.cross_entropy(net(x), y).backward()
+    for name, matrix in one.feedback_matrices.items():
+        assert torch.equal(other.feedback_matrices[name], matrix)
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert a.grad is not None
+        assert b.grad is not None
+        assert torch.equal(a.grad, b.grad)
+
+
+def test_a_loaded_matrix_of_another_shape_is_refused_at_the_first_pass() -> None:
+    net = fa.DFA(convnet())
+    net.load_state_dict(
+        {**fa.DFA(convnet(), example_input=torch.zeros(1, 1, 4, 4)).state_dict(), "feedback.2": torch.zeros(9, 3)}
+    )
+    with pytest.raises(FeedbackShapeError, match=r"point '2' has shape \(9, 3\), but the point has 8 features"):
+        net(torch.zeros(2, 1, 4, 4))
+
+
+def test_nested_names_survive_in_the_state() -> None:
+    model = nn.ModuleDict({"a_b": nn.Sequential(nn.Linear(4, 6), nn.Tanh()), "c": nn.Linear(6, 3)})
+    net = fa.DFA(Chain(model), points=("layers.a_b.1",))
+    assert list(net.feedback_matrices) == ["layers.a_b.1"]
+    assert "feedback.layers/a_b/1" in net.state_dict()
+
+
+class Chain(nn.Module):
+    def __init__(self, layers: nn.ModuleDict) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers.values():
+            x = layer(x)
+        return x
+
+
+def test_feedback_is_cast_and_moved_with_the_model() -> None:
+    net = make().double()
+    assert net.feedback_matrices["1"].dtype == torch.float64
+    assert make().to("meta").feedback_matrices["1"].device.type == "meta"
+    assert fa.DFA(fa.networks.MLP([4, 6, 3]).double()).feedback_matrices["1"].dtype == torch.float64
+
+
+def test_same_seed_same_feedback_other_seed_other_and_zero_is_a_seed() -> None:
+    assert torch.equal(make(0).feedback_matrices["1"], make(0).feedback_matrices["1"])
+    assert not torch.equal(make(0).feedback_matrices["1"], make(1).feedback_matrices["1"])
+
+
+def test_nothing_touches_the_global_generator() -> None:
+    state = torch.get_rng_state()
+    net = make()
+    functional.cross_entropy(net(torch.ones(2, 4)), torch.tensor([0, 1])).backward()
+    fa.gradient_alignment(net, functional.cross_entropy, torch.ones(2, 4), torch.tensor([0, 1]))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_tracing_leaves_modes_and_batch_statistics_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
+    model[1].eval()
+    state = copy.deepcopy(model.state_dict())
+    fa.DFA(model, example_input=torch.randn(2, 1, 4, 4))
+    assert [module.training for module in model] == [True, False, True, True, True]
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, state[name])
+
+
+def test_unwrapping_gives_the_model_back_without_hooks() -> None:
+    model: Any = fa.networks.MLP([4, 6, 3])
+    assert fa.DFA(model).unwrap() is model
+    assert all(not module._forward_hooks for module in model.modules())
+
+
+def test_the_bare_model_stays_what_it_was_while_wrapped() -> None:
+    model: Any = fa.networks.MLP([4, 6, 3])
+    x, y = torch.randn(2, 4), torch.tensor([0, 1])
+    functional.cross_entropy(model(x), y).backward()
+    expected = model[0].weight.grad.clone()
+    fa.DFA(model)
+    model.zero_grad()
+    functional.cross_entropy(model(x), y).backward()
+    assert torch.equal(model[0].weight.grad, expected)
+
+
+def test_a_deep_copy_learns_by_itself() -> None:
+    net = make()
+    twin = copy.deepcopy(net)
+    x, y = torch.randn(2, 4), torch.tensor([0, 1])
+    functional.cross_entropy(net(x), y).backward()
+    assert all(p.grad is None for p in twin.parameters())
+    functional.cross_entropy(twin(x), y).backward()
+    for a, b in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=0)
+
+
+def test_without_gradients_the_model_just_runs() -> None:
+    net = make()
+    with torch.no_grad():
+        assert not net(torch.ones(2, 4)).requires_grad
+    assert net(torch.ones(2, 4)).requires_grad
+
+
+def test_an_error_inside_the_model_leaves_the_rule_usable() -> None:
+    net = make()
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        net(torch.ones(2, 9))
+    net(torch.ones(2, 4)).sum().backward()
+
+
+def test_a_change_of_width_says_to_wrap_again() -> None:
+    model: Any = fa.networks.MLP([4, 6, 3])
+    net = fa.DFA(model)
+    model[0], model[2] = nn.Linear(4, 8), nn.Linear(8, 3)
+    with pytest.raises(FeedbackShapeError, match=r"'1' has shape \(6, 3\), which does not fit the activation \(2, 8\)"):
+        net(torch.ones(2, 4))
+
+
+def test_half_precision_outputs_carry_the_error_in_the_feedbacks_precision() -> None:
+    net = make()
+    x, y = torch.randn(8, 4), torch.zeros(8, dtype=torch.long)
+    functional.cross_entropy(net(x), y).backward()
+    exact = [p.grad.clone() for p in net.parameters() if p.grad is not None]
+    net.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = functional.cross_entropy(net(x), y)
+    loss.backward()
+    for p, gradient in zip(net.parameters(), exact, strict=True):
+        assert p.grad is not None
+        torch.testing.assert_close(p.grad, gradient, rtol=0.05, atol=0.01)  # bfloat16 keeps 8 bits

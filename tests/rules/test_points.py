@@ -1,0 +1,148 @@
+"""Feedback points: which are found, which are refused, and what a trace sees between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import feedalign as fa
+from feedalign.errors import FeedbackShapeError, OutputError, PointsError
+
+
+class Branching(nn.Module):
+    """A model that is no Sequential; `spare` never runs, and `gate` is registered before the layer it follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Tanh()
+        self.lower = nn.Linear(4, 6)
+        self.spare = nn.Linear(4, 6)
+        self.upper = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.upper(self.gate(self.lower(x)))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("layers", "points"),
+    [
+        ([nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 2)], ("1", "3")),
+        ([nn.Linear(4, 5), nn.Linear(5, 5), nn.Linear(5, 2)], ("0", "1")),
+        ([nn.Flatten(), nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Dropout(), nn.Linear(5, 2)], ("4",)),
+        ([nn.Sequential(nn.Linear(4, 5), nn.ReLU()), nn.Sequential(nn.Linear(5, 5)), nn.Linear(5, 2)], ("0", "1")),
+    ],
+)
+def test_auto_takes_the_last_module_before_each_layer_with_weights(layers: list[nn.Module], points: Any) -> None:
+    assert fa.DFA(nn.Sequential(*layers)).points == points
+
+
+@pytest.mark.parametrize(
+    ("model", "points", "message"),
+    [
+        (Branching(), "auto", "can read nn.Sequential.*not Branching.*from: gate, lower, spare, upper"),
+        (Branching(), ("gates",), "does not have: 'gates'; choose from: gate, lower, spare, upper"),
+        (Branching(), ("gate", "gate"), "given twice: gate"),
+        (Branching(), (), "points is empty"),
+        (Branching(), ("",), "does not have: ''"),
+        (nn.Sequential(nn.Linear(4, 3)), "auto", "no hidden layer: 1 of the 1 modules"),
+        (nn.Sequential(nn.ReLU()), "auto", "no hidden layer: 0 of the 1 modules"),
+    ],
+)
+def test_points_that_do_not_fit_are_refused(model: nn.Module, points: Any, message: str) -> None:
+    with pytest.raises(PointsError, match=message):
+        fa.DFA(model, points=points)
+
+
+def test_a_point_that_never_runs_is_named() -> None:
+    with pytest.raises(PointsError, match="never ran in a forward pass: spare"):
+        fa.DFA(Branching(), points=("gate", "spare"))(torch.zeros(2, 4))
+
+
+def test_blocks_follow_the_order_of_running_not_of_registration() -> None:
+    net = fa.DFA(Branching(), points=("gate",))
+    net(torch.zeros(2, 4))
+    hidden, readout = net.blocks
+    assert (hidden.point, hidden.features, hidden.weights, hidden.preactivation) == ("gate", 6, ("lower",), "lower")
+    assert (readout.point, readout.features, readout.weights) == ("", 3, ("upper",))
+
+
+def test_wrapping_a_wrapped_model_is_refused() -> None:
+    net = fa.DFA(fa.networks.MLP([4, 5, 2]))
+    with pytest.raises(PointsError, match=r"already wrapped in DFA; wrap model\.unwrap"):
+        fa.Backprop(net)
+
+
+class Returns(nn.Module):
+    """A model with one hidden layer that returns what it is told to make of its output."""
+
+    def __init__(self, make: Any) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(4, 6)
+        self.readout = nn.Linear(6, 3)
+        self.make = make
+
+    def forward(self, x: Tensor) -> Any:
+        return self.make(self.readout(self.hidden(x).relu()))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda out: out.argmax(-1),
+            r"must be a floating-point Tensor \[\*batch, outputs\], got shape \(2,\) of torch.int64",
+        ),
+        (lambda out: (out, out), "got tuple"),
+        (lambda out: out.sum(), r"got shape \(\) of torch.float32"),
+        (lambda out: out.detach(), "the output carries no gradient"),
+    ],
+)
+def test_an_output_that_can_carry_no_error_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(OutputError, match=message):
+        fa.DFA(Returns(make), points=("hidden",))(torch.zeros(2, 4))
+
+
+def test_a_readout_below_the_last_point_is_refused() -> None:
+    with pytest.raises(OutputError, match="no trainable parameter lies after the last feedback point"):
+        fa.DFA(Returns(lambda out: out), points=("hidden", "readout"))(torch.zeros(2, 4))
+
+
+def test_a_frozen_readout_is_allowed() -> None:
+    model = Returns(lambda out: out)
+    model.readout.requires_grad_(False)
+    net = fa.DFA(model, points=("hidden",))
+    net(torch.ones(2, 4)).sum().backward()
+    assert model.hidden.weight.grad is not None
+
+
+def test_a_point_without_the_batch_axes_of_the_output_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.Flatten(0), nn.Unflatten(0, (2, 6)), nn.Linear(6, 3))
+    with pytest.raises(
+        FeedbackShapeError, match=r"point '1' has shape \(12,\), but the output has the batch axes \(2,\)"
+    ):
+        fa.DFA(model, points=("1",))(torch.zeros(2, 4))
+
+
+def test_a_module_of_two_widths_cannot_be_one_point() -> None:
+    shared = nn.Tanh()
+    model = nn.Sequential(nn.Linear(4, 6), shared, nn.Linear(6, 5), shared, nn.Linear(5, 3))
+    with pytest.raises(FeedbackShapeError, match="runs at several widths cannot be one point"):
+        fa.DFA(model, points=("1",))(torch.zeros(2, 4))
+
+
+def test_a_point_that_is_no_tensor_is_refused() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(4, 6, batch_first=True)
+            self.readout = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.readout(self.rnn(x)[0])
+
+    with pytest.raises(PointsError, match="point 'rnn' gives a tuple, expected one Tensor"):
+        fa.DFA(Recurrent(), points=("rnn",))(torch.zeros(2, 3, 4))
