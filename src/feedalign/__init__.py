@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from feedalign import data, errors, feedback, networks, theory
+    from feedalign import (
+        alignment,
+        data,
+        errors,
+        experiments,
+        feedback,
+        networks,
+        report,
+        rules,
+        runs,
+        theory,
+        training,
+    )
     from feedalign.alignment import cross_seed_overlap, gradient_alignment, weight_alignment
     from feedalign.errors import FeedalignError
     from feedalign.rules import DFA, Backprop, ReadoutOnly, Rule
@@ -17,7 +29,19 @@ __version__ = "0.1.0"
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
-    submodules=["data", "errors", "feedback", "networks", "theory"],
+    submodules=[
+        "alignment",
+        "data",
+        "errors",
+        "experiments",
+        "feedback",
+        "networks",
+        "report",
+        "rules",
+        "runs",
+        "theory",
+        "training",
+    ],
     submod_attrs={
         "alignment": ["cross_seed_overlap", "gradient_alignment", "weight_alignment"],
         "errors": ["FeedalignError"],
@@ -31,12 +55,18 @@ __all__ = [
     "FeedalignError",
     "ReadoutOnly",
     "Rule",
+    "alignment",
     "cross_seed_overlap",
     "data",
     "errors",
+    "experiments",
     "feedback",
     "gradient_alignment",
     "networks",
+    "report",
+    "rules",
+    "runs",
     "theory",
+    "training",
     "weight_alignment",
 ]

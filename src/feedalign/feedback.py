@@ -21,7 +21,10 @@ class Feedback(Protocol):
     """A recipe for feedback matrices."""
 
     def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
-        """Draw F, [features, outputs], from `generator` alone: same generator state, same matrix."""
+        """Draw F, [features, outputs], from `generator` alone: same generator state, same matrix.
+
+        It comes in PyTorch's default dtype on the CPU; a rule moves and casts it to its model.
+        """
         ...
 
 

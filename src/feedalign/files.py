@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             os.replace(aside / path.name, path)
         except OSError:
-            if not path.is_dir():
+            if not (path.is_dir() and (aside / path.name).is_dir()):
                 raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import feedalign as fa
-from feedalign.errors import PointsError
+from feedalign.errors import ArgumentError, PointsError
 
 
 def test_weights_made_of_the_feedback_have_cosine_one_at_unequal_widths() -> None:
@@ -71,3 +71,11 @@ def test_undrawn_feedback_is_refused() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 3))
     with pytest.raises(PointsError, match="the feedback is not drawn yet"):
         fa.weight_alignment(fa.DFA(model))
+
+
+def test_a_model_without_a_rule_is_refused_by_both_measures() -> None:
+    model: Any = fa.networks.MLP([5, 8, 3])
+    with pytest.raises(ArgumentError, match="got a MLP, expected a model wrapped in a rule"):
+        fa.weight_alignment(model)
+    with pytest.raises(ArgumentError, match="got a MLP, expected a model wrapped in a rule"):
+        fa.gradient_alignment(model, lambda o, t: o.sum(), torch.zeros(1, 5), None)

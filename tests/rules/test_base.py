@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import feedalign as fa
-from feedalign.errors import FeedbackShapeError, PointsError
+from feedalign.errors import ArgumentError, FeedbackShapeError, PointsError
 
 
 def make(seed: int = 0) -> fa.DFA:
@@ -188,3 +188,18 @@ def test_half_precision_outputs_carry_the_error_in_the_feedbacks_precision() -> 
     for p, gradient in zip(net.parameters(), exact, strict=True):
         assert p.grad is not None
         torch.testing.assert_close(p.grad, gradient, rtol=0.05, atol=0.01)  # bfloat16 keeps 8 bits
+
+
+@pytest.mark.parametrize("recipe", ["gaussian", fa.feedback.Gaussian, torch.zeros(6, 3)])
+def test_feedback_that_is_no_recipe_is_refused_at_once(recipe: Any) -> None:
+    with pytest.raises(ArgumentError, match="is no recipe; give an instance such as feedalign"):
+        fa.DFA(fa.networks.MLP([4, 6, 3]), feedback=recipe)
+
+
+def test_a_fault_in_a_recipe_is_not_hidden() -> None:
+    class Faulty:
+        def draw(self, features: int, outputs: int, generator: torch.Generator) -> torch.Tensor:
+            raise ZeroDivisionError("the recipe's own")
+
+    with pytest.raises(ZeroDivisionError, match="the recipe's own"):
+        fa.DFA(fa.networks.MLP([4, 6, 3]), feedback=Faulty())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from feedalign.errors import ArgumentError, OutputError
-from feedalign.rules import Rule, direct_signal, observing
+from feedalign.rules import Rule, check_wrapped, direct_signal, observing
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,10 @@ def gradient_alignment(
     .. math:: \cos(δ_l^{DFA}, δ_l^{BP}), \quad δ_l^{DFA} = (F_l e) ⊙ g'(a_l), \quad δ_l^{BP} = ∂loss/∂a_l.
 
     One forward pass, one backward pass to the pre-activations, and the step from each point back to its own
-    pre-activation; no parameter's gradient is computed or changed. Cosines are taken in float64. The model runs in the
-    mode it is in (`net.eval()` first keeps batch-norm statistics as they are). Under `Backprop` or `ReadoutOnly` the
-    answer is how well DFA *would* agree in the present weights.
+    pre-activation; no parameter's gradient is computed or changed. Derivatives have the model's precision, cosines are
+    taken in float64. The model runs in the mode it is in (`net.eval()` first keeps batch-norm statistics as they are).
+    It is always DFA's signal that is compared, with the feedback of the net: under another rule the answer is how well
+    DFA *would* agree in the present weights.
 
     Args:
         net: a wrapped model.
@@ -54,13 +55,17 @@ def gradient_alignment(
         at: "preactivation" compares δ_l at a_l, the output of the last module with parameters before the point;
             "point" compares F_l e with ∂loss/∂h_l at the point itself.
 
+    Returns:
+        Cosines by layer, in total and by sample.
+
     Raises:
-        ArgumentError: unknown `at`.
+        ArgumentError: unknown `at`, or `net` is not wrapped.
         OutputError: the loss is not a scalar with a gradient.
     Source: Refinetti et al. (2021), section 4.
     """
     if at not in ("preactivation", "point"):
         raise ArgumentError(f"at={at!r} is unknown; expected 'preactivation' or 'point'")
+    check_wrapped(net)
     true, sent = _derivatives(net, loss_fn, x if isinstance(x, tuple) else (x,), y, at == "point")
     dots = {name: (true[name] * sent[name]).sum(-1) for name in true}
     squares = {name: (true[name].square().sum(-1), sent[name].square().sum(-1)) for name in true}

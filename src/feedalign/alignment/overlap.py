@@ -36,6 +36,9 @@ def cross_seed_overlap(states: Sequence[Mapping[str, Tensor]]) -> CrossSeedOverl
         states: one `state_dict` per run. Weight matrices and kernels are compared, in float64; biases, statistics and
             feedback matrices are not.
 
+    Returns:
+        Mean cosines by layer and in total.
+
     Raises:
         ArgumentError: fewer than two runs, or runs that do not hold the same weights.
     Source: the degeneracy-breaking argument of Refinetti et al. (2021).

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from feedalign.rules import Block, Rule, weight_matrices
+from feedalign.rules import Block, Rule, check_wrapped, weight_matrices
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +40,15 @@ def weight_alignment(net: Rule) -> WeightAlignment:
     Args:
         net: a wrapped model whose feedback is drawn.
 
+    Returns:
+        Cosines by layer and in total.
+
     Raises:
+        ArgumentError: `net` is not wrapped.
         PointsError: the feedback is not drawn yet.
     Source: Refinetti et al. (2021), eq. 12.
     """
+    check_wrapped(net)
     feedback = net.feedback_matrices
     modules = dict(net.model.named_modules())
     cosines, undefined, parts = {}, {}, []

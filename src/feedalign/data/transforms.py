@@ -53,7 +53,7 @@ def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def flatten(images: Tensor) -> Tensor:
-    """Return the images as vectors, channel by channel: [n, c, h, w] to [n, c*h*w]."""
+    """Return the images as vectors, channel by channel: [n, c, h, w] to [n, c·h·w]."""
     return images.flatten(start_dim=1)
 
 
@@ -61,7 +61,7 @@ def prepare(data: ImageData, size: int | None = None) -> tuple[Tensor, Tensor]:
     """Return train and test inputs for a network of vectors: resized if `size` is given, standardised, flat.
 
     Returns:
-        Train inputs [n, d] and test inputs [m, d], float32; d is c*h*w, or c*size².
+        Train inputs [n, d] and test inputs [m, d], float32; d is c·h·w, or c·size².
     """
     train, test = data.train_images, data.test_images
     if size is not None:

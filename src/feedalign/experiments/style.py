@@ -24,8 +24,6 @@ _RC: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "lines.linewidth": 1.6,
-    "svg.hashsalt": "feedalign",  # the same data give the same bytes
-    "svg.fonttype": "path",
 }
 
 

@@ -157,8 +157,8 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
 def _t_values(dataset: xr.Dataset, name: str) -> NDArray[np.float64]:
     after = dataset.isel(time=slice(1, None))  # at time 0 they agree by construction
     samples = after[f"{name}_simulation"]
-    error = samples.std("seed", ddof=1) / np.sqrt(samples.sizes["seed"])
-    return np.asarray((samples.mean("seed") - after[f"{name}_theory"]) / error)
+    error = samples.std("seed", ddof=1, skipna=False) / np.sqrt(samples.sizes["seed"])
+    return np.asarray((samples.mean("seed", skipna=False) - after[f"{name}_theory"]) / error)
 
 
 def plot(dataset: xr.Dataset) -> Figure:

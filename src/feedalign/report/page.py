@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
-import feedalign
 from feedalign.experiments import Experiment, Verdict
 from feedalign.files import replacing
 from feedalign.runs import Run, environment
@@ -55,7 +55,6 @@ def write_report(results: Sequence[Result], path: Path) -> None:
         results=list(zip(results, figures, strict=True)),
         supported=sum(result.supported for result in results),
         environment=environment(),
-        version=feedalign.__version__,
     )
     with replacing(path) as aside:
         aside.write_text(page, encoding="utf-8")
@@ -63,6 +62,7 @@ def write_report(results: Sequence[Result], path: Path) -> None:
 
 def _svg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    # Without a date the same data give the same bytes.
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    # Without a date and with a salt of our own, read when it is saved, the same data give the same bytes.
+    with mpl.rc_context({"svg.hashsalt": "feedalign", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

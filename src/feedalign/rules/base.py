@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from feedalign.errors import FeedbackShapeError, OutputError, PointsError
+from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
 from feedalign.feedback import Feedback, Gaussian
 from feedalign.rules.points import Block, batch_shape_of, check_points, trace, weight_matrices
 
@@ -39,6 +39,7 @@ class Rule(nn.Module):
 
     Raises:
         PointsError: points are unknown, repeated, none, never run, or cannot be found by "auto".
+        ArgumentError: `feedback` is no recipe.
     """
 
     cuts: ClassVar[bool] = True
@@ -55,6 +56,11 @@ class Rule(nn.Module):
         super().__init__()
         if isinstance(model, Rule):
             raise PointsError(f"the model is already wrapped in {type(model).__name__}; wrap model.unwrap() instead")
+        if feedback is not None and (isinstance(feedback, type) or not callable(getattr(feedback, "draw", None))):
+            raise ArgumentError(
+                f"feedback={feedback!r} is no recipe; give an instance such as feedalign.feedback.Gaussian(), or any "
+                "object with draw(features, outputs, generator)"
+            )
         self.points = check_points(model, points)
         self.model = model
         self.recipe = Gaussian() if feedback is None else feedback
@@ -65,9 +71,11 @@ class Rule(nn.Module):
         modules = dict(model.named_modules())
         self._handles = [modules[name].register_forward_hook(partial(self._tap, name)) for name in self.points]
         if example_input is not None:
-            self._draw(example_input if isinstance(example_input, tuple) else (example_input,), {})
-        else:
-            self._draw_for_linear_input()
+            self._draw(
+                trace(model, self.points, example_input if isinstance(example_input, tuple) else (example_input,))
+            )
+        elif (blocks := _trace_from_linear_input(model, self.points)) is not None:
+            self._draw(blocks)
 
     @property
     def feedback_matrices(self) -> dict[str, Tensor]:
@@ -91,13 +99,22 @@ class Rule(nn.Module):
         return self.cuts and not self._pass.true_gradient and torch.is_grad_enabled()
 
     def connect(self, output: Tensor, taps: Taps) -> Tensor:  # noqa: ARG002 — a rule that ties them overrides this
-        """Return the output tied to the (point, activation) pairs it was cut off from; by default they stay cut off."""
+        """Tie the output to the activations the graph was cut at; by default they stay cut off.
+
+        Args:
+            output: of the model, [*batch, C].
+            taps: (point, activation) pairs in the order they ran, the activations still attached to what lies below
+                them; a module that ran twice is there twice.
+
+        Returns:
+            The output, through whose backward pass the error reaches the activations.
+        """
         return output
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model; while gradients are recorded, on the rule's graph."""
         if not self.blocks:
-            self._draw(args, kwargs)
+            self._draw(trace(self.model, self.points, args, kwargs))
         if not self.learns:
             return self.model(*args, **kwargs)
         taps = self._pass.taps = []
@@ -134,18 +151,8 @@ class Rule(nn.Module):
         self._pass.taps.append((name, activation))
         return activation.detach()
 
-    def _draw_for_linear_input(self) -> None:
-        first = next((module for module in self.model.modules() if weight_matrices(module)), None)
-        inputs = getattr(first, "in_features", None)
-        if first is not None and isinstance(inputs, int):
-            try:
-                self._draw((weight_matrices(first)[0].new_zeros(1, inputs),), {})
-            except Exception:  # the input was a guess; the first real forward pass settles it
-                self.feedback.clear()
-
-    def _draw(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Trace the model on these inputs and draw the matrix of every point that has none yet."""
-        blocks = trace(self.model, self.points, args, kwargs)
+    def _draw(self, blocks: tuple[Block, ...]) -> None:
+        """Draw the matrix of every point that has none yet."""
         outputs = blocks[-1].features
         generator = torch.Generator().manual_seed(self.seed)
         like = next(self.model.parameters())
@@ -171,6 +178,18 @@ class _Pass:
     true_gradient: bool = False
 
 
+def _trace_from_linear_input(model: nn.Module, points: tuple[str, ...]) -> tuple[Block, ...] | None:
+    """Trace a model that begins with a linear layer on one row of zeros; None where that is not an input it takes."""
+    first = next((module for module in model.modules() if weight_matrices(module)), None)
+    inputs = getattr(first, "in_features", None)
+    if first is None or not isinstance(inputs, int):
+        return None
+    try:
+        return trace(model, points, (weight_matrices(first)[0].new_zeros(1, inputs),))
+    except Exception:  # the input was a guess; the first real forward pass settles it
+        return None
+
+
 class _Matrices(nn.Module):
     """Feedback matrices by point. A buffer's name must hold no dot, so it has the point's name with slashes."""
 
@@ -182,15 +201,21 @@ class _Matrices(nn.Module):
     def put(self, point: str, matrix: Tensor) -> None:
         self.register_buffer(point.replace(".", "/"), matrix)
 
-    def clear(self) -> None:
-        self._buffers.clear()
-
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # Matrices that were not drawn yet are taken from the saved state, whatever their shapes.
         for key, value in state_dict.items():
             if key.startswith(prefix) and key.removeprefix(prefix) not in self._buffers:
                 self.register_buffer(key.removeprefix(prefix), torch.empty_like(value))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def check_wrapped(net: object) -> None:
+    """Raise ArgumentError unless `net` is a model in a rule, and so has feedback to measure against."""
+    if not isinstance(net, Rule):
+        raise ArgumentError(
+            f"got a {type(net).__name__}, expected a model wrapped in a rule: feedalign.DFA(model), or "
+            "feedalign.Backprop(model) for one that is trained with backprop"
+        )
 
 
 def check_feedback(taps: Taps, output: Tensor, matrices: dict[str, Tensor]) -> None:

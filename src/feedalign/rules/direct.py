@@ -24,7 +24,9 @@ def direct_signal(
 ) -> Float[Tensor, "*batch features"]:
     r"""Send the output error to one hidden layer.
 
-    .. math:: F_l e; the factor g'(a_l) of δ_l is autograd's, applied below the feedback point.
+    .. math:: F_l e
+
+    The factor g'(a_l) of δ_l is autograd's, applied below the feedback point.
 
     Args:
         error: dloss/doutput [*batch, outputs]; already carries the loss's reduction factor.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -121,7 +122,9 @@ def observing(model: nn.Module, names: Iterable[str], see: Callable[[str, Any], 
 
 
 @torch.no_grad()
-def trace(model: nn.Module, points: Sequence[str], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Block, ...]:
+def trace(
+    model: nn.Module, points: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[Block, ...]:
     """Run the model once, in evaluation mode and without gradients, and return its blocks in the order they ran."""
     holders = [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))]
     weights = {name for name in holders if weight_matrices(dict(model.named_modules())[name])}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -69,19 +70,26 @@ def run_once(experiment: str, config: Any, compute: Callable[[], xr.Dataset], ro
         try:
             with replacing(folder) as aside:
                 aside.mkdir()
-                dataset.to_netcdf(aside / "result.nc", engine="h5netcdf")
+                # By way of memory: where HDF5 itself meets a full disk, Python crashes on its way out.
+                content = bytes(dataset.to_netcdf(engine="h5netcdf"))
+                (aside / "result.nc").write_bytes(content)
                 _write_json(aside / "config.json", _resolved(experiment, config))
-                _write_json(aside / "environment.json", {**environment(), "seconds": round(seconds, 3)})
-        except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
+                made = {"seconds": round(seconds, 3), "result_sha256": hashlib.sha256(content).hexdigest()}
+                _write_json(aside / "environment.json", {**environment(), **made})
+        except OSError as error:
             raise DataError(
                 f"cannot write {folder} ({error}); make room for {dataset.nbytes:,} bytes, or choose another folder"
             ) from error
     try:
-        seconds = json.loads((folder / "environment.json").read_text())["seconds"]
-        dataset = xr.load_dataset(folder / "result.nc", engine="h5netcdf")
-    except (OSError, ValueError, KeyError) as error:
+        made = json.loads((folder / "environment.json").read_text())
+        content = (folder / "result.nc").read_bytes()
+        # HDF5 reads on over damage, to wrong numbers or to its own crash, so it is not left to notice.
+        if hashlib.sha256(content).hexdigest() != made["result_sha256"]:
+            raise ValueError("result.nc is truncated or altered")
+        dataset = xr.load_dataset(io.BytesIO(content), engine="h5netcdf")
+        return Run(folder, dataset, key, float(made["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder} is no finished run ({error}); delete it and run again") from error
-    return Run(folder, dataset, key, float(seconds))
 
 
 def environment() -> dict[str, Any]:

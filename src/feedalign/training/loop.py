@@ -23,10 +23,12 @@ def train(
 ) -> None:
     """Train a network, or an ensemble in which every network sees the data in an order of its own.
 
+    The network's mode (`net.train()`, `net.eval()`) is left as it is.
+
     Args:
         net: any module, wrapped in a rule or not.
         inputs: [n, d].
-        labels: [n].
+        labels: [n]; those of a batch have the shape of its indices, [batch] or [E, batch].
         loss_fn: scalar loss of (output, label).
         optimizer: of the network's parameters.
         epochs: passes through the data.

