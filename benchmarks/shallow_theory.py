@@ -68,7 +68,7 @@ def main() -> None:
         lambda: simulate("reduced", long),
         lambda: simulate("explicit", short),
         lambda: draw_inputs(generator, int(short * N), N),
-        rounds=11,
+        rounds=41,
     )
     reduced_us = 1e6 * reduced_s / (long * N)
     explicit_us, draws_us = (1e6 * seconds / (short * N) for seconds in (explicit_s, draws_s))

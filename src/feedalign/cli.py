@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -30,10 +30,10 @@ _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def reproduce(
-    names: tyro.conf.Positional[tuple[str, ...]] = (),
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME ...]")] = (),
     *,
     preset: Literal["quick", "paper"] = "quick",
-    dataset: str | None = None,
+    dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
     runs: Path = Path("runs"),
     report: Path = Path("feedalign-report.html"),
 ) -> int:

@@ -34,7 +34,7 @@ from feedalign.experiments.verdict import Verdict
 from feedalign.feedback import Uniform
 from feedalign.networks import EnsembleMLP
 from feedalign.rules import DFA, Backprop, ReadoutOnly, Rule
-from feedalign.training import steps_per_epoch, train
+from feedalign.training import one_thread, steps_per_epoch, train
 
 NAME = "layerwise"
 CLAIM = (
@@ -80,7 +80,7 @@ class Config:
     first_seed: int = 0
 
 
-_DIGITS = Config("digits", 0, (64, 64, 64), "tanh", 1e-3, 32, 60, 0.0, networks=5, draws=8)
+_DIGITS = Config("digits", 0, (64, 64, 64), "tanh", 1e-3, 32, 60, 0.0, networks=5, draws=6)
 _MNIST = Config("mnist", 14, (64, 64, 64), "tanh", 1e-3, 32, 3, 0.0, networks=5, draws=8)
 # From full-size weights the cross-seed overlap on CIFAR-10 ends at 0.23: the initial weights, of which every network
 # has its own, are as long as what is learned, and a learning rate that would change this diverges.
@@ -104,6 +104,7 @@ def summed_cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(output.flatten(0, 1), labels.flatten(), reduction="sum")
 
 
+@one_thread()
 def run(config: Config, progress: Progress) -> xr.Dataset:
     """Train the ensemble under every rule and measure it along the way."""
     data = load(config.dataset)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from feedalign.experiments import Experiment, Verdict
 from feedalign.files import replacing
-from feedalign.runs import Run, environment
+from feedalign.runs import Run
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,12 @@ def write_report(results: Sequence[Result], path: Path) -> None:
         with replacing(result.run.folder / "figure.svg") as aside:
             aside.write_bytes(svg)
         figures.append("data:image/svg+xml;base64," + base64.b64encode(svg).decode())
-    environment_ = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader("feedalign.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    page = environment_.get_template("page.html.j2").render(
+    page = templates.get_template("page.html.j2").render(
         results=list(zip(results, figures, strict=True)),
         supported=sum(result.supported for result in results),
-        environment=environment(),
     )
     with replacing(path) as aside:
         aside.write_text(page, encoding="utf-8")

@@ -33,12 +33,14 @@ class Run:
         dataset: the result.
         config_hash: first 12 hexadecimal digits of the SHA-256 of the resolved config.
         seconds: wall time of the computation, whenever it was made.
+        environment: what it was made with, as `environment` gives it.
     """
 
     folder: Path
     dataset: xr.Dataset
     config_hash: str
     seconds: float
+    environment: dict[str, Any]
 
 
 def config_hash(experiment: str, config: Any) -> str:
@@ -87,7 +89,7 @@ def run_once(experiment: str, config: Any, compute: Callable[[], xr.Dataset], ro
         if hashlib.sha256(content).hexdigest() != made["result_sha256"]:
             raise ValueError("result.nc is truncated or altered")
         dataset = xr.load_dataset(io.BytesIO(content), engine="h5netcdf")
-        return Run(folder, dataset, key, float(made["seconds"]))
+        return Run(folder, dataset, key, float(made["seconds"]), made)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder} is no finished run ({error}); delete it and run again") from error
 

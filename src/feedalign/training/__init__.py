@@ -1,5 +1,5 @@
 """Training: one loop for every rule and network."""
 
-from feedalign.training.loop import steps_per_epoch, train
+from feedalign.training.loop import one_thread, steps_per_epoch, train
 
-__all__ = ["steps_per_epoch", "train"]
+__all__ = ["one_thread", "steps_per_epoch", "train"]

@@ -111,6 +111,7 @@ def _simulate_reduced(
     )  # fmt: skip
     Q, R = records[0][:, M:, M:], records[0][:, M:, :M]
     if done < steps[-1]:
+        C = np.tril(C) + np.tril(C, -1).T
         raise _diverged(done / input_dim, setting, OrderParameters(Q=C[M:, M:], R=C[M:, :M], T=start.T, v=v, A=start.A))
     return Q, R, records[1]
 
@@ -165,9 +166,8 @@ def _update_cholesky(L: Array, inverse_diagonal: Array, C: Array, first: int) ->
             L[i, j] = entry
             pivot -= entry**2
         # What rounding leaves of a pivot that is zero in exact arithmetic must not be divided by.
-        present = pivot > 1e-14 * C[i, i]
-        L[i, i] = math.sqrt(pivot) if present else 0.0
-        inverse_diagonal[i] = 1 / L[i, i] if present else 0.0
+        inverse_diagonal[i] = 1 / math.sqrt(pivot) if pivot > 1e-14 * C[i, i] else 0.0
+        L[i, i] = pivot * inverse_diagonal[i]
 
 
 @compiled
@@ -198,7 +198,10 @@ def _reduced_steps(
     C_records: Array,
     v_records: Array,
 ) -> int:
-    """Advance C and v in place up to the last recorded step; return the steps done, fewer if they diverged."""
+    """Advance C and v in place up to the last recorded step; return the steps done, fewer if they diverged.
+
+    Only the lower triangle of C is kept up to date; its records are whole.
+    """
     K, M = v.size, A.size
     n = K + M
     L = np.zeros((n, n))
@@ -231,13 +234,13 @@ def _reduced_steps(
             for k in range(K):
                 for m in range(M):
                     C[M + k, m] += d[k] * u[m]
-                    C[m, M + k] = C[M + k, m]
                 for l in range(k + 1):
                     C[M + k, M + l] += d[k] * u[M + l] + d[l] * u[M + k] + d[k] * d[l] * length
-                    C[M + l, M + k] = C[M + k, M + l]
             _update_cholesky(L, inverse_diagonal, C, M)
             step += 1
-        C_records[record] = C
+        for i in range(n):
+            for j in range(n):
+                C_records[record, i, j] = C[max(i, j), min(i, j)]
         v_records[record] = v
     return step
 
