@@ -11,6 +11,7 @@ from scipy import stats
 
 from feedalign.errors import ArgumentError
 from feedalign.theory import shallow
+from feedalign.theory.shallow.simulate import chi_square
 
 MakeStart = Callable[..., shallow.OrderParameters]
 
@@ -109,6 +110,13 @@ def test_degenerate_starts_stay_finite(method: Any) -> None:
         np.testing.assert_allclose(run.Q[0], Q, atol=1e-7)
         assert np.isfinite(run.generalisation_error).all()
         np.linalg.cholesky(run.final.covariance + 1e-9 * np.eye(4))
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 10, 496])
+def test_chi_square_has_its_law(degrees: int) -> None:
+    rng = np.random.default_rng(degrees)
+    draws = np.array([chi_square(rng, degrees) for _ in range(20_000)])
+    assert stats.kstest(draws, stats.chi2(degrees).cdf).pvalue > 1e-3
 
 
 def test_smallest_input_dimension_works_and_one_less_is_refused(make_start: MakeStart) -> None:

