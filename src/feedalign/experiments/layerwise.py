@@ -14,8 +14,9 @@ Source: Refinetti et al. (2021), sections 3 and 4.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -104,80 +105,97 @@ def summed_cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(output.flatten(0, 1), labels.flatten(), reduction="sum")
 
 
+class _Task(NamedTuple):
+    """The images and labels of a run: inputs [n, d], labels [n], those of the training set with noise."""
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    classes: int
+
+
+def _task(config: Config) -> _Task:
+    data = load(config.dataset)
+    train_x, test_x = prepare(data, config.image_size or None)
+    generator = torch.Generator().manual_seed(config.first_seed)
+    train_y, _ = label_noise(data.train_labels, config.label_noise, data.classes, generator)
+    return _Task(train_x, train_y, test_x, data.test_labels, data.classes)
+
+
 @one_thread()
 def run(config: Config, progress: Progress) -> xr.Dataset:
     """Train the ensemble under every rule and measure it along the way."""
-    data = load(config.dataset)
-    train_x, test_x = prepare(data, config.image_size or None)
-    noisy, _ = label_noise(
-        data.train_labels, config.label_noise, data.classes, torch.Generator().manual_seed(config.first_seed)
-    )
-    per_epoch = steps_per_epoch(len(train_x), config.batch_size)
+    task = _task(config)
+    per_epoch = steps_per_epoch(len(task.train_x), config.batch_size)
     last = per_epoch * config.epochs
     steps = sorted({0, *np.rint(np.geomspace(max(1, last / 1000), last, config.measurements)).astype(int).tolist()})
     jobs = [(rule, draw) for rule in _RULES for draw in range(config.draws if rule == "dfa" else 1)]
     parts = []
     for i, (rule, draw) in enumerate(jobs):
-        first = config.first_seed + draw * config.networks
-        seeds = range(first, first + config.networks)
-        sizes = [train_x.shape[1], *config.hidden, data.classes]
-        networks = EnsembleMLP(config.networks, sizes, config.activation, bias=False, seeds=seeds)
-        with torch.no_grad():
-            for weight in networks.parameters():
-                weight.mul_(config.init_scale)
-        net = _RULES[rule](networks, feedback=Uniform(), seed=config.first_seed + draw)
-        measured: list[xr.Dataset] = []
-
-        def measure(step: int, net: Rule = net, measured: list[xr.Dataset] = measured, i: int = i) -> None:
-            if step in steps:
-                measured.append(_measure(net, config, train_x, noisy, test_x, data.test_labels))
-            if step % 100 == 0 or step == last:
-                progress(i * last + step, len(jobs) * last)
-
-        train(
-            net,
-            train_x,
-            noisy,
-            loss_fn=summed_cross_entropy,
-            optimizer=torch.optim.SGD(net.parameters(), lr=config.lr),
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            # Data order has seeds of its own, apart from those of the initial weights.
-            order=[torch.Generator().manual_seed(10_000 + seed) for seed in seeds],
-            before_step=measure,
-        )
-        parts.append(xr.concat(measured, "epoch").expand_dims(rule=[rule], draw=[draw]))
-    epochs = np.array(steps) / per_epoch
+        curves = _train(config, task, rule, draw, steps, lambda done, i=i: progress(i * last + done, len(jobs) * last))  # type: ignore[misc]
+        parts.append(curves.expand_dims(rule=[rule], draw=[draw]))
     merged = xr.merge(parts, join="outer", compat="no_conflicts")
-    return merged.assign_coords(epoch=("epoch", epochs, {"units": "epochs"}))
+    return merged.assign_coords(epoch=("epoch", np.array(steps) / per_epoch, {"units": "epochs"}))
 
 
-def _measure(net: Rule, config: Config, train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> xr.Dataset:
-    E = config.networks
-    probe_x, probe_y = train_x[: config.probe].expand(E, -1, -1), train_y[: config.probe].expand(E, -1)
+def _train(
+    config: Config, task: _Task, rule: str, draw: int, steps: list[int], progress: Callable[[int], None]
+) -> xr.Dataset:
+    """Train the ensemble of one feedback draw under one rule, and measure it when so many steps are done."""
+    first = config.first_seed + draw * config.networks
+    seeds = range(first, first + config.networks)
+    sizes = [task.train_x.shape[1], *config.hidden, task.classes]
+    networks = EnsembleMLP(config.networks, sizes, config.activation, bias=False, seeds=seeds)
+    with torch.no_grad():
+        for weight in networks.parameters():
+            weight.mul_(config.init_scale)
+    net = _RULES[rule](networks, feedback=Uniform(), seed=config.first_seed + draw)
+    measured = []
+
+    def measure(step: int) -> None:
+        if step in steps:
+            measured.append(_measure(net, networks, task, config.probe))
+        if step % 100 == 0 or step == steps[-1]:
+            progress(step)
+
+    train(
+        net,
+        task.train_x,
+        task.train_y,
+        loss_fn=summed_cross_entropy,
+        optimizer=torch.optim.SGD(net.parameters(), lr=config.lr),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        # Data order has seeds of its own, apart from those of the initial weights.
+        order=[torch.Generator().manual_seed(10_000 + seed) for seed in seeds],
+        before_step=measure,
+    )
+    return xr.concat(measured, "epoch")
+
+
+def _measure(net: Rule, networks: EnsembleMLP, task: _Task, probe: int) -> xr.Dataset:
+    E = networks.n_networks
+    probe_x, probe_y = task.train_x[:probe].expand(E, -1, -1), task.train_y[:probe].expand(E, -1)
     gradient = gradient_alignment(net, summed_cross_entropy, probe_x, probe_y)
     weight = weight_alignment(net)
-    pairs = cross_seed_overlap(net.model.state_dicts()).pairs  # type: ignore[operator]
+    pairs = cross_seed_overlap(networks.state_dicts()).pairs
     with torch.no_grad():
-        train_accuracy = (net.model(train_x[:5000]).argmax(-1) == train_y[:5000]).double().mean(-1)
-        test_accuracy = (net.model(test_x).argmax(-1) == test_y).double().mean(-1)
+        train_accuracy = (networks(task.train_x[:5000]).argmax(-1) == task.train_y[:5000]).double().mean(-1)
+        test_accuracy = (networks(task.test_x).argmax(-1) == task.test_y).double().mean(-1)
+    by_layer = torch.stack([cosines.nanmean(-1) for cosines in gradient.per_sample.values()])
+    by_weight = torch.stack(list(weight.per_network.values()))
     return xr.Dataset(
         {
-            "gradient_alignment": (
-                ("layer", "network"),
-                torch.stack([cosines.nanmean(-1) for cosines in gradient.per_sample.values()]).numpy(),
-            ),
-            "weight_alignment": (
-                ("weight_layer", "network"),
-                torch.stack(list(weight.per_network.values())).numpy(),
-            ),
+            "gradient_alignment": (("layer", "network"), by_layer.numpy()),
+            "weight_alignment": (("weight_layer", "network"), by_weight.numpy()),
             "overlap": ("pair", pairs.numpy()),
             "train_accuracy": ("network", train_accuracy.numpy()),
             "test_accuracy": ("network", test_accuracy.numpy()),
         },
         coords={
-            "layer": np.arange(1, len(config.hidden) + 1),
-            "weight_layer": np.arange(2, len(config.hidden) + 2),
+            "layer": np.arange(1, len(by_layer) + 1),
+            "weight_layer": np.arange(2, len(by_weight) + 2),
             "network": np.arange(E),
             "pair": np.arange(len(pairs)),
         },
