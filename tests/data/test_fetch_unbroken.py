@@ -106,7 +106,7 @@ def test_ctrl_c_while_npm_runs_leaves_nothing(fake_npm: Callable[[str], Path], t
     root = tmp_path / "root"
     # Where the tests themselves run in the background, SIGINT is ignored, and a child would inherit that.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    command = [sys.executable, "-c", script, root]
+    command = [sys.executable, "-c", script, str(root)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=heed) as process:
         while not (tmp_path / "started").exists() and process.poll() is None:
             time.sleep(0.05)
