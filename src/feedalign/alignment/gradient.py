@@ -127,4 +127,7 @@ def _derivatives(
             if not value.isfinite().all():
                 raise OutputError(f"the derivative at point {name!r} is not finite; the network has diverged")
             derivatives[name].append(value.double().reshape(*error.shape[:-1], -1))
-    return tuple({name: torch.cat(parts, -1) for name, parts in derivatives.items()} for derivatives in (true, sent))  # type: ignore[return-value]
+    joined_true, joined_sent = (
+        {name: torch.cat(parts, -1) for name, parts in runs_of.items()} for runs_of in (true, sent)
+    )
+    return joined_true, joined_sent

@@ -1,7 +1,7 @@
-r"""Deep networks align layer by layer, from the bottom, and every seed ends at nearly the same weights.
+r"""Deep networks align layer by layer, from the bottom, and runs from different seeds end at related weights.
 
 Claim: under DFA the gradient alignment of each hidden layer rises, the first layer's first; out of all solutions the
-rule picks nearly the same one whatever the initial weights and the order of the data (cross-seed overlap), as theory's
+rule favours one whatever the initial weights and the order of the data (cross-seed overlap), as theory's
 degeneracy breaking says. Backprop, on the same networks, aligns with nothing and picks another solution each time. The
 control, training the readout alone, says what the hidden layers are worth.
 
@@ -40,7 +40,7 @@ from feedalign.training import one_thread, steps_per_epoch, train
 NAME = "layerwise"
 CLAIM = (
     "Deep networks trained with direct feedback alignment align layer by layer from the bottom, and runs from "
-    "different seeds end at nearly the same weights; backprop's do neither."
+    "different seeds end at related weights; backprop's do neither."
 )
 
 
@@ -328,7 +328,7 @@ def plot(dataset: xr.Dataset) -> Figure:
             letter(axes, text, title)
             axes.legend()
         for axes, name, text, title, label in [
-            (bottom_left, "overlap", "c", "every seed finds the same solution", "cross-seed overlap (cosine)"),
+            (bottom_left, "overlap", "c", "seeds move towards one solution", "cross-seed overlap (cosine)"),
             (bottom_right, "test_accuracy", "d", "accuracy beside its controls", "test accuracy"),
         ]:
             for rule, rule_colour in RULE_COLOURS.items():
