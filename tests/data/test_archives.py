@@ -20,7 +20,9 @@ def test_gunzip_undoes_gzip() -> None:
     assert gunzip(gzip.compress(content)) == content
 
 
-@pytest.mark.parametrize("content", [b"<html>log in first</html>", gzip.compress(b"x" * 999)[:-9], b"\x1f\x8b\x08"])
+@pytest.mark.parametrize(
+    "content", [b"<html>log in first</html>", gzip.compress(b"x" * 999, mtime=0)[:-9], b"\x1f\x8b\x08"]
+)
 def test_gunzip_refuses_what_is_no_whole_gzip_file(content: bytes) -> None:
     with pytest.raises(DataError, match="not a gzip file, or a truncated one"):
         gunzip(content)
