@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -57,7 +58,7 @@ def reproduce(
     results = []
     for experiment, config in zip(chosen, configs, strict=True):
         with _progress(experiment.NAME) as progress:
-            run = run_once(experiment.NAME, config, lambda e=experiment, c=config, p=progress: e.run(c, p), runs)  # type: ignore[misc]
+            run = run_once(experiment.NAME, config, partial(experiment.run, config, progress), runs)
         command = ["feedalign", "reproduce", experiment.NAME, "--preset", preset]
         command += ["--dataset", dataset] if dataset is not None else []
         results.append(Result(experiment, run, experiment.check(run.dataset), shlex.join(command)))

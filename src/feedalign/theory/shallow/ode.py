@@ -139,7 +139,7 @@ def integrate(
             setting.noise_std**2,
         )
 
-    def headroom(time: float, state: Array) -> float:  # noqa: ARG001
+    def headroom(time: float, state: Array) -> float:  # noqa: ARG001 — likewise
         return DIVERGED - float(np.abs(state).max())
 
     headroom.terminal = True  # type: ignore[attr-defined]  # how solve_ivp is told to stop at an event
