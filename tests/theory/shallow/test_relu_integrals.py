@@ -12,7 +12,7 @@ from typing import Any
 import mpmath as mp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
@@ -86,9 +86,10 @@ def planar_average(angles: Array, lengths: Array, integrand: Any) -> float:
 @given(
     st.lists(st.floats(-3, 3), min_size=4, max_size=4),
     st.lists(st.floats(0.1, 2), min_size=4, max_size=4),
-    st.sampled_from(["free", "two equal", "two pairs", "all equal", "opposite"]),
+    st.sampled_from(["free", "two equal", "two pairs", "all equal", "opposite", "nearly opposite", "close"]),
     st.sampled_from([(0, 1, 2, 3), (0, 1, 0, 2), (0, 0, 1, 2), (1, 2, 3, 3), (0, 1, 0, 1), (2, 2, 2, 2), (2, 2, 3, 3)]),
 )
+@example([0, 1, 2, 1.5], [1, 1, 1, 1], "free", (0, 1, 2, 3))
 def test_four_units_in_a_plane(angles: list[float], lengths: list[float], kind: str, units: tuple[int, ...]) -> None:
     """Rank two: every determinant of the four-dimensional formulas vanishes; exact by geometry."""
     direction, length = np.array(angles), np.array(lengths)
@@ -100,6 +101,10 @@ def test_four_units_in_a_plane(angles: list[float], lengths: list[float], kind: 
         direction[:] = direction[0]
     elif kind == "opposite":
         direction[3] = direction[0] + np.pi
+    elif kind == "nearly opposite":
+        direction[3] = direction[0] + np.pi + 1e-3
+    elif kind == "close":
+        direction *= 0.01
     vectors = length[:, None] * np.stack([np.cos(direction), np.sin(direction)], axis=1)
     C = vectors @ vectors.T
     k, l, a, b = units

@@ -34,6 +34,9 @@ def _double_exponential(step: float, half: int) -> tuple[Array, Array, Array]:
 # 45 nodes: exact to 1e-11 for correlations up to 0.99, to 3e-8 where four variables nearly coincide.
 _NODES, _REMAINDERS, _WEIGHTS = _double_exponential(0.15, 22)
 
+# Variables are kept this far out of the span of those before them: less would be lost among the rounding of C.
+_LEAST_HEIGHT = 1e-8
+
 
 @compiled
 def _given(gap: Array, r: int, i: int, j: int) -> float:
@@ -52,13 +55,50 @@ def _pair_angles(gap: Array, d: int) -> float:
 
 
 @compiled
-def _determinants(gap: Array) -> tuple[float, float]:
-    """Determinants of the correlations of variables 1, 2, 3, and of all four."""
-    v22, v33, v23 = _given(gap, 1, 2, 2), _given(gap, 1, 3, 3), _given(gap, 1, 2, 3)
-    v00, v02, v03 = _given(gap, 1, 0, 0), _given(gap, 1, 0, 2), _given(gap, 1, 0, 3)
-    three = max(0.0, v22 * v33 - v23**2)
-    four = v00 * three - (v02**2 * v33 + v03**2 * v22 - 2 * v02 * v03 * v23)
-    return three, min(three, max(0.0, four))
+def _vectors(gap: Array) -> tuple[Array, float]:
+    """Vectors [4, 4] whose inner products are the four correlations (pivoted Cholesky), and the volume they span.
+
+    All that multiplies a bounded angle below is read off these same vectors. Where variables lie in a plane, such
+    angles are settled by rounding alone; taken from one set of vectors they at least agree, and their sum is right.
+    """
+    vectors = np.zeros((4, 4))
+    vectors[:, 0] = 1 - gap[0]
+    left = np.empty(4)  # squared distance from the span of the columns filled so far; negative for pivots
+    for i in range(4):
+        left[i] = _given(gap, 0, i, i)
+    left[0], volume = -1.0, 1.0
+    for column in range(1, 4):
+        pivot = np.argmax(left)
+        height = max(math.sqrt(max(left[pivot], 0.0)), _LEAST_HEIGHT)
+        left[pivot], volume = -1.0, volume * height
+        vectors[pivot, column] = height
+        for i in range(1, 4):
+            if left[i] >= 0:
+                value = _given(gap, 0, i, pivot)
+                for filled in range(1, column):
+                    value -= vectors[i, filled] * vectors[pivot, filled]
+                vectors[i, column] = value / height
+                left[i] = max(left[i] - vectors[i, column] ** 2, 0.0)
+    return vectors, volume
+
+
+@compiled
+def _volumes(vectors: Array, r: int, s: int, c: int) -> tuple[float, float, float, float]:
+    """The minors of rows r, s, c, by column left out; inner products of these are determinants (Cauchy–Binet)."""
+    x, y, z = vectors[r], vectors[s], vectors[c]
+    xy, xz, xw = x[0] * y[1] - x[1] * y[0], x[0] * y[2] - x[2] * y[0], x[0] * y[3] - x[3] * y[0]
+    yz, yw, zw = x[1] * y[2] - x[2] * y[1], x[1] * y[3] - x[3] * y[1], x[2] * y[3] - x[3] * y[2]
+    return (
+        yz * z[3] - yw * z[2] + zw * z[1],
+        xz * z[3] - xw * z[2] + zw * z[0],
+        xy * z[3] - xw * z[1] + yw * z[0],
+        xy * z[2] - xz * z[1] + yz * z[0],
+    )
+
+
+@compiled
+def _inner(x: tuple[float, float, float, float], y: tuple[float, float, float, float]) -> float:
+    return x[0] * y[0] + x[1] * y[1] + x[2] * y[2] + x[3] * y[3]
 
 
 @compiled
@@ -99,7 +139,9 @@ def orthant_probability(gap: Array, d: int) -> float:
         return 1 / 4 + angles / 2
     if d == 3:
         return 1 / 8 + angles / 4
-    three, four = _determinants(gap)
+    vectors, volume = _vectors(gap)
+    base = _volumes(vectors, 1, 2, 3)
+    three, four = _inner(base, base), volume**2
     growth = (
         _plackett(gap, 1, 2, 3, three, four)
         + _plackett(gap, 2, 3, 1, three, four)
@@ -116,7 +158,7 @@ def orthant_moment(gap: Array, d: int, p: int, q: int) -> float:
         P(\text{rest} \mid z_r = z_s = 0), \qquad φ_{rs} = \frac{1}{2π \sqrt{1 - ρ_{rs}^2}} .
     """
     total = (1 - gap[p, q]) * orthant_probability(gap, d)
-    four = _determinants(gap)[1] if d == 4 else 0.0
+    vectors, volume = _vectors(gap) if d == 4 else (gap, 0.0)
     for r in range(d):
         if r != q:
             for s in range(d):
@@ -126,7 +168,7 @@ def orthant_moment(gap: Array, d: int, p: int, q: int) -> float:
                     if d == 4:
                         c = 0 if r != 0 and s != 0 else (1 if r != 1 and s != 1 else 2)
                         e = 6 - r - s - c
-                        numerator = _given(gap, r, c, e) * variance - _given(gap, r, c, s) * _given(gap, r, e, s)
-                        rest = 1 / 4 + math.atan2(numerator, math.sqrt(variance * four)) / (2 * math.pi)
+                        covariance = _inner(_volumes(vectors, r, s, c), _volumes(vectors, r, s, e))
+                        rest = 1 / 4 + math.atan2(covariance, math.sqrt(variance) * volume) / (2 * math.pi)
                     total += (1 - gap[p, r]) * _given(gap, r, q, s) / (2 * math.pi * math.sqrt(variance)) * rest
     return total
