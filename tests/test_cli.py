@@ -110,7 +110,7 @@ def test_a_claim_that_is_not_supported_gives_status_1(
     [
         (
             ["reproduce", "three-phases"],
-            "no experiment is called 'three-phases'; expected one of two-phases, layerwise",
+            "no experiment is called 'three-phases'; expected one of two-phases, degeneracy-breaking",
         ),
         (["reproduce", "two-phases", "--dataset", "mnist"], "two-phases does not take --dataset mnist; it takes none"),
         (

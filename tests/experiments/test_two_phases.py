@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from feedalign.experiments import two_phases
 
-TINY = replace(two_phases.CONFIGS["quick"], input_dim=50, end_time=20.0, measurements=6, draws=2, seeds=3)
+TINY = replace(
+    two_phases.CONFIGS["quick"], input_dim=50, end_time=20.0, late_time=100.0, measurements=6, draws=2, seeds=3
+)
 
-ALIGNS, SINKS, AGREES = range(3)
+ALIGNS, SINKS, SINKS_RELU, AGREES, TURNS, NEEDS_SIGNS = range(6)
 
 
 def run(config: two_phases.Config = TINY) -> xr.Dataset:
@@ -28,11 +30,12 @@ def tiny() -> xr.Dataset:
 
 
 def test_the_result_has_named_dimensions_and_units(tiny: xr.Dataset) -> None:
-    assert set(tiny.data_vars) == {
+    assert set(tiny.data_vars) == {"late_readout", "late_error"} | {
         f"{name}_{kind}" for name in ("generalisation_error", "overlap") for kind in ("theory", "simulation")
     }
-    assert tiny.time.attrs["units"] == "steps / input dimension"
-    assert {dim: n for dim, n in tiny.sizes.items() if dim != "time"} == {"draw": 2, "rule": 2, "seed": 3}
+    assert tiny.time.attrs["units"] == tiny.late_time.attrs["units"] == "steps / input dimension"
+    sizes = {dim: n for dim, n in tiny.sizes.items() if "time" not in str(dim)}
+    assert sizes == {"activation": 2, "draw": 2, "rule": 2, "seed": 3, "sign": 2, "unit": 2}
     assert tiny.time[0] == 0
     assert tiny.time[-1] == TINY.end_time
     assert all(np.isfinite(values).all() for values in tiny.data_vars.values())
@@ -57,7 +60,7 @@ def test_more_draws_keep_the_first_ones(tiny: xr.Dataset) -> None:
 def test_progress_grows_to_the_end() -> None:
     told: list[tuple[int, int]] = []
     two_phases.run(TINY, lambda done, total: told.append((done, total)))
-    assert told == [(i, 4) for i in (1, 2, 3, 4)]
+    assert told == [(i, 8) for i in range(1, 9)]
 
 
 def test_the_figure_can_be_saved_and_its_caption_counts(tiny: xr.Dataset) -> None:
@@ -70,8 +73,8 @@ def test_the_figure_can_be_saved_and_its_caption_counts(tiny: xr.Dataset) -> Non
 
 def test_a_tiny_run_is_checked(tiny: xr.Dataset) -> None:
     verdicts = two_phases.check(tiny)
-    assert len(verdicts) == 3
-    assert all("2 draws × 3 simulated seeds" in verdict.sample for verdict in verdicts[:2])
+    assert len(verdicts) == 6
+    assert all("2 draws × 3 simulated seeds" in verdict.sample for verdict in verdicts[:3])
 
 
 # What the check is to see, made by hand: cos(v, F) rises around t = 5 and sinks around 200, ε_g falls around 50.
@@ -88,11 +91,18 @@ def made(overlap: NDArray[np.float64], error: NDArray[np.float64]) -> xr.Dataset
     rng = np.random.default_rng(0)
     variables: dict[str, tuple[tuple[str, ...], NDArray[np.float64]]] = {}
     for name, curve in (("overlap", overlap), ("generalisation_error", error)):
-        theory = np.broadcast_to(curve, (DRAWS, 2, len(TIMES)))
-        noise = NOISE * rng.standard_normal((DRAWS, 2, SEEDS, len(TIMES)))
-        variables[f"{name}_theory"] = (("draw", "rule", "time"), theory.copy())
-        variables[f"{name}_simulation"] = (("draw", "rule", "seed", "time"), theory[:, :, None] + noise)
-    return xr.Dataset(variables, coords={"rule": ["dfa", "bp"], "time": TIMES})
+        theory = np.broadcast_to(curve, (2, DRAWS, 2, len(TIMES)))
+        noise = NOISE * rng.standard_normal((2, DRAWS, 2, SEEDS, len(TIMES)))
+        variables[f"{name}_theory"] = (("activation", "draw", "rule", "time"), theory.copy())
+        variables[f"{name}_simulation"] = (("activation", "draw", "rule", "seed", "time"), theory[..., None, :] + noise)
+    # Erf goes from 0 to (1, 1) and, turned, to (−1, −1); ReLU learns with F only.
+    readout, late_error = np.zeros((2, DRAWS, 2, 2, 2)), np.full((2, DRAWS, 2, 2), 0.5)
+    readout[..., 1, :] = np.array([1.0, -1.0])[:, None]
+    late_error[..., 1] = np.array([[1e-6, 1e-6], [1e-6, 0.5]])[:, None]
+    variables["late_readout"] = (("activation", "draw", "sign", "late_time", "unit"), readout)
+    variables["late_error"] = (("activation", "draw", "sign", "late_time"), late_error)
+    coordinates = {"activation": ["erf", "relu"], "rule": ["dfa", "bp"], "sign": [1, -1], "time": TIMES}
+    return xr.Dataset(variables, coords=coordinates)
 
 
 def ideal() -> xr.Dataset:
@@ -108,22 +118,33 @@ def test_what_the_claim_describes_is_supported() -> None:
 
 
 def shift_theory(dataset: xr.Dataset, standard_errors: float = 20.0) -> None:
-    dataset.overlap_theory[3, 0, 25] += standard_errors * NOISE / np.sqrt(SEEDS)
+    dataset.overlap_theory[0, 3, 0, 25] += standard_errors * NOISE / np.sqrt(SEEDS)
 
 
 def spoil(variable: str, time: int) -> Callable[[xr.Dataset], None]:
     """Put a NaN into one run, or the theory of one draw, at one time."""
 
     def change(dataset: xr.Dataset) -> None:
-        dataset[variable][{"rule": 0, "draw": 2, "time": time} | ({"seed": 4} if "simulation" in variable else {})] = (
-            np.nan
-        )
+        at = {"activation": 0, "rule": 0, "draw": 2, "time": time}
+        dataset[variable][at | ({"seed": 4} if "simulation" in variable else {})] = np.nan
 
     return change
 
 
 def misalign_one_run(dataset: xr.Dataset) -> None:
-    dataset.overlap_simulation[5, 0, 7] = np.minimum(dataset.overlap_simulation[5, 0, 7], 0.94)
+    dataset.overlap_simulation[1, 5, 0, 7] = np.minimum(dataset.overlap_simulation[1, 5, 0, 7], 0.94)
+
+
+def keep_the_alignment_of_relu(dataset: xr.Dataset) -> None:
+    dataset.overlap_simulation[1, ..., -1] = dataset.overlap_simulation[1].max("time")
+
+
+def turn_but_one_sign(dataset: xr.Dataset) -> None:
+    dataset.late_readout[0, 3, 1, -1, 0] *= -1
+
+
+def learn_with_turned_feedback(dataset: xr.Dataset) -> None:
+    dataset.late_error[1, 6, 1, -1] = 1e-6
 
 
 @pytest.mark.parametrize(
@@ -138,6 +159,9 @@ def misalign_one_run(dataset: xr.Dataset) -> None:
         (spoil("overlap_simulation", 10), {ALIGNS, SINKS, AGREES}),
         (spoil("generalisation_error_simulation", 10), {AGREES}),
         (misalign_one_run, {ALIGNS}),
+        (keep_the_alignment_of_relu, {SINKS_RELU}),
+        (turn_but_one_sign, {TURNS}),
+        (learn_with_turned_feedback, {NEEDS_SIGNS}),
     ],
 )
 def test_a_spoilt_result_is_not_supported(change: Callable[[xr.Dataset], None], expected: set[int]) -> None:
@@ -160,7 +184,7 @@ def test_learning_before_aligning_is_not_supported() -> None:
 def test_an_alignment_that_stays_is_not_supported() -> None:
     """It goes on rising to the end, so nothing is given up; noise alone would look like a small sink."""
     rising = made(0.1 + 0.88 * sigmoid(5) + 0.1 * TIMES / 1000, 0.5 - 0.4 * sigmoid(50))
-    assert refused(rising) == {SINKS}
+    assert refused(rising) == {SINKS, SINKS_RELU}
 
 
 def test_phases_on_curves_made_by_hand() -> None:

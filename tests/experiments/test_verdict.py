@@ -67,6 +67,7 @@ def test_an_experiment_has_all_its_parts(name: str) -> None:
 
 def test_an_unknown_experiment_lists_the_known_ones() -> None:
     with pytest.raises(
-        ArgumentError, match="no experiment is called 'layer_wise'; expected one of two-phases, layerwise"
+        ArgumentError,
+        match="no experiment is called 'layer_wise'; expected one of two-phases, degeneracy-breaking",
     ):
         get("layer_wise")

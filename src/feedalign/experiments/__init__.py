@@ -15,7 +15,7 @@ from feedalign.experiments.verdict import Verdict
 __all__ = ["NAMES", "Experiment", "Progress", "Verdict", "get"]
 
 # In the order of a report; imported when asked for.
-NAMES = ("two-phases", "layerwise")
+NAMES = ("two-phases", "degeneracy-breaking", "relu-recovery", "overparametrisation", "layerwise")
 
 
 class Experiment(Protocol):

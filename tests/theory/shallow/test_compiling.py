@@ -22,9 +22,7 @@ def test_a_change_in_another_file_is_seen(tmp_path: Path) -> None:
         callee = f"from compiling import compiled\n@compiled\ndef answer(x):\n    return {factor} * x\n"
         (tmp_path / "callee.py").write_text(callee)
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        return subprocess.check_output(
-            [sys.executable, "caller.py"], cwd=tmp_path, env=environment, text=True
-        ).split()
+        return subprocess.check_output([sys.executable, "caller.py"], cwd=tmp_path, env=environment, text=True).split()
 
     assert ask(2.0) == ["2.0", "0"]
     assert ask(2.0) == ["2.0", "1"], "nothing changed: read from disk"

@@ -68,7 +68,7 @@ def _vectors(gap: Array) -> tuple[Array, float]:
         left[i] = _given(gap, 0, i, i)
     left[0], volume = -1.0, 1.0
     for column in range(1, 4):
-        pivot = np.argmax(left)
+        pivot = int(np.argmax(left))
         height = max(math.sqrt(max(left[pivot], 0.0)), _LEAST_HEIGHT)
         left[pivot], volume = -1.0, volume * height
         vectors[pivot, column] = height
