@@ -40,6 +40,14 @@ class Explicit:
 
 
 @compiled
+def _dot(x: Array, y: Array) -> float:
+    total = 0.0
+    for i in range(x.size):  # a call into BLAS would cost more than these few hundred products
+        total += x[i] * y[i]
+    return total
+
+
+@compiled
 def _advance(
     rng: np.random.Generator,
     weights: Array,
@@ -58,16 +66,16 @@ def _advance(
     K = v.size
     N = weights.shape[1]
     root = math.sqrt(N)
-    g = np.empty(len(weights))
+    u, g = np.empty(len(weights)), np.empty(len(weights))
     d = np.empty((K, batch_size))
     dv = np.empty(K)
     for step in range(steps):
         x = rng.standard_normal((batch_size, N))
-        u = weights @ x.T / root
         dv[:] = 0.0
         for b in range(batch_size):
             for a in range(len(weights)):
-                g[a] = activate(activation, u[a, b])
+                u[a] = _dot(weights[a], x[b]) / root
+                g[a] = activate(activation, u[a])
             delta = residual(g, v, A, 0, K)
             if noise_std > 0.0:
                 delta += noise_std * rng.standard_normal()
@@ -75,9 +83,12 @@ def _advance(
                 return step
             for k in range(K):
                 f = v[k] if backprop else feedback[k]
-                d[k, b] = lr / root * f * activation_slope(activation, u[k, b]) * delta / batch_size
+                d[k, b] = lr / root * f * activation_slope(activation, u[k]) * delta / batch_size
                 dv[k] += lr_readout * g[k] * delta / (N * batch_size)
-        weights[:K] += d @ x
+        for k in range(K):  # only now: a batch is learned from weights that stay as they are
+            for b in range(batch_size):
+                for i in range(N):
+                    weights[k, i] += d[k, b] * x[b, i]
         v += dv
     return steps
 
