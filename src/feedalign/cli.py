@@ -1,7 +1,7 @@
-"""The command line: `feedalign reproduce`, `feedalign list`, `feedalign data fetch`.
+"""The command line: `feedalign reproduce`, `feedalign theory`, `feedalign list`, `feedalign data fetch`.
 
-Exit status: 0 done, and every claim that was checked is supported; 1 a claim is not supported; 2 the command was used
-wrongly; 3 something outside failed (data, disk); 130 interrupted.
+Exit status: 0 done, and every claim that was checked is supported; 1 a claim is not supported, or a run diverged; 2 the
+command was used wrongly; 3 something outside failed (data, disk); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as ProgressBar
 
 from feedalign.errors import ArgumentError, FeedalignError
+from feedalign.experiments import TheoryConfig
 
 if TYPE_CHECKING:
     from feedalign.experiments import Experiment, Progress
@@ -74,6 +75,37 @@ def reproduce(
     return 0 if supported == len(results) else 1
 
 
+def theory(
+    config: Annotated[TheoryConfig, tyro.conf.arg(name="")] = TheoryConfig(),  # noqa: B008 — frozen
+    *,
+    runs: Path = Path("runs"),
+) -> int:
+    """Integrate the learning dynamics of a shallow network for a setting of your own: table, figure and NetCDF.
+
+    Args:
+        config: the setting.
+        runs: folder of the runs.
+    """
+    from rich.table import Table
+
+    from feedalign.experiments import theory_run
+    from feedalign.runs import run_once
+
+    theory_run.prepare(config)  # before anything is shown or written: is it a setting at all?
+    with _progress(theory_run.NAME) as progress:
+        run = run_once(theory_run.NAME, config, partial(theory_run.run, config, progress), runs)
+    heading, rows = theory_run.table(run.dataset)
+    table = Table(*heading, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    _out.print(table)
+    for line in theory_run.summary(run.dataset):
+        _out.print(line, markup=False)
+    theory_run.plot(run.dataset).savefig(run.folder / "figure.svg", metadata={"Date": None})
+    _out.print(f"figure.svg and result.nc are in {run.folder}", markup=False)
+    return 1 if theory_run.diverged(run.dataset) else 0
+
+
 def list_() -> int:
     """List the experiments and what each claims."""
     from feedalign import experiments
@@ -112,7 +144,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     try:
         status: int = tyro.extras.subcommand_cli_from_dict(
-            {"reproduce": reproduce, "list": list_, "data": data},
+            {"reproduce": reproduce, "theory": theory, "list": list_, "data": data},
             prog="feedalign",
             description="Train with direct feedback alignment, and know when it works. Begin with: feedalign reproduce",
             args=args,

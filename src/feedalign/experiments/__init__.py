@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Protocol
-
-import xarray as xr
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, Protocol
 
 from feedalign.errors import ArgumentError
 from feedalign.experiments.progress import Progress
+from feedalign.experiments.theory_config import TheoryConfig
 from feedalign.experiments.verdict import Verdict
 
-__all__ = ["NAMES", "Experiment", "Progress", "Verdict", "get"]
+if TYPE_CHECKING:  # the command line takes TheoryConfig from here before it knows whether anything will be computed
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+__all__ = ["NAMES", "Experiment", "Progress", "TheoryConfig", "Verdict", "get", "theory_run"]
 
 # In the order of a report; imported when asked for.
 NAMES = ("two-phases", "degeneracy-breaking", "relu-recovery", "overparametrisation", "layerwise")

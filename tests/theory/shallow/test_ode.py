@@ -242,6 +242,22 @@ def test_bad_input_says_what_was_expected(
         getattr(shallow, solve)(make_start(), **kwargs)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "Euler"}, "method='Euler' is unknown; expected one of LSODA, RK45"),
+        ({"rtol": 0.0}, "rtol=0.0 must be a positive number"),
+        ({"atol": np.nan}, "atol=nan must be a positive number"),
+        ({"max_step": 0.0}, "max_step=0.0 must be a positive number"),
+    ],
+)
+def test_a_bad_solver_option_says_what_was_expected(
+    make_start: MakeStart, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        shallow.integrate(make_start(), feedback=F, lr=0.1, times=[1.0], **change)
+
+
 def test_divergence_says_when_and_keeps_the_last_finite_state() -> None:
     """A linear student with frozen readout explodes for η > 2, where d⟨Q⟩/dt ∝ η² − 2η; both solvers say so."""
     start = shallow.OrderParameters(Q=np.eye(1), R=np.zeros((1, 1)), T=np.eye(1), v=np.array([1.0]), A=np.array([1.0]))

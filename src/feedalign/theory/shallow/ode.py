@@ -34,6 +34,7 @@ Array = NDArray[np.float64]
 
 # Order parameters are O(1); a state this large has no digits left for the differences that drive it.
 DIVERGED = 1e12
+METHODS = ("LSODA", "RK45", "RK23", "DOP853", "Radau", "BDF")
 
 
 @compiled
@@ -130,7 +131,7 @@ def integrate(
         batch_size: B, inputs a step averages its update over; time still counts steps.
         stop_at_error: stop when ε_g has sunk to this. The last time of the trajectory is then when it did; the
             requested times after it are left out.
-        method: any solver of `scipy.integrate.solve_ivp`.
+        method: a solver of `scipy.integrate.solve_ivp`: LSODA, RK45, RK23, DOP853, Radau or BDF.
         rtol: relative tolerance of the solver.
         atol: absolute tolerance of the solver.
         max_step: longest step the solver may take, in units of time.
@@ -147,6 +148,13 @@ def integrate(
     checked_times = check_times(times)
     if stop_at_error is not None and not (np.isfinite(stop_at_error) and stop_at_error > 0):
         raise ArgumentError(f"stop_at_error={stop_at_error} must be a positive number, or None to go to the last time")
+    if method not in METHODS:
+        raise ArgumentError(f"method={method!r} is unknown; expected one of {', '.join(METHODS)}")
+    for name, value in {"rtol": rtol, "atol": atol}.items():
+        if not (np.isfinite(value) and value > 0):
+            raise ArgumentError(f"{name}={value} must be a positive number")
+    if not max_step > 0:
+        raise ArgumentError(f"max_step={max_step} must be a positive number, or infinity to leave it to the solver")
 
     def rhs(time: float, state: Array) -> Array:  # noqa: ARG001 — solve_ivp's signature; the dynamics is autonomous
         return drift(

@@ -1,0 +1,156 @@
+"""`feedalign theory`: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from feedalign.cli import main
+from feedalign.experiments import TheoryConfig, theory_run
+from feedalign.theory import shallow
+
+SHORT = ("--end-time", "20", "--measurements", "12", "--input-dim", "60")
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def result() -> xr.Dataset:
+    (folder,) = Path("runs/theory").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json", "environment.json", "figure.svg", "result.nc",
+    ]  # fmt: skip
+    return xr.load_dataset(folder / "result.nc", engine="h5netcdf")
+
+
+def test_it_prints_a_table_and_writes_what_integrate_gives(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--activation", "relu", "--students", "4", "--teachers", "2", "--lr", "0.2", "--noise-std", "0.1")
+    assert main(["theory", *arguments, *SHORT]) == 0
+    out = capsys.readouterr().out
+    assert "ε_g DFA" in out
+    assert "cos(v, F) backprop" in out
+    dataset = result()
+    config = TheoryConfig(
+        activation="relu", students=4, teachers=2, lr=0.2, noise_std=0.1, end_time=20, measurements=12, input_dim=60
+    )
+    start, F, times = theory_run.prepare(config)
+    exact = shallow.integrate(start, feedback=F, lr=0.2, times=times, activation="relu", noise_std=0.1)
+    np.testing.assert_array_equal(dataset.generalisation_error_theory.sel(rule="dfa"), exact.generalisation_error)
+    np.testing.assert_array_equal(dataset.last_R.sel(rule="dfa"), exact.R[-1])
+    assert f"{exact.generalisation_error[-1]:.4g}" in out
+    assert f"DFA can{'' if shallow.can_recover(start.A, F) else 'not'} learn this teacher" in out
+
+
+def test_a_simulation_stands_beside_the_theory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["theory", "--rules", "dfa", "--simulate", "3", *SHORT]) == 0
+    assert "3 simulated runs end at" in capsys.readouterr().out
+    dataset = result()
+    simulated = dataset.overlap_simulation.sel(rule="dfa")
+    assert simulated.sizes["seed"] == 3
+    np.testing.assert_allclose(simulated.isel(time=0), float(dataset.overlap_theory[0, 0]))
+
+
+def test_given_numbers_and_the_predicted_solution(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("--readout", "0.8", "1.5", "--feedback", "1.2", "-0.4")
+    assert main(["theory", *given, "--end-time", "30000", "--stop-at-error", "1e-6"]) == 0
+    out = capsys.readouterr().out
+    assert "DFA: nearest global minimum has v = (1.5, -0.8)" in out
+    assert "DFA is expected at v = (1.5, -0.8)" in out
+    dataset = result()
+    assert 1000 < float(dataset.ended_at.sel(rule="dfa")) < 30000
+    assert np.isnan(dataset.generalisation_error_theory.sel(rule="dfa")[-1])
+
+
+def test_the_same_setting_is_not_computed_twice(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["theory", *SHORT]) == 0
+    first = capsys.readouterr().out
+    monkeypatch.setattr(shallow, "integrate", None)
+    assert main(["theory", *SHORT]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_divergence_says_when_and_keeps_the_last_finite_state(capsys: pytest.CaptureFixture[str]) -> None:
+    # A linear student with frozen readout explodes for η > 2, where d⟨Q⟩/dt ∝ η² − 2η.
+    alone = ("--students", "1", "--teachers", "1", "--feedback", "1", "--rules", "dfa", "--w-std", "1", "--v-std", "1")
+    times = ("--end-time", "1000", "--input-dim", "60", "--simulate", "2")
+    assert main(["theory", "--activation", "linear", "--lr-readout", "0", "--lr", "5", *alone, *times]) == 1
+    out = capsys.readouterr().out
+    assert "DFA: DIVERGED at t = " in out
+    assert "a simulated run" not in out, "said once is enough"
+    dataset = result().sel(rule="dfa")
+    assert dataset.diverged
+    assert np.isfinite(dataset.last_Q).all()
+    after = dataset.time > dataset.ended_at
+    assert np.isnan(dataset.generalisation_error_theory[after]).all()
+    assert np.isfinite(dataset.generalisation_error_theory[~after]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lr", "0"], "lr=0.0 must be a positive number"),
+        (["--lr", "nan"], "lr=nan must be a positive number"),
+        (["--noise-std", "-1"], "noise_std=-1.0 must be a number that is not negative"),
+        (["--end-time", "0"], "end_time=0.0 must be a positive number"),
+        (["--end-time", "inf"], "end_time=inf must be a positive number"),
+        (["--measurements", "1"], "measurements=1 must be at least 2"),
+        (["--simulate", "-1"], "simulate=-1 must be at least 0"),
+        (["--seed", "-1"], "seed=-1 must be at least 0"),
+        (["--students", "0"], "students=0 must be a number of hidden units"),
+        (["--teachers", "0"], "units=0 must be a number of hidden units"),
+        (["--input-dim", "3"], "input_dim=3 must be a whole number of at least K + M = 4"),
+        (["--readout", "1"], "readout=(1.0,) must be 2 finite numbers, one for each of teachers=2"),
+        (["--feedback", "1", "nan"], "feedback=(1.0, nan) must be 2 finite numbers, one for each of students=2"),
+        (["--feedback", "orthogonal", "--students", "3"], "needs a feedback vector that is orthogonal to A"),
+        (["--rules"], "rules=() must name dfa, bp, or both"),
+        (["--stop-at-error", "0"], "stop_at_error=0.0 must be a positive number"),
+        (["--batch-size", "0"], "batch_size=0"),
+        (["--rtol", "-1"], "rtol=-1.0"),
+        (["--atol", "nan"], "atol=nan"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_anything_is_written(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["theory", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("feedalign: ")
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--activation", "tanh"], ["--students", "two"], ["--lr"], ["--learning-rate", "1"]]
+)
+def test_a_wrong_flag_is_a_usage_error(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["theory", *arguments])
+    assert stop.value.code == 2
+
+
+def test_the_kinds_on_offer_are_those_of_the_theory() -> None:
+    hints = get_type_hints(TheoryConfig)
+    assert get_args(get_args(hints["readout"])[0]) == get_args(shallow.ReadoutKind)
+    assert get_args(get_args(hints["feedback"])[0]) == get_args(shallow.FeedbackKind)
+
+
+def test_it_imports_no_torch() -> None:
+    code = (
+        f"import sys; from feedalign.cli import main; main({['theory', *SHORT]!r}); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, feedalign.cli; assert not {'torch', 'numba', 'xarray', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
