@@ -222,7 +222,8 @@ def plot(dataset: xr.Dataset) -> Figure:
             axes.set(xscale="log", xlabel="time (steps / input dimension)", ylabel=label)
             letter(axes, text, title)
         left, right = figure.axes
-        left.set_yscale("log")
+        if after.generalisation_error_theory.notnull().any():  # a log axis needs something to show
+            left.set_yscale("log")
         left.legend()
         right.axhline(1, color="0.7", lw=0.8, zorder=0)
     return figure
