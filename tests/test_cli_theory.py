@@ -80,7 +80,7 @@ def test_the_same_setting_is_not_computed_twice(
 
 
 def test_divergence_says_when_and_keeps_the_last_finite_state(capsys: pytest.CaptureFixture[str]) -> None:
-    # A linear student with frozen readout explodes for η v F > 2, it moves by more than it may.
+    # A linear student with frozen readout explodes for η v F > 2: its steps overshoot.
     alone = ("--students", "1", "--teachers", "1", "--feedback", "1", "--rules", "dfa", "--w-std", "1", "--v-std", "1")
     times = ("--end-time", "1000", "--input-dim", "60", "--simulate", "2")
     assert main(["theory", "--activation", "linear", "--lr-readout", "0", "--lr", "50", *alone, *times]) == 1
