@@ -23,7 +23,19 @@ if TYPE_CHECKING:
     )
     from feedalign.alignment import cross_seed_overlap, gradient_alignment, weight_alignment
     from feedalign.errors import FeedalignError
-    from feedalign.rules import DFA, Backprop, ReadoutOnly, Rule
+    from feedalign.rules import (
+        DFA,
+        DRTP,
+        FA,
+        Backprop,
+        DirectKolenPollack,
+        Frozen,
+        KolenPollack,
+        ReadoutOnly,
+        Rule,
+        SignSymmetry,
+        check_rule,
+    )
 
 __version__ = "0.1.0"
 
@@ -45,17 +57,36 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "alignment": ["cross_seed_overlap", "gradient_alignment", "weight_alignment"],
         "errors": ["FeedalignError"],
-        "rules": ["DFA", "Backprop", "ReadoutOnly", "Rule"],
+        "rules": [
+            "DFA",
+            "DRTP",
+            "FA",
+            "Backprop",
+            "DirectKolenPollack",
+            "Frozen",
+            "KolenPollack",
+            "ReadoutOnly",
+            "Rule",
+            "SignSymmetry",
+            "check_rule",
+        ],
     },
 )
 
 __all__ = [
     "DFA",
+    "DRTP",
+    "FA",
     "Backprop",
+    "DirectKolenPollack",
     "FeedalignError",
+    "Frozen",
+    "KolenPollack",
     "ReadoutOnly",
     "Rule",
+    "SignSymmetry",
     "alignment",
+    "check_rule",
     "cross_seed_overlap",
     "data",
     "errors",

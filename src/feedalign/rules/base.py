@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
-from feedalign.feedback import Feedback, Gaussian
-from feedalign.rules.points import Block, batch_shape_of, check_points, trace, weight_matrices
+from feedalign.feedback import Feedback, Gaussian, Place, draw_at, needs_jacobian
+from feedalign.rules.points import Block, batch_shape_of, check_points, mean_jacobians, trace, weight_matrices
 
 Taps = list[tuple[str, Tensor]]
 
@@ -43,6 +43,7 @@ class Rule(nn.Module):
     """
 
     cuts: ClassVar[bool] = True
+    _probes: ClassVar[bool] = True  # a Jacobian takes data, so no matrix can be drawn without
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Rule(nn.Module):
                 f"feedback={feedback!r} is no recipe; give an instance such as feedalign.feedback.Gaussian(), or any "
                 "object with draw(features, outputs, generator)"
             )
-        self.points = check_points(model, points)
+        self.points = self._choose(model, points)
         self.model = model
         self.recipe = Gaussian() if feedback is None else feedback
         self.seed = seed
@@ -69,13 +70,14 @@ class Rule(nn.Module):
         self.blocks: tuple[Block, ...] = ()
         self._pass = _Pass()
         modules = dict(model.named_modules())
-        self._handles = [modules[name].register_forward_hook(partial(self._tap, name)) for name in self.points]
+        self._handles = [handle for name in self.points for handle in self._attach(name, modules[name])]
         if example_input is not None:
-            self._draw(
-                trace(model, self.points, example_input if isinstance(example_input, tuple) else (example_input,))
-            )
-        elif (blocks := _trace_from_linear_input(model, self.points)) is not None:
-            self._draw(blocks)
+            self._prepare(example_input if isinstance(example_input, tuple) else (example_input,), {})
+        elif (
+            not (self._probes and needs_jacobian(self.recipe))
+            and (found := self._trace_from_linear_input()) is not None
+        ):
+            self._draw(found, {})
 
     @property
     def feedback_matrices(self) -> dict[str, Tensor]:
@@ -113,8 +115,8 @@ class Rule(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model; while gradients are recorded, on the rule's graph."""
-        if not self.blocks:
-            self._draw(trace(self.model, self.points, args, kwargs))
+        if not self._pass.drawn:
+            self._prepare(args, kwargs)
         if not self.learns:
             return self.model(*args, **kwargs)
         taps = self._pass.taps = []
@@ -145,22 +147,50 @@ class Rule(nn.Module):
             handle.remove()
         return self.model
 
-    def _tap(self, name: str, _module: nn.Module, _inputs: Any, activation: Tensor) -> Tensor | None:
-        if self._pass.taps is None:
-            return None
-        self._pass.taps.append((name, activation))
-        return activation.detach()
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """See the shapes in a first forward pass, and draw the matrices."""
+        found = self._trace(args, kwargs)
+        self._draw(found, self._jacobians(args, kwargs) if self._probes and needs_jacobian(self.recipe) else {})
 
-    def _draw(self, blocks: tuple[Block, ...]) -> None:
-        """Draw the matrix of every point that has none yet."""
+    # What a rule that is no cut at points does in another way: which modules are meant, what is hooked to each, what
+    # a first forward pass must tell, and the matrices drawn from that.
+
+    def _choose(self, model: nn.Module, points: str | Iterable[str]) -> tuple[str, ...]:
+        return check_points(model, points)
+
+    def _attach(self, name: str, module: nn.Module) -> list[RemovableHandle]:
+        return [module.register_forward_hook(_Tap(self._pass, name))]
+
+    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return trace(self.model, self.points, args, kwargs)
+
+    def _trace_from_linear_input(self) -> Any:
+        """Trace a model that begins with a linear layer on one row of zeros; None where it does not take that."""
+        first = next((module for module in self.model.modules() if weight_matrices(module)), None)
+        inputs = getattr(first, "in_features", None)
+        if first is None or not isinstance(inputs, int):
+            return None
+        try:
+            return self._trace((weight_matrices(first)[0].new_zeros(1, inputs),), {})
+        except Exception:  # the input was a guess; the first real forward pass settles it
+            return None
+
+    def _jacobians(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
+        return mean_jacobians(self.model, self.points, args, kwargs)
+
+    def _draw(self, found: Any, jacobians: dict[str, Tensor]) -> None:
+        """Draw the matrix of every point that has none yet; `found` is what `_trace` returned."""
+        blocks: tuple[Block, ...] = found
         outputs = blocks[-1].features
         generator = torch.Generator().manual_seed(self.seed)
-        like = next(self.model.parameters())
+        widest = max(block.features for block in blocks[:-1])
         for block in blocks[:-1]:
             known = self.feedback.matrices.get(block.point)
             if known is None:
-                matrix = self.recipe.draw(block.features, outputs, generator)
-                self.feedback.put(block.point, matrix.to(device=like.device, dtype=like.dtype))
+                place = Place(
+                    block.point, block.features, outputs, block.shape, widest, self.seed, jacobians.get(block.point)
+                )
+                self.feedback.put(block.point, self._like_model(draw_at(self.recipe, place, generator)))
             elif known.shape != (block.features, outputs):
                 raise FeedbackShapeError(
                     f"the feedback of point {block.point!r} has shape {tuple(known.shape)}, but the point has "
@@ -169,25 +199,36 @@ class Rule(nn.Module):
                 )
         self.blocks = blocks
         self.points = tuple(dict.fromkeys(block.point for block in blocks[:-1]))
+        self._pass.drawn = True
+
+    def _like_model(self, matrix: Tensor) -> Tensor:
+        like = next(self.model.parameters())
+        return matrix.to(device=like.device, dtype=like.dtype)
 
 
 class _Pass:
-    """What lasts one forward pass. Kept apart since to set an attribute of an `nn.Module` itself takes microseconds."""
+    """What changes from pass to pass. Kept apart since to set an attribute of an `nn.Module` takes microseconds."""
 
     taps: Taps | None = None
     true_gradient: bool = False
+    drawn: bool = False  # the matrices, at the first pass
+    shapes: Sequence[torch.Size] = ()  # of output and activations, found to fit the matrices
 
 
-def _trace_from_linear_input(model: nn.Module, points: tuple[str, ...]) -> tuple[Block, ...] | None:
-    """Trace a model that begins with a linear layer on one row of zeros; None where that is not an input it takes."""
-    first = next((module for module in model.modules() if weight_matrices(module)), None)
-    inputs = getattr(first, "in_features", None)
-    if first is None or not isinstance(inputs, int):
-        return None
-    try:
-        return trace(model, points, (weight_matrices(first)[0].new_zeros(1, inputs),))
-    except Exception:  # the input was a guess; the first real forward pass settles it
-        return None
+class _Tap:
+    """Hook of one point: cut the graph and keep the activation. An object, so that a deep copy has its own pass."""
+
+    __slots__ = ("name", "of_pass")
+
+    def __init__(self, of_pass: _Pass, name: str) -> None:
+        self.of_pass, self.name = of_pass, name
+
+    def __call__(self, _module: nn.Module, _inputs: Any, activation: Tensor) -> Tensor | None:
+        taps = self.of_pass.taps
+        if taps is None:
+            return None
+        taps.append((self.name, activation))
+        return activation.detach()
 
 
 class _Matrices(nn.Module):
@@ -195,8 +236,12 @@ class _Matrices(nn.Module):
 
     @property
     def matrices(self) -> dict[str, Tensor]:
-        # Read on every forward pass, hence not through the slower named_buffers().
         return {name.replace("/", "."): buffer for name, buffer in self._buffers.items() if buffer is not None}
+
+    def of(self, points: Iterable[str]) -> list[Tensor]:
+        """Return the matrices of these points; called on every forward pass, hence without making the dictionary."""
+        buffers: dict[str, Any] = self._buffers
+        return [buffers[point.replace(".", "/")] for point in points]
 
     def put(self, point: str, matrix: Tensor) -> None:
         self.register_buffer(point.replace(".", "/"), matrix)
@@ -218,18 +263,18 @@ def check_wrapped(net: object) -> None:
         )
 
 
-def check_feedback(taps: Taps, output: Tensor, matrices: dict[str, Tensor]) -> None:
-    """Raise FeedbackShapeError unless every tapped activation and the output fit the matrix of the point."""
-    batch_shape, outputs = output.shape[:-1], output.shape[-1]
-    for name, activation in taps:
-        features = matrices[name].shape[0]
+def check_feedback(names: Iterable[str], matrices: Iterable[Tensor], shapes: Sequence[torch.Size]) -> None:
+    """Raise FeedbackShapeError unless output and activations, of these shapes in this order, fit the matrices."""
+    output, *activations = shapes
+    batch_shape = output[:-1]
+    for name, matrix, activation in zip(names, matrices, activations, strict=True):
         if (
-            activation.shape[: len(batch_shape)] != batch_shape
-            or activation.numel() != batch_shape.numel() * features
-            or matrices[name].shape[1] != outputs
+            activation[: len(batch_shape)] != batch_shape
+            or activation.numel() != batch_shape.numel() * matrix.shape[0]
+            or matrix.shape[1] != output[-1]
         ):
             raise FeedbackShapeError(
-                f"the feedback of point {name!r} has shape {tuple(matrices[name].shape)}, which does not fit the "
-                f"activation {tuple(activation.shape)} and the output {tuple(output.shape)}; both must begin with the "
-                "same batch axes; after a change of the network's shape wrap it again"
+                f"the feedback of point {name!r} has shape {tuple(matrix.shape)}, which does not fit the activation "
+                f"{tuple(activation)} and the output {tuple(output)}; both must begin with the same batch axes; after "
+                "a change of the network's shape wrap it again"
             )

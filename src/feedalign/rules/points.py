@@ -25,12 +25,16 @@ class Block:
         weights: dotted names of the modules in the block that hold a weight matrix, in the order they ran.
         preactivation: dotted name of the last module in the block that holds parameters: its output is a_l, what
             the activation is applied to. The point itself where nothing in the block holds any.
+        modules: dotted names of the modules in the block that hold any parameter of their own, in the order they ran.
+        shape: of one sample at the point; its product is `features`.
     """
 
     point: str
     features: int
     weights: tuple[str, ...]
     preactivation: str
+    modules: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
 
 
 def weight_matrices(module: nn.Module) -> list[nn.Parameter]:
@@ -150,9 +154,46 @@ def trace(
             inside.append(name)
         if name in points or not name:
             features = features_at(name, activation, batch_shape)
-            blocks.append(Block(name, features, tuple(n for n in inside if n in weights), (inside or [name])[-1]))
+            holding = tuple(n for n in inside if n in weights)
+            shape = tuple(activation.shape[len(batch_shape) :])
+            blocks.append(Block(name, features, holding, (inside or [name])[-1], tuple(inside), shape))
             inside = []
     return tuple(blocks)
+
+
+def mean_jacobians(
+    model: nn.Module, points: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Tensor]:
+    """Return the mean over the batch of ∂output/∂h at each point, [outputs, features], in evaluation mode.
+
+    One backward pass an output. Where a point runs several times its Jacobians add up, as the signals do.
+    """
+    places: list[tuple[str, Tensor]] = []
+
+    def see(name: str, activation: Tensor) -> Tensor:
+        # Of a point below a frozen block nothing would carry a gradient.
+        place = activation if activation.requires_grad else activation.detach().requires_grad_()
+        places.append((name, place))
+        return place.clone()  # so that nothing after the point works on it in place
+
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.enable_grad(), observing(model, points, see):
+            output = model(*args, **kwargs)
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    batch = batch_shape_of(output).numel()
+    rows: dict[str, list[Tensor]] = {name: [] for name in points}
+    for total in output.flatten(0, -2).sum(0):
+        gradients = torch.autograd.grad(total, [place for _, place in places], retain_graph=True)
+        here = {name: torch.zeros(()) for name in points}
+        for (name, _), gradient in zip(places, gradients, strict=True):
+            here[name] = here[name] + gradient.reshape(batch, -1).mean(0)
+        for name, row in here.items():
+            rows[name].append(row)
+    return {name: torch.stack(of_point) for name, of_point in rows.items()}
 
 
 def _listed(model: nn.Module) -> str:
