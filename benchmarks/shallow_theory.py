@@ -25,7 +25,7 @@ N = 500
 def euler(y, steps, dt, T, A, F):  # type: ignore[no-untyped-def]
     y = y.copy()
     for _ in range(steps):
-        y += dt * drift(y, T, A, F, False, 0, 0.1, 0.1, 0.0)
+        y += dt * drift(y, T, A, F, False, 0, 0.1, 0.1, 0.0, 1)
     return y
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from feedalign.errors import ArgumentError, DivergenceError
 from feedalign.theory import shallow
+from feedalign.theory.shallow.integrals import activation_code
 from feedalign.theory.shallow.ode import drift
 
 MakeStart = Callable[..., shallow.OrderParameters]
@@ -20,7 +21,7 @@ F = np.array([0.7, -1.1])
 def runge_kutta(start: shallow.OrderParameters, time: float, steps: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The classical fourth-order method with a fixed step, on the same right-hand side."""
     y, h = np.concatenate((start.Q.ravel(), start.R.ravel(), start.v)), time / steps
-    args = (start.T, start.A, F, False, 0, 0.5, 0.5, 0.01)
+    args = (start.T, start.A, F, False, 0, 0.5, 0.5, 0.01, 1)
     for _ in range(steps):
         k1 = drift(y, *args)
         k2 = drift(y + h / 2 * k1, *args)
@@ -38,6 +39,22 @@ def test_a_fixed_step_method_converges_to_it_at_its_own_order(make_start: MakeSt
     errors = [np.abs(runge_kutta(start, 8.0, n) - exact).max() for n in steps]
     order = -np.polyfit(np.log(steps), np.log(errors), 1)[0]
     assert order == pytest.approx(4.0, abs=0.2)
+
+
+@pytest.mark.parametrize(("method", "order"), [("RK23", 3), ("RK45", 5)])
+def test_fixed_steps_of_the_solver_show_its_order(make_start: MakeStart, method: str, order: int) -> None:
+    """With tolerances that accept every step, `max_step` is the step, and the error falls with the method's order.
+
+    RK45 was built to have small terms of fifth order, so at these steps it shows one of nearly six.
+    """
+    start = make_start()
+    kwargs: dict[str, Any] = {"feedback": F, "lr": 0.5, "times": [16.0], "noise_std": 0.1}
+    exact = shallow.integrate(start, **kwargs, method="DOP853", rtol=1e-13, atol=1e-14).R
+    steps = np.array([1.0, 0.5, 0.25, 0.125])
+    ends = [shallow.integrate(start, **kwargs, method=method, rtol=1e3, atol=1e3, max_step=h).R for h in steps]
+    errors = [np.abs(end - exact).max() for end in ends]
+    fitted = np.polyfit(np.log(steps), np.log(errors), 1)[0]
+    assert order - 0.3 < fitted < order + 1.5
 
 
 @pytest.mark.parametrize("method", ["DOP853", "RK45", "BDF"])
@@ -107,6 +124,54 @@ def test_the_teacher_is_a_fixed_point_without_noise() -> None:
     np.testing.assert_allclose(end.v[0], A, atol=1e-12)
 
 
+@pytest.mark.parametrize(("activation", "v"), [("erf", [-1.5, 0.8]), ("relu", [0.8, 1.5])])
+def test_after_a_long_time_it_rests_at_the_minimum_dfa_selects(activation: str, v: list[float]) -> None:
+    """erf: the signed permutation of A nearest to F. ReLU, F > 0: v_k |w_k|, since units can be rescaled."""
+    rng = np.random.default_rng(3)
+    start = shallow.OrderParameters.from_weights(
+        w=0.01 * rng.standard_normal((2, 500)), w_teacher=rng.standard_normal((2, 500)), v=[0.01, 0.02], A=[0.8, 1.5]
+    )
+    feedback = [-1.2, 0.5] if activation == "erf" else [0.5, 1.2]
+    end = shallow.integrate(start, feedback=feedback, lr=0.1, times=[20_000.0], activation=activation).final
+    assert end.generalisation_error(activation) < 1e-7
+    if activation == "erf":
+        np.testing.assert_allclose(end.v, v, atol=1e-3)
+        np.testing.assert_allclose(end.R, [[0, -1], [1, 0]] @ start.T, atol=1e-3)
+    else:
+        np.testing.assert_allclose(end.v * np.sqrt(np.diag(end.Q)), v * np.sqrt(np.diag(start.T)), atol=1e-3)
+
+
+def test_it_stops_when_the_error_has_sunk_to_what_was_asked(make_start: MakeStart) -> None:
+    times = np.array([0.0, 1.0, 10.0, 100.0, 10_000.0])
+    kwargs: dict[str, Any] = {"feedback": F, "lr": 0.3}
+    whole = shallow.integrate(make_start(), times=times, **kwargs)
+    stopped = shallow.integrate(make_start(), times=times, stop_at_error=1e-3, **kwargs)
+    assert stopped.generalisation_error[-1] == pytest.approx(1e-3, rel=1e-6)
+    assert 0 < stopped.times[-1] < times[-1]
+    n = len(stopped.times) - 1
+    np.testing.assert_array_equal(stopped.times[:-1], times[times < stopped.times[-1]])
+    np.testing.assert_allclose(stopped.R[:-1], whole.R[:n], atol=1e-9)
+    np.testing.assert_allclose(
+        shallow.integrate(make_start(), times=stopped.times[-1:], **kwargs).R[-1], stopped.R[-1], atol=1e-6
+    )
+    never = shallow.integrate(make_start(), times=times[:2], stop_at_error=1e-30, **kwargs)
+    np.testing.assert_array_equal(never.times, times[:2])
+    at_once = shallow.integrate(make_start(), times=times, stop_at_error=1e3, **kwargs)
+    np.testing.assert_array_equal(at_once.times, [0.0])
+    with pytest.raises(ArgumentError, match=r"stop_at_error=0.0 must be a positive number"):
+        shallow.integrate(make_start(), times=times, stop_at_error=0.0, **kwargs)
+
+
+@pytest.mark.parametrize("activation", ["erf", "relu", "linear"])
+def test_batches_shorten_only_the_square_of_the_update(make_start: MakeStart, activation: str) -> None:
+    start, code = make_start(), activation_code(activation)
+    y = np.concatenate((start.Q.ravel(), start.R.ravel(), start.v))
+    one, ten, all_ = (drift(y, start.T, start.A, F, False, code, 0.5, 0.5, 0.3, b) for b in (1, 10, 10**12))
+    np.testing.assert_allclose(ten - all_, (one - all_) / 10, atol=1e-11)
+    assert np.abs(one - all_)[:4].min() > 0
+    np.testing.assert_array_equal(one[4:], ten[4:])
+
+
 def test_feedback_equal_to_a_frozen_readout_is_backprop(make_start: MakeStart) -> None:
     start = make_start()
     kwargs: dict[str, Any] = {"lr": 0.2, "times": [1.0, 10.0], "lr_readout": 0.0}
@@ -121,7 +186,7 @@ def test_label_noise_enters_only_through_the_square_of_the_update(make_start: Ma
     start = make_start()
     y = np.concatenate((start.Q.ravel(), start.R.ravel(), start.v))
     for lr in (0.1, 0.2):
-        quiet, loud = (drift(y, start.T, start.A, F, False, 0, lr, lr, s) for s in (0.0, 0.7))
+        quiet, loud = (drift(y, start.T, start.A, F, False, 0, lr, lr, s, 1) for s in (0.0, 0.7))
         extra = (loud - quiet) / lr**2
         assert np.abs(extra[4:]).max() == 0.0
         assert extra[0] == pytest.approx(0.7 * F[0] ** 2 * 2 / np.pi / np.sqrt(1 + 2 * start.Q[0, 0]), rel=1e-9)
@@ -162,6 +227,8 @@ def test_no_feedback_no_overlap_and_a_zero_readout_has_no_angle() -> None:
         ({"lr": np.nan}, "lr=nan must be a positive number"),
         ({"lr_readout": -0.1}, "lr_readout=-0.1 must be positive, or 0"),
         ({"noise_std": -0.1}, "noise_std=-0.1 must be"),
+        ({"batch_size": 0}, "batch_size=0 must be a whole number of at least 1"),
+        ({"batch_size": 1.5}, "batch_size=1.5 must be a whole number of at least 1"),
     ],
 )
 @pytest.mark.parametrize("solve", ["integrate", "simulate"])

@@ -11,7 +11,7 @@ from scipy import stats
 
 from feedalign.errors import ArgumentError
 from feedalign.theory import shallow
-from feedalign.theory.shallow.simulate import chi_square
+from feedalign.theory.shallow.reduced import chi_square
 
 MakeStart = Callable[..., shallow.OrderParameters]
 
@@ -27,12 +27,15 @@ def ends(trajectory: shallow.Trajectory) -> np.ndarray[Any, np.dtype[np.float64]
 
 @pytest.mark.parametrize("input_dim", [6, 40])
 @pytest.mark.parametrize("rule", ["dfa", "bp"])
-@pytest.mark.parametrize("noise_std", [0.0, 0.5])
-def test_explicit_and_reduced_agree_in_law(make_start: MakeStart, input_dim: int, rule: Any, noise_std: float) -> None:
+@pytest.mark.parametrize(("activation", "noise_std"), [("erf", 0.0), ("erf", 0.5), ("relu", 0.5)])
+def test_explicit_and_reduced_agree_in_law(
+    make_start: MakeStart, input_dim: int, rule: Any, activation: str, noise_std: float
+) -> None:
     """Means, variances and covariances of 4000 runs each, at N so small that the chain is far from its limit."""
     runs = 4000
     kwargs: dict[str, Any] = {
         "feedback": F, "lr": 0.4, "times": [3.0], "input_dim": input_dim, "rule": rule, "noise_std": noise_std,
+        "activation": activation,
     }  # fmt: skip
     start = make_start()
     explicit = ends(shallow.simulate(start, seeds=range(runs), method="explicit", **kwargs))
@@ -53,7 +56,7 @@ def test_explicit_and_reduced_agree_in_law(make_start: MakeStart, input_dim: int
     assert (explicit.std(0) > 0.01).any()  # the law is not a point: variances are really compared
 
 
-@pytest.mark.parametrize("activation", ["erf", "linear"])
+@pytest.mark.parametrize("activation", ["erf", "relu", "linear"])
 def test_simulation_approaches_the_equations_like_one_over_root_n(make_start: MakeStart, activation: str) -> None:
     start = make_start()
     kwargs: dict[str, Any] = {"feedback": F, "lr": 0.3, "times": [5.0], "activation": activation}
@@ -69,16 +72,51 @@ def test_simulation_approaches_the_equations_like_one_over_root_n(make_start: Ma
     assert slope == pytest.approx(-0.5, abs=0.08)
 
 
-def test_mean_over_seeds_agrees_with_the_equations_within_its_standard_error(make_start: MakeStart) -> None:
-    """At N = 20 000, where the bias of order 1/N is far below the standard error of 30 seeds; η = 0.5, with noise."""
+@pytest.mark.parametrize("activation", ["erf", "relu", "linear"])
+@pytest.mark.parametrize("lr", [0.1, 0.5])
+def test_mean_over_seeds_agrees_with_the_equations_within_its_standard_error(
+    make_start: MakeStart, activation: str, lr: float
+) -> None:
+    """At N = 20 000, where the bias of order 1/N is far below the standard error of 30 seeds; with noise."""
     start = make_start()
-    kwargs: dict[str, Any] = {"feedback": F, "lr": 0.5, "times": [2.0, 10.0], "noise_std": 0.3}
+    kwargs: dict[str, Any] = {
+        "feedback": F, "lr": lr, "times": [2.0, 10.0], "noise_std": 0.3, "activation": activation,
+    }  # fmt: skip
     limit = shallow.integrate(start, **kwargs)
     runs = shallow.simulate(start, seeds=range(30), input_dim=20_000, **kwargs)
     for name in ("Q", "R", "v", "generalisation_error", "overlap"):
         values, exact = getattr(runs, name), getattr(limit, name)
         z = (values.mean(0) - exact) / (values.std(0, ddof=1) / np.sqrt(30))
         assert np.abs(z).max() < stats.t.isf(0.0005 / z.size, 29), name
+
+
+@pytest.mark.parametrize("activation", ["erf", "relu"])
+def test_batches_agree_with_the_equations(make_start: MakeStart, activation: str) -> None:
+    """An average over 8 inputs at lr = 2: without the division of its square by 8 the equations would be far off."""
+    start = make_start()
+    kwargs: dict[str, Any] = {"feedback": F, "lr": 2.0, "times": [3.0], "activation": activation}
+    limit = shallow.integrate(start, **kwargs, batch_size=8).Q[-1]
+    runs = shallow.simulate(start, **kwargs, batch_size=8, seeds=range(20), input_dim=2000, method="explicit").Q[:, -1]
+    standard_error = runs.std(0, ddof=1) / np.sqrt(20)
+    assert (np.abs(runs.mean(0) - limit) < stats.t.isf(0.0005 / 4, 19) * standard_error).all()
+    assert np.abs(shallow.integrate(start, **kwargs).Q[-1] - limit).max() > 50 * standard_error.max()
+
+
+def test_threads_and_progress_change_nothing(make_start: MakeStart) -> None:
+    kwargs: dict[str, Any] = {"feedback": F, "lr": 0.3, "times": [0.5, 7.0], "input_dim": 60, "seeds": range(5)}
+    calls: list[tuple[int, int]] = []
+    plain = shallow.simulate(make_start(), **kwargs)
+    watched = shallow.simulate(
+        make_start(), **kwargs, threads=1, progress=lambda done, total: calls.append((done, total))
+    )
+    np.testing.assert_array_equal(watched.Q, plain.Q)
+    np.testing.assert_array_equal(watched.v, plain.v)
+    assert calls[-1] == (5 * 420, 5 * 420)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    with pytest.raises(ArgumentError, match="threads=0 must be at least 1"):
+        shallow.simulate(make_start(), **kwargs, threads=0)
+    with pytest.raises(ArgumentError, match="batch_size=4 needs method='explicit'"):
+        shallow.simulate(make_start(), **kwargs, batch_size=4)
 
 
 @pytest.mark.parametrize("method", ["explicit", "reduced"])
@@ -97,8 +135,9 @@ def test_start_seeds_and_times(make_start: MakeStart, method: Any) -> None:
     assert (batch.v[0, -1] != batch.v[1, -1]).all()
 
 
+@pytest.mark.parametrize("activation", ["erf", "relu", "linear"])
 @pytest.mark.parametrize("method", ["explicit", "reduced"])
-def test_degenerate_starts_stay_finite(method: Any) -> None:
+def test_degenerate_starts_stay_finite(method: Any, activation: str) -> None:
     """Zero students, identical students, and a student that already is its teacher."""
     for Q, R in [
         (np.zeros((2, 2)), np.zeros((2, 2))),
@@ -106,7 +145,9 @@ def test_degenerate_starts_stay_finite(method: Any) -> None:
         (np.eye(2), np.eye(2)),
     ]:
         start = shallow.OrderParameters(Q=Q, R=R, T=np.eye(2), v=np.array([0.3, 0.4]), A=np.array([1.0, 0.5]))
-        run = shallow.simulate(start, feedback=F, lr=0.2, times=[0.0, 10.0], input_dim=20, method=method)
+        run = shallow.simulate(
+            start, feedback=F, lr=0.2, times=[0.0, 10.0], input_dim=20, method=method, activation=activation
+        )
         np.testing.assert_allclose(run.Q[0], Q, atol=1e-7)
         assert np.isfinite(run.generalisation_error).all()
         np.linalg.cholesky(run.final.covariance + 1e-9 * np.eye(4))

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from feedalign.errors import ArgumentError
-from feedalign.theory.shallow.integrals import activation_code, compiled, i2
+from feedalign.theory.shallow.compiling import compiled
+from feedalign.theory.shallow.integrals import activation_code, i2
 
 Array = NDArray[np.float64]
 

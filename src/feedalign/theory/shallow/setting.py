@@ -27,6 +27,7 @@ class Setting:
         lr: η, learning rate of the first layer.
         lr_readout: η_v, learning rate of the second layer.
         noise_std: σ, standard deviation of the label noise.
+        batch_size: inputs a step averages its update over.
     """
 
     feedback: Array
@@ -35,6 +36,7 @@ class Setting:
     lr: float
     lr_readout: float
     noise_std: float
+    batch_size: int
 
     @classmethod
     def make(
@@ -46,6 +48,7 @@ class Setting:
         lr: float,
         lr_readout: float | None,
         noise_std: float,
+        batch_size: int,
     ) -> Setting:
         """Check a setting against the state it starts from; ArgumentError says what does not fit."""
         if rule not in ("dfa", "bp"):
@@ -64,7 +67,12 @@ class Setting:
             raise ArgumentError(f"lr_readout={lr_readout} must be positive, or 0 to freeze the second layer")
         if not (np.isfinite(noise_std) and noise_std >= 0):
             raise ArgumentError(f"noise_std={noise_std} must be a number that is not negative")
-        return cls(vector, rule == "bp", activation_code(activation), float(lr), float(lr_readout), float(noise_std))
+        if batch_size != int(batch_size) or batch_size < 1:
+            raise ArgumentError(f"batch_size={batch_size} must be a whole number of at least 1")
+        return cls(
+            vector, rule == "bp", activation_code(activation), float(lr), float(lr_readout), float(noise_std),
+            int(batch_size),
+        )  # fmt: skip
 
 
 def check_times(times: ArrayLike) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedalign.errors import ArgumentError
-from feedalign.theory.shallow.integrals import compiled
+from feedalign.theory.shallow.compiling import compiled
 from feedalign.theory.shallow.order_parameters import OrderParameters, generalisation_error
 from feedalign.theory.shallow.setting import Setting
 

@@ -1,0 +1,135 @@
+"""Random teachers, starts and feedback vectors; every draw comes from the generator it is given.
+
+Source: Refinetti et al. (2021), section 2, whose choices of feedback bear these names.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import null_space
+from scipy.stats import wishart
+
+from feedalign.errors import ArgumentError
+from feedalign.theory.shallow.order_parameters import OrderParameters
+
+Array = NDArray[np.float64]
+ReadoutKind = Literal["random", "uniform", "alternating"]
+FeedbackKind = Literal["random", "positive", "initial", "orthogonal"]
+
+
+def draw_readout(kind: ReadoutKind, units: int, rng: np.random.Generator) -> Array:
+    """Return a second layer for a teacher.
+
+    Args:
+        kind: "random" is N(0, 1), "uniform" is all one, "alternating" is +1, −1, +1, ...; only the first draws.
+        units: M, hidden units of the teacher.
+        rng: where random numbers come from.
+
+    Returns:
+        A, [M].
+
+    Raises:
+        ArgumentError: the kind is unknown, or units is not a whole number of at least one.
+    """
+    _check_whole("units", units)
+    if kind == "random":
+        return rng.standard_normal(units)
+    if kind == "uniform":
+        return np.ones(units)
+    if kind == "alternating":
+        return np.resize(np.array([1.0, -1.0]), units)
+    raise _unknown(kind, ReadoutKind)
+
+
+def draw_start(
+    A: ArrayLike, *, students: int, input_dim: int, rng: np.random.Generator, w_std: float, v_std: float
+) -> OrderParameters:
+    """Return the order parameters of networks of finite input dimension with independent Gaussian weights.
+
+    The overlaps of such weights follow a Wishart law with N degrees of freedom, and are drawn from it: exact at any N,
+    and no weight is ever stored. From one state of the generator the teacher and all directions are the same for any
+    w_std and v_std, which only set the scale; zero for both gives the zero start.
+
+    Args:
+        A: second layer of the teacher, [M]; its first layer is N(0, 1).
+        students: K.
+        input_dim: N, at least K + M.
+        rng: where random numbers come from.
+        w_std: standard deviation of the student's first layer.
+        v_std: standard deviation of the student's second layer.
+
+    Raises:
+        ArgumentError: A is no vector of finite numbers, or a size or standard deviation is out of range.
+    """
+    readout = np.asarray(A, dtype=np.float64)
+    if readout.ndim != 1 or not readout.size:
+        raise ArgumentError(f"A must be a vector [M], one entry per teacher unit, got shape {readout.shape}")
+    _check_whole("students", students)
+    units = students + len(readout)
+    if not (input_dim >= units and input_dim % 1 == 0):
+        raise ArgumentError(
+            f"input_dim={input_dim} must be a whole number of at least K + M = {units}, so that the units can point "
+            "in independent directions"
+        )
+    for name, std in {"w_std": w_std, "v_std": v_std}.items():
+        if not (math.isfinite(std) and std >= 0):
+            raise ArgumentError(f"{name}={std} must be a number that is not negative")
+    scale = np.concatenate((np.full(students, w_std), np.ones(len(readout))))
+    C = np.outer(scale, scale) * wishart.rvs(df=input_dim, scale=np.eye(units), random_state=rng) / input_dim
+    v = v_std * rng.standard_normal(students)
+    return OrderParameters(
+        Q=C[:students, :students], R=C[:students, students:], T=C[students:, students:], v=v, A=readout
+    )
+
+
+def draw_feedback(kind: FeedbackKind, start: OrderParameters, rng: np.random.Generator) -> Array:
+    """Return a feedback vector for the student of `start`.
+
+    Args:
+        kind: "random" is N(0, 1); "positive" is |N(0, 1)|; "initial" is the start's own v, and draws nothing;
+            "orthogonal" has a random direction among those orthogonal to the teacher's A, and the length of a random
+            one (the original study used one such vector for a uniform A; this is any, for any A).
+        start: the state that learning starts from, which is not changed.
+        rng: where random numbers come from.
+
+    Returns:
+        F, [K].
+
+    Raises:
+        ArgumentError: the kind is unknown, "initial" meets v = 0, or "orthogonal" meets K ≠ M, K = 1 or A = 0.
+    """
+    if kind == "random":
+        return rng.standard_normal(start.students)
+    if kind == "positive":
+        return np.abs(rng.standard_normal(start.students))
+    if kind == "initial":
+        if not start.v.any():
+            raise ArgumentError("kind='initial' copies the start's v, but that is zero: no first layer would learn")
+        return start.v.copy()
+    if kind == "orthogonal":
+        return _orthogonal(start, rng)
+    raise _unknown(kind, FeedbackKind)
+
+
+def _orthogonal(start: OrderParameters, rng: np.random.Generator) -> Array:
+    K, M = start.students, start.teachers
+    if K != M or K < 2 or not start.A.any():
+        raise ArgumentError(
+            f"kind='orthogonal' needs a feedback vector that is orthogonal to A, so K = M ≥ 2 and A ≠ 0; got K = {K}, "
+            f"M = {M}, A = {start.A}"
+        )
+    direction = null_space(start.A[None]) @ rng.standard_normal(K - 1)
+    return direction / np.linalg.norm(direction) * math.sqrt(rng.chisquare(K))
+
+
+def _check_whole(name: str, value: int) -> None:
+    if not (value >= 1 and value % 1 == 0):
+        raise ArgumentError(f"{name}={value} must be a number of hidden units: 1, 2, ...")
+
+
+def _unknown(kind: str, kinds: object) -> ArgumentError:
+    return ArgumentError(f"kind={kind!r} is unknown; expected one of {', '.join(get_args(kinds))}")
