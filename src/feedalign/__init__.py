@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         Rule,
         SignSymmetry,
         check_rule,
+        validate,
     )
 
 __version__ = "0.1.0"
@@ -69,6 +70,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "Rule",
             "SignSymmetry",
             "check_rule",
+            "validate",
         ],
     },
 )
@@ -99,5 +101,6 @@ __all__ = [
     "runs",
     "theory",
     "training",
+    "validate",
     "weight_alignment",
 ]

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from feedalign.errors import ArgumentError, OutputError
-from feedalign.rules import DirectRule, Rule, SequentialRule, check_wrapped, direct_signal, observing
+from feedalign.rules import (
+    DirectRule,
+    Rule,
+    SequentialRule,
+    activation_of,
+    check_wrapped,
+    direct_signal,
+    exchange,
+    observing,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,26 +114,30 @@ def _derivatives(
     runs: list[tuple[str, Tensor, Tensor]] = []  # point, where the derivative is taken, activation
     latest = torch.empty(0)
 
-    def see(name: str, output: Any) -> Tensor | None:
+    def see(name: str, output: Any) -> Any:
         nonlocal latest
-        replaced = None
+        activation = activation_of(name, output)
         if name in before:
             # The copy protects a_l from activations that work in place.
-            latest = output if output.requires_grad else output.detach().requires_grad_()
-            output = replaced = latest.clone()
+            latest = activation if activation.requires_grad else activation.detach().requires_grad_()
+            copied = latest.clone()
+            output, activation = exchange(output, activation, copied), copied
         if name in net.points:
-            runs.append((name, output if at_point else latest, output))
-        return replaced
+            runs.append((name, activation if at_point else latest, activation))
+        return output
 
     with torch.enable_grad(), net.backprop(), observing(net.model, dict.fromkeys([*before, *net.points]), see):
         output = net(*inputs)
-        loss = loss_fn(output, y)
+        tapped = net.error_tap.of(output)
+        entry = tapped.view_as(tapped)  # what the model makes of it elsewhere is no part of the error that is sent
+        loss = loss_fn(exchange(output, tapped, entry), y)
     if loss.numel() != 1 or not loss.requires_grad:
         raise OutputError(
             f"loss_fn must give one number with a gradient, got shape {tuple(loss.shape)}, "
             f"requires_grad={loss.requires_grad}; sum or average over the batch, and do not detach"
         )
-    error, *gradients = torch.autograd.grad(loss, [output, *(place for _, place, _ in runs)], retain_graph=True)
+    error, *gradients = torch.autograd.grad(loss, [entry, *(place for _, place, _ in runs)], retain_graph=True)
+    error = net.error_tap.rows(error)
     message = net.message(error) if isinstance(net, DirectRule) else error
     true: dict[str, list[Tensor]] = {name: [] for name in net.points}
     sent: dict[str, list[Tensor]] = {name: [] for name in net.points}

@@ -5,11 +5,14 @@ from feedalign.rules.controls import Backprop, Frozen, ReadoutOnly
 from feedalign.rules.dfa import DFA, DRTP
 from feedalign.rules.direct import DirectRule, direct_signal
 from feedalign.rules.kolen_pollack import DirectKolenPollack, KolenPollack
-from feedalign.rules.points import Block, observing, weight_matrices
+from feedalign.rules.outputs import ErrorTap, exchange
+from feedalign.rules.points import Block, activation_of, observing, weight_matrices
+from feedalign.rules.problems import Problem
 from feedalign.rules.proof import RuleCheck, check_rule
 from feedalign.rules.registry import RULES, get
 from feedalign.rules.sequential import FA, SequentialRule
 from feedalign.rules.sign_symmetry import SignSymmetry
+from feedalign.rules.validation import Validation, validate
 
 __all__ = [
     "DFA",
@@ -20,17 +23,23 @@ __all__ = [
     "Block",
     "DirectKolenPollack",
     "DirectRule",
+    "ErrorTap",
     "Frozen",
     "KolenPollack",
+    "Problem",
     "ReadoutOnly",
     "Rule",
     "RuleCheck",
     "SequentialRule",
     "SignSymmetry",
+    "Validation",
+    "activation_of",
     "check_rule",
     "check_wrapped",
     "direct_signal",
+    "exchange",
     "get",
     "observing",
+    "validate",
     "weight_matrices",
 ]

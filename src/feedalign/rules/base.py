@@ -12,7 +12,9 @@ from torch.utils.hooks import RemovableHandle
 
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
 from feedalign.feedback import Feedback, Gaussian, Place, draw_at, needs_jacobian
-from feedalign.rules.points import Block, batch_shape_of, check_points, mean_jacobians, trace, weight_matrices
+from feedalign.rules import problems
+from feedalign.rules.outputs import Entry, ErrorTap, exchange, mapped
+from feedalign.rules.points import Block, activation_of, check_points, mean_jacobians, trace, weight_matrices
 
 Taps = list[tuple[str, Tensor]]
 
@@ -23,23 +25,40 @@ class Rule(nn.Module):
     A subclass says whether the graph is cut at the feedback points (`cuts`) and how the error then reaches the hidden
     activations (`connect`).
 
+    Where a rule cuts the graph, no gradient passes a point: the activation is detached there, and what lies below it
+    learns from what the rule sends to it alone. Of a module that returns a tuple (`nn.LSTM`, `nn.GRU`,
+    `nn.MultiheadAttention`), the first entry is the activation; the others, such as the last hidden state, are detached
+    too, and are sent nothing. A module that runs several times in a forward pass is sent its feedback at each run,
+    through the same matrix.
+
     Args:
-        model: any module; it is used as it is, not copied.
+        model: any module; it is used as it is, not copied. It may take several inputs, by position or by keyword.
         points: dotted names of the modules whose outputs are the hidden activations; "auto" finds them in an
             `nn.Sequential` (so in every network of `feedalign.networks`).
         feedback: recipe of the feedback matrices; Gaussian of standard deviation 1/√features unless given.
         seed: seed of the feedback, in a generator of its own: nothing else draws from it, it draws from nothing else.
         example_input: one input of the model (a tuple for several). Needed only to have the matrices before the first
             forward pass in models that do not begin with a linear layer; otherwise they are drawn at the first pass.
+        output: of a model that returns a tuple, list, dict or dataclass, the entry at which the error is taken: an
+            index, a key, a field's name, or a function from the output to that entry. The wrapped model returns the
+            same structure. Where the loss uses other entries too, their gradients train what lies between the last
+            points below them and them, as in backprop; they pass no point, and are no part of the error that is sent.
+        batch_dims: how many leading axes of the output and of every point are the batch; the others of the output
+            are, as one, the C outputs. All axes but the last unless given: with an output [batch, token, C] every
+            token is sent its own error, through a matrix [features of a token, C], which `batch_dims=2` spells out.
+            Give 1 for a sequence or an image whose error is sent as a whole, and for an output [batch] without a C.
 
     Attributes:
         model: the wrapped module.
         points: names of the feedback points.
+        error_tap: where in the output the error is taken.
         blocks: what runs between the points, in order; empty until the matrices are drawn.
 
     Raises:
-        PointsError: points are unknown, repeated, none, never run, or cannot be found by "auto".
-        ArgumentError: `feedback` is no recipe.
+        PointsError: points are unknown, repeated, none, never run, without a Tensor, or cannot be found by "auto".
+            `feedalign.validate` lists everything of that kind at once.
+        ArgumentError: `feedback` is no recipe, or `batch_dims` no number of axes.
+        OutputError: (first pass) the error cannot be taken of the output, or of `output`.
     """
 
     cuts: ClassVar[bool] = True
@@ -53,15 +72,17 @@ class Rule(nn.Module):
         seed: int = 0,
         *,
         example_input: Any = None,
+        output: Entry = None,
+        batch_dims: int | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(model, Rule):
-            raise PointsError(f"the model is already wrapped in {type(model).__name__}; wrap model.unwrap() instead")
+        check_bare(model)
         if feedback is not None and (isinstance(feedback, type) or not callable(getattr(feedback, "draw", None))):
             raise ArgumentError(
                 f"feedback={feedback!r} is no recipe; give an instance such as feedalign.feedback.Gaussian(), or any "
                 "object with draw(features, outputs, generator)"
             )
+        self.error_tap = ErrorTap(output, batch_dims)
         self.points = self._choose(model, points)
         self.model = model
         self.recipe = Gaussian() if feedback is None else feedback
@@ -104,7 +125,7 @@ class Rule(nn.Module):
         """Tie the output to the activations the graph was cut at; by default they stay cut off.
 
         Args:
-            output: of the model, [*batch, C].
+            output: of the model, where the error is taken, [*batch, C].
             taps: (point, activation) pairs in the order they ran, the activations still attached to what lies below
                 them; a module that ran twice is there twice.
 
@@ -124,13 +145,16 @@ class Rule(nn.Module):
             output = self.model(*args, **kwargs)
         finally:
             self._pass.taps = None
-        batch_shape_of(output)
-        if not output.requires_grad and all(parameter.requires_grad for parameter in self.model.parameters()):
-            raise OutputError(
-                "the output carries no gradient: no trainable parameter lies after the last feedback point; "
-                "choose points before the readout, and do not detach the output"
-            )
-        return self.connect(output, taps)
+        tapped = self.error_tap.of(output)
+        if not tapped.requires_grad and all(parameter.requires_grad for parameter in self.model.parameters()):
+            raise OutputError(f"the model's {problems.no_readout()}")
+        rows = self.error_tap.rows(tapped)
+        tied = self.connect(rows, taps)
+        if tied is rows:
+            return output
+        if rows is not tapped:
+            tied = tied.reshape(tapped.shape)
+        return tied if output is tapped else exchange(output, tapped, tied)
 
     @contextmanager
     def backprop(self) -> Iterator[None]:
@@ -162,13 +186,14 @@ class Rule(nn.Module):
         return [module.register_forward_hook(_Tap(self._pass, name))]
 
     def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return trace(self.model, self.points, args, kwargs)
+        return trace(self.model, self.points, self.error_tap, args, kwargs)
 
     def _trace_from_linear_input(self) -> Any:
         """Trace a model that begins with a linear layer on one row of zeros; None where it does not take that."""
         first = next((module for module in self.model.modules() if weight_matrices(module)), None)
         inputs = getattr(first, "in_features", None)
-        if first is None or not isinstance(inputs, int):
+        # Of a whole sequence or image one row says nothing.
+        if first is None or not isinstance(inputs, int) or self.error_tap.batch_dims is not None:
             return None
         try:
             return self._trace((weight_matrices(first)[0].new_zeros(1, inputs),), {})
@@ -176,7 +201,7 @@ class Rule(nn.Module):
             return None
 
     def _jacobians(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
-        return mean_jacobians(self.model, self.points, args, kwargs)
+        return mean_jacobians(self.model, self.points, self.error_tap, args, kwargs)
 
     def _draw(self, found: Any, jacobians: dict[str, Tensor]) -> None:
         """Draw the matrix of every point that has none yet; `found` is what `_trace` returned."""
@@ -194,8 +219,7 @@ class Rule(nn.Module):
             elif known.shape != (block.features, outputs):
                 raise FeedbackShapeError(
                     f"the feedback of point {block.point!r} has shape {tuple(known.shape)}, but the point has "
-                    f"{block.features} features and the model {outputs} outputs; a module that runs at several widths "
-                    "cannot be one point, give each its own"
+                    f"{block.features} features and the model {outputs} outputs; load a state of this model"
                 )
         self.blocks = blocks
         self.points = tuple(dict.fromkeys(block.point for block in blocks[:-1]))
@@ -223,12 +247,12 @@ class _Tap:
     def __init__(self, of_pass: _Pass, name: str) -> None:
         self.of_pass, self.name = of_pass, name
 
-    def __call__(self, _module: nn.Module, _inputs: Any, activation: Tensor) -> Tensor | None:
+    def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
         taps = self.of_pass.taps
         if taps is None:
             return None
-        taps.append((self.name, activation))
-        return activation.detach()
+        taps.append((self.name, activation_of(self.name, output)))
+        return output.detach() if isinstance(output, Tensor) else mapped(output, Tensor.detach)
 
 
 class _Matrices(nn.Module):
@@ -252,6 +276,12 @@ class _Matrices(nn.Module):
             if key.startswith(prefix) and key.removeprefix(prefix) not in self._buffers:
                 self.register_buffer(key.removeprefix(prefix), torch.empty_like(value))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def check_bare(model: nn.Module) -> None:
+    """Raise PointsError if the model is in a rule already."""
+    if isinstance(model, Rule):
+        raise PointsError(f"the model is already wrapped in {type(model).__name__}; wrap model.unwrap() instead")
 
 
 def check_wrapped(net: object) -> None:

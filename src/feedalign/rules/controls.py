@@ -47,6 +47,7 @@ class Frozen(Rule):
         example_input: see `Rule`.
         blocks: the points whose blocks stay as they are; unless given, all but the first, so that the embedding or
             first layer and the readout learn and what is between them does not.
+        **options: `output` and `batch_dims`, see `Rule`.
 
     Raises:
         ArgumentError: `blocks` names something that is no point of this model, or is not given and there is one point

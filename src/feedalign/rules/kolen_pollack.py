@@ -35,6 +35,7 @@ class KolenPollack(SequentialRule):
         example_input: see `Rule`.
         lr: η, that of the optimizer.
         weight_decay: λ, as in `torch.optim.SGD`, so the decay of a step is η λ.
+        **options: `output` and `batch_dims`, see `Rule`.
 
     Raises:
         ArgumentError: `lr` or `weight_decay` below 0, or 1 < η λ.
@@ -86,6 +87,7 @@ class DirectKolenPollack(DirectRule):
         weight_decay: λ, as in `torch.optim.SGD`, so the decay of a step is η λ: 10⁻³ with both defaults.
         centred: whether the mean over the batch entries, h̄_l, is taken off. Then F_l is not pushed along the mean
             activation, and a batch of one teaches it nothing. The published rule does not centre.
+        **options: `output` and `batch_dims`, see `Rule`.
 
     Raises:
         ArgumentError: `lr` or `weight_decay` below 0, or 1 < η λ.

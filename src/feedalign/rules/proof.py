@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from feedalign.rules import reference
 from feedalign.rules.base import Rule, check_wrapped
+from feedalign.rules.outputs import mapped
 
 Gradients = dict[str, Tensor]
 
@@ -79,7 +80,7 @@ def check_rule(
 
     Raises:
         ArgumentError: `net` is not wrapped, or its rule has no reference here and `message` is not given.
-        OutputError: the model's output is not one Tensor.
+        OutputError: no error can be taken of the model's output.
     """
     check_wrapped(net)
     inputs = _double(x if isinstance(x, tuple) else (x,))
@@ -115,14 +116,8 @@ def _gradients(model: nn.Module) -> Gradients:
 
 
 def _double(value: Any) -> Any:
-    """Return a copy with every floating-point Tensor, also in tuples, lists and dicts, in float64."""
-    if isinstance(value, Tensor):
-        return value.detach().double() if value.is_floating_point() else value
-    if isinstance(value, tuple | list):
-        return type(value)(_double(one) for one in value)
-    if isinstance(value, dict):
-        return {key: _double(one) for key, one in value.items()}
-    return value
+    """Return a value with every floating-point Tensor in it, also in tuples, lists and dicts, in float64."""
+    return mapped(value, lambda tensor: tensor.detach().double() if tensor.is_floating_point() else tensor)
 
 
 def _error(found: Tensor | None, expected: Tensor | None, floor: float) -> float:

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.errors import ArgumentError, OutputError
+from feedalign.errors import ArgumentError
 from feedalign.rules.base import Rule
 from feedalign.rules.controls import Backprop, Frozen, ReadoutOnly
 from feedalign.rules.dfa import DFA, DRTP
 from feedalign.rules.kolen_pollack import DirectKolenPollack, KolenPollack
+from feedalign.rules.outputs import ErrorTap, exchange, mapped
 from feedalign.rules.sequential import FA
 from feedalign.rules.sign_symmetry import SignSymmetry
 
@@ -37,9 +38,9 @@ def gradients(
 
     Raises:
         ArgumentError: there is no reference for this rule.
-        OutputError: the model's output is not one Tensor.
+        OutputError: no error can be taken of the model's output.
     """
-    task = _Task(net.unwrap(), loss_fn, inputs, y)
+    task = _Task(net.unwrap(), loss_fn, inputs, y, net.error_tap)
     kind = type(net)
     if message is None:
         message = _message_of(net)
@@ -86,14 +87,17 @@ class _Task:
     loss_fn: Callable[[Any, Any], Tensor]
     inputs: tuple[Any, ...]
     y: Any
+    tap: ErrorTap
     found: Gradients = field(default_factory=dict)
     output: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def loss(self) -> Tensor:
-        self.output = self.model(*self.inputs)
-        if not isinstance(self.output, Tensor):
-            raise OutputError(f"the model gives a {type(self.output).__name__}, the reference needs one Tensor")
-        return self.loss_fn(self.output, self.y)
+        output = self.model(*self.inputs)
+        tapped = self.tap.of(output)
+        # What the model itself makes of this entry, for another one, is no part of the error: hence not the entry, but
+        # an equal one in its place.
+        self.output = tapped.view_as(tapped)
+        return self.loss_fn(exchange(output, tapped, self.output), self.y)
 
     def add(self, end: Tensor, sent: Tensor | None = None, also: tuple[Tensor, ...] = ()) -> tuple[Tensor | None, ...]:
         """Add to the parameters what `sent` at the end of a block makes of it, and return what `also` gets."""
@@ -119,9 +123,9 @@ def _direct(
     ends: list[tuple[str, Tensor]] = []
 
     def cut(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, h: Tensor) -> Tensor:
-            ends.append((name, h))
-            return h.detach().clone()
+        def hook(_module: nn.Module, _inputs: Any, h: Any) -> Any:
+            ends.append((name, h if isinstance(h, Tensor) else h[0]))
+            return mapped(h, lambda tensor: tensor.detach().clone())
 
         return hook
 
@@ -131,7 +135,7 @@ def _direct(
     task.add(loss)
     if message is None:
         return task.found, {}
-    (error,) = torch.autograd.grad(loss, task.output)
+    error = task.tap.rows(torch.autograd.grad(loss, task.output)[0])
     e, m = error.flatten(0, -2), message(error).flatten(0, -2)
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
     for name, h in ends:
@@ -163,15 +167,17 @@ def _sequential(task: _Task, net: Rule, matrices: Mapping[str, Tensor]) -> tuple
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
     loss = task.loss()
     tops = [above for *_, above in runs]
-    deltas = [torch.zeros_like(above) for above in tops]
+    deltas: dict[int, Tensor] = {}
 
     def down(end: Tensor, sent: Tensor | None, below: int) -> None:
         for i, gradient in enumerate(task.add(end, sent, tuple(tops[:below]))):
             if gradient is not None:
-                deltas[i] = deltas[i] + gradient
+                deltas[i] = deltas.get(i, 0) + gradient
 
     down(loss, None, len(runs))
     for i in reversed(range(len(runs))):
+        if i not in deltas:  # the loss does not use the layer, so an optimizer would not move its weight either
+            continue
         name, layer, x, y, _ = runs[i]
         own = {n: p for n, p in layer.named_parameters() if p.requires_grad}
         got = torch.autograd.grad(y, list(own.values()), deltas[i], retain_graph=True) if own else ()

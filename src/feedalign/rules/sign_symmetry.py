@@ -29,6 +29,7 @@ class SignSymmetry(SequentialRule):
             `state_dict`, so that a resumed run draws what an unbroken one would.
         example_input: see `Rule`.
         magnitude: "uniform", "batchwise" or "fixed".
+        **options: `output` and `batch_dims`, see `Rule`.
 
     Raises:
         ArgumentError: unknown `magnitude`, or a recipe other than Rademacher with "uniform".
