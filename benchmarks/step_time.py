@@ -21,7 +21,12 @@ from torch.nn import functional
 import feedalign as fa
 
 # width, depth (layers of weights), batch, steps a pair, pairs, what was asked for
-CASES = [(1024, 5, 512, 15, 5, 0.84), (100, 5, 32, 400, 9, 1.15), (64, 4, 32, 400, 9, None)]
+CASES = [
+    (2048, 5, 512, 6, 3, 0.75),
+    (1024, 5, 512, 15, 5, 0.80),
+    (100, 5, 32, 400, 9, 1.10),
+    (64, 4, 32, 400, 9, None),
+]
 INPUTS, CLASSES = 784, 10
 
 

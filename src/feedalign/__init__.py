@@ -23,7 +23,20 @@ if TYPE_CHECKING:
     )
     from feedalign.alignment import cross_seed_overlap, gradient_alignment, weight_alignment
     from feedalign.errors import FeedalignError
-    from feedalign.rules import DFA, Backprop, ReadoutOnly, Rule
+    from feedalign.rules import (
+        DFA,
+        DRTP,
+        FA,
+        Backprop,
+        DirectKolenPollack,
+        Frozen,
+        KolenPollack,
+        ReadoutOnly,
+        Rule,
+        SignSymmetry,
+        check_rule,
+        validate,
+    )
 
 __version__ = "0.1.0"
 
@@ -45,17 +58,37 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "alignment": ["cross_seed_overlap", "gradient_alignment", "weight_alignment"],
         "errors": ["FeedalignError"],
-        "rules": ["DFA", "Backprop", "ReadoutOnly", "Rule"],
+        "rules": [
+            "DFA",
+            "DRTP",
+            "FA",
+            "Backprop",
+            "DirectKolenPollack",
+            "Frozen",
+            "KolenPollack",
+            "ReadoutOnly",
+            "Rule",
+            "SignSymmetry",
+            "check_rule",
+            "validate",
+        ],
     },
 )
 
 __all__ = [
     "DFA",
+    "DRTP",
+    "FA",
     "Backprop",
+    "DirectKolenPollack",
     "FeedalignError",
+    "Frozen",
+    "KolenPollack",
     "ReadoutOnly",
     "Rule",
+    "SignSymmetry",
     "alignment",
+    "check_rule",
     "cross_seed_overlap",
     "data",
     "errors",
@@ -68,5 +101,6 @@ __all__ = [
     "runs",
     "theory",
     "training",
+    "validate",
     "weight_alignment",
 ]

@@ -44,10 +44,10 @@ def test_auto_takes_the_last_module_before_each_layer_with_weights(layers: list[
     ("model", "points", "message"),
     [
         (Branching(), "auto", "can read nn.Sequential.*not Branching.*from: gate, lower, spare, upper"),
-        (Branching(), ("gates",), "does not have: 'gates'; choose from: gate, lower, spare, upper"),
-        (Branching(), ("gate", "gate"), "given twice: gate"),
+        (Branching(), ("gates",), "point 'gates' is no module of the model; did you mean 'gate'"),
+        (Branching(), ("gate", "gate"), "point 'gate' is given twice"),
         (Branching(), (), "points is empty"),
-        (Branching(), ("",), "does not have: ''"),
+        (Branching(), ("",), "point '' is no module of the model; choose from: gate, lower, spare, upper"),
         (nn.Sequential(nn.Linear(4, 3)), "auto", "no hidden layer: 1 of the 1 modules"),
         (nn.Sequential(nn.ReLU()), "auto", "no hidden layer: 0 of the 1 modules"),
     ],
@@ -58,7 +58,7 @@ def test_points_that_do_not_fit_are_refused(model: nn.Module, points: Any, messa
 
 
 def test_a_point_that_never_runs_is_named() -> None:
-    with pytest.raises(PointsError, match="never ran in a forward pass: spare"):
+    with pytest.raises(PointsError, match="point 'spare' never ran in a forward pass"):
         fa.DFA(Branching(), points=("gate", "spare"))(torch.zeros(2, 4))
 
 
@@ -98,7 +98,7 @@ class Returns(nn.Module):
         ),
         (lambda out: (out, out), "got tuple"),
         (lambda out: out.sum(), r"got shape \(\) of torch.float32"),
-        (lambda out: out.detach(), "the output carries no gradient"),
+        (lambda out: out.detach(), "'output' carries no gradient"),
     ],
 )
 def test_an_output_that_can_carry_no_error_is_refused(make: Any, message: str) -> None:
@@ -134,15 +134,18 @@ def test_a_module_of_two_widths_cannot_be_one_point() -> None:
         fa.DFA(model, points=("1",))(torch.zeros(2, 4))
 
 
-def test_a_point_that_is_no_tensor_is_refused() -> None:
-    class Recurrent(nn.Module):
+def test_a_point_that_gives_no_tensor_is_refused() -> None:
+    class Named(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"h": x}
+
+    class Picks(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.rnn = nn.GRU(4, 6, batch_first=True)
-            self.readout = nn.Linear(6, 3)
+            self.lower, self.named, self.upper = nn.Linear(4, 6), Named(), nn.Linear(6, 3)
 
         def forward(self, x: Tensor) -> Any:
-            return self.readout(self.rnn(x)[0])
+            return self.upper(self.named(self.lower(x))["h"])
 
-    with pytest.raises(PointsError, match="point 'rnn' gives a tuple, expected one Tensor"):
-        fa.DFA(Recurrent(), points=("rnn",))(torch.zeros(2, 3, 4))
+    with pytest.raises(PointsError, match=r"point 'named' gives a dict, expected one floating-point.*an nn\.Identity"):
+        fa.DFA(Picks(), points=("named",))(torch.zeros(2, 4))

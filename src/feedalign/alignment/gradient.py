@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 from feedalign.errors import ArgumentError, OutputError
-from feedalign.rules import Rule, check_wrapped, direct_signal, observing
+from feedalign.rules import (
+    DirectRule,
+    Rule,
+    SequentialRule,
+    activation_of,
+    check_wrapped,
+    direct_signal,
+    exchange,
+    observing,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +53,8 @@ def gradient_alignment(
     One forward pass, one backward pass to the pre-activations, and the step from each point back to its own
     pre-activation; no parameter's gradient is computed or changed. Derivatives have the model's precision, cosines are
     taken in float64. The model runs in the mode it is in (`net.eval()` first keeps batch-norm statistics as they are).
-    It is always DFA's signal that is compared, with the feedback of the net: under another rule the answer is how well
-    DFA *would* agree in the present weights.
+    Under a direct rule what is compared is what that rule sends, its `message` through F_l. Under a control such as
+    `Backprop` it is DFA's signal with the feedback of the net: how well DFA *would* agree in the present weights.
 
     Args:
         net: a wrapped model.
@@ -59,13 +68,20 @@ def gradient_alignment(
         Cosines by layer, in total and by sample.
 
     Raises:
-        ArgumentError: unknown `at`, or `net` is not wrapped.
+        ArgumentError: unknown `at`, or `net` is not wrapped, or it passes the error on layer by layer, so that nothing
+            is sent to a point; for such a rule see the cosines of `check_rule` and `weight_alignment`.
         OutputError: the loss is not a scalar with a gradient.
     Source: Refinetti et al. (2021), section 4.
     """
     if at not in ("preactivation", "point"):
         raise ArgumentError(f"at={at!r} is unknown; expected 'preactivation' or 'point'")
     check_wrapped(net)
+    if isinstance(net, SequentialRule):
+        raise ArgumentError(
+            f"{type(net).__name__} sends no error straight to a layer, so there is nothing to compare at its points; "
+            "check_rule(net, loss_fn, x, y).cosines compares its gradients with backprop's, weight_alignment(net) its "
+            "weights"
+        )
     true, sent = _derivatives(net, loss_fn, x if isinstance(x, tuple) else (x,), y, at == "point")
     dots = {name: (true[name] * sent[name]).sum(-1) for name in true}
     squares = {name: (true[name].square().sum(-1), sent[name].square().sum(-1)) for name in true}
@@ -98,30 +114,35 @@ def _derivatives(
     runs: list[tuple[str, Tensor, Tensor]] = []  # point, where the derivative is taken, activation
     latest = torch.empty(0)
 
-    def see(name: str, output: Any) -> Tensor | None:
+    def see(name: str, output: Any) -> Any:
         nonlocal latest
-        replaced = None
+        activation = activation_of(name, output)
         if name in before:
             # The copy protects a_l from activations that work in place.
-            latest = output if output.requires_grad else output.detach().requires_grad_()
-            output = replaced = latest.clone()
+            latest = activation if activation.requires_grad else activation.detach().requires_grad_()
+            copied = latest.clone()
+            output, activation = exchange(output, activation, copied), copied
         if name in net.points:
-            runs.append((name, output if at_point else latest, output))
-        return replaced
+            runs.append((name, activation if at_point else latest, activation))
+        return output
 
     with torch.enable_grad(), net.backprop(), observing(net.model, dict.fromkeys([*before, *net.points]), see):
         output = net(*inputs)
-        loss = loss_fn(output, y)
+        tapped = net.error_tap.of(output)
+        entry = tapped.view_as(tapped)  # what the model makes of it elsewhere is no part of the error that is sent
+        loss = loss_fn(exchange(output, tapped, entry), y)
     if loss.numel() != 1 or not loss.requires_grad:
         raise OutputError(
             f"loss_fn must give one number with a gradient, got shape {tuple(loss.shape)}, "
             f"requires_grad={loss.requires_grad}; sum or average over the batch, and do not detach"
         )
-    error, *gradients = torch.autograd.grad(loss, [output, *(place for _, place, _ in runs)], retain_graph=True)
+    error, *gradients = torch.autograd.grad(loss, [entry, *(place for _, place, _ in runs)], retain_graph=True)
+    error = net.error_tap.rows(error)
+    message = net.message(error) if isinstance(net, DirectRule) else error
     true: dict[str, list[Tensor]] = {name: [] for name in net.points}
     sent: dict[str, list[Tensor]] = {name: [] for name in net.points}
     for (name, place, activation), gradient in zip(runs, gradients, strict=True):
-        signal = direct_signal(error, net.feedback_matrices[name]).reshape(activation.shape).to(activation.dtype)
+        signal = direct_signal(message, net.feedback_matrices[name]).reshape(activation.shape).to(activation.dtype)
         (local,) = torch.autograd.grad(activation, place, signal, retain_graph=True)
         for derivatives, value in ((true, gradient), (sent, local)):
             if not value.isfinite().all():

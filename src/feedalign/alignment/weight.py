@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from feedalign.rules import Block, Rule, check_wrapped, weight_matrices
+from feedalign.rules import Block, Rule, SequentialRule, check_wrapped, weight_matrices
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,9 @@ def weight_alignment(net: Rule) -> WeightAlignment:
     The first layer has no such angle and is left out; weights are [..., out, in] as PyTorch stores them. A block that
     holds other than one matrix of the right shape (a convolution, two linear maps) is reported as undefined.
 
+    Under a sequential rule the angle is that between W_l and what replaces it in the backward pass, for every layer
+    that is replaced.
+
     Args:
         net: a wrapped model whose feedback is drawn.
 
@@ -49,6 +52,8 @@ def weight_alignment(net: Rule) -> WeightAlignment:
     Source: Refinetti et al. (2021), eq. 12.
     """
     check_wrapped(net)
+    if isinstance(net, SequentialRule):
+        return _of_backward_weights(net)
     feedback = net.feedback_matrices
     modules = dict(net.model.named_modules())
     cosines, undefined, parts = {}, {}, []
@@ -63,6 +68,23 @@ def weight_alignment(net: Rule) -> WeightAlignment:
             flat = weight.double().flatten(-2)
             cosines[label] = _cosine(flat, target.flatten())
             parts.append((flat, target.flatten().expand_as(flat)))
+    return _summary(cosines, parts, undefined)
+
+
+def _of_backward_weights(net: SequentialRule) -> WeightAlignment:
+    cosines, parts = {}, []
+    for name, (weight, instead) in net.backward_weights().items():
+        # Copies of a layer, as an ensemble has them, share one matrix.
+        copies = weight.shape[:-2] if weight.numel() > net.feedback_matrices[name].numel() else ()
+        sides = weight.double().reshape(*copies, -1), instead.double().reshape(*copies, -1)
+        cosines[name] = _cosine(*sides)
+        parts.append(sides)
+    return _summary(cosines, parts, {})
+
+
+def _summary(
+    cosines: dict[str, Tensor], parts: list[tuple[Tensor, Tensor]], undefined: dict[str, str]
+) -> WeightAlignment:
     whole = [torch.cat(sides, -1) for sides in zip(*parts, strict=True)]
     return WeightAlignment(
         layers={name: float(cosine.mean()) for name, cosine in cosines.items()},

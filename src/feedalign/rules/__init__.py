@@ -1,17 +1,45 @@
 """How the error reaches the layers: rules that wrap any `nn.Module` and leave the training loop as it is."""
 
 from feedalign.rules.base import Rule, check_wrapped
-from feedalign.rules.direct import DFA, Backprop, ReadoutOnly, direct_signal
-from feedalign.rules.points import Block, observing, weight_matrices
+from feedalign.rules.controls import Backprop, Frozen, ReadoutOnly
+from feedalign.rules.dfa import DFA, DRTP
+from feedalign.rules.direct import DirectRule, direct_signal
+from feedalign.rules.kolen_pollack import DirectKolenPollack, KolenPollack
+from feedalign.rules.outputs import ErrorTap, exchange
+from feedalign.rules.points import Block, activation_of, observing, weight_matrices
+from feedalign.rules.problems import Problem
+from feedalign.rules.proof import RuleCheck, check_rule
+from feedalign.rules.registry import RULES, get
+from feedalign.rules.sequential import FA, SequentialRule
+from feedalign.rules.sign_symmetry import SignSymmetry
+from feedalign.rules.validation import Validation, validate
 
 __all__ = [
     "DFA",
+    "DRTP",
+    "FA",
+    "RULES",
     "Backprop",
     "Block",
+    "DirectKolenPollack",
+    "DirectRule",
+    "ErrorTap",
+    "Frozen",
+    "KolenPollack",
+    "Problem",
     "ReadoutOnly",
     "Rule",
+    "RuleCheck",
+    "SequentialRule",
+    "SignSymmetry",
+    "Validation",
+    "activation_of",
+    "check_rule",
     "check_wrapped",
     "direct_signal",
+    "exchange",
+    "get",
     "observing",
+    "validate",
     "weight_matrices",
 ]

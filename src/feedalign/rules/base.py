@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
-from feedalign.feedback import Feedback, Gaussian
-from feedalign.rules.points import Block, batch_shape_of, check_points, trace, weight_matrices
+from feedalign.feedback import Feedback, Gaussian, Place, draw_at, needs_jacobian
+from feedalign.rules import problems
+from feedalign.rules.outputs import Entry, ErrorTap, exchange, mapped
+from feedalign.rules.points import Block, activation_of, check_points, mean_jacobians, trace, weight_matrices
 
 Taps = list[tuple[str, Tensor]]
 
@@ -23,26 +25,44 @@ class Rule(nn.Module):
     A subclass says whether the graph is cut at the feedback points (`cuts`) and how the error then reaches the hidden
     activations (`connect`).
 
+    Where a rule cuts the graph, no gradient passes a point: the activation is detached there, and what lies below it
+    learns from what the rule sends to it alone. Of a module that returns a tuple (`nn.LSTM`, `nn.GRU`,
+    `nn.MultiheadAttention`), the first entry is the activation; the others, such as the last hidden state, are detached
+    too, and are sent nothing. A module that runs several times in a forward pass is sent its feedback at each run,
+    through the same matrix.
+
     Args:
-        model: any module; it is used as it is, not copied.
+        model: any module; it is used as it is, not copied. It may take several inputs, by position or by keyword.
         points: dotted names of the modules whose outputs are the hidden activations; "auto" finds them in an
             `nn.Sequential` (so in every network of `feedalign.networks`).
         feedback: recipe of the feedback matrices; Gaussian of standard deviation 1/√features unless given.
         seed: seed of the feedback, in a generator of its own: nothing else draws from it, it draws from nothing else.
         example_input: one input of the model (a tuple for several). Needed only to have the matrices before the first
             forward pass in models that do not begin with a linear layer; otherwise they are drawn at the first pass.
+        output: of a model that returns a tuple, list, dict or dataclass, the entry at which the error is taken: an
+            index, a key, a field's name, or a function from the output to that entry. The wrapped model returns the
+            same structure. Where the loss uses other entries too, their gradients train what lies between the last
+            points below them and them, as in backprop; they pass no point, and are no part of the error that is sent.
+        batch_dims: how many leading axes of the output and of every point are the batch; the others of the output
+            are, as one, the C outputs. All axes but the last unless given: with an output [batch, token, C] every
+            token is sent its own error, through a matrix [features of a token, C], which `batch_dims=2` spells out.
+            Give 1 for a sequence or an image whose error is sent as a whole, and for an output [batch] without a C.
 
     Attributes:
         model: the wrapped module.
         points: names of the feedback points.
+        error_tap: where in the output the error is taken.
         blocks: what runs between the points, in order; empty until the matrices are drawn.
 
     Raises:
-        PointsError: points are unknown, repeated, none, never run, or cannot be found by "auto".
-        ArgumentError: `feedback` is no recipe.
+        PointsError: points are unknown, repeated, none, never run, without a Tensor, or cannot be found by "auto".
+            `feedalign.validate` lists everything of that kind at once.
+        ArgumentError: `feedback` is no recipe, or `batch_dims` no number of axes.
+        OutputError: (first pass) the error cannot be taken of the output, or of `output`.
     """
 
     cuts: ClassVar[bool] = True
+    _probes: ClassVar[bool] = True  # a Jacobian takes data, so no matrix can be drawn without
 
     def __init__(
         self,
@@ -52,16 +72,18 @@ class Rule(nn.Module):
         seed: int = 0,
         *,
         example_input: Any = None,
+        output: Entry = None,
+        batch_dims: int | None = None,
     ) -> None:
         super().__init__()
-        if isinstance(model, Rule):
-            raise PointsError(f"the model is already wrapped in {type(model).__name__}; wrap model.unwrap() instead")
+        check_bare(model)
         if feedback is not None and (isinstance(feedback, type) or not callable(getattr(feedback, "draw", None))):
             raise ArgumentError(
                 f"feedback={feedback!r} is no recipe; give an instance such as feedalign.feedback.Gaussian(), or any "
                 "object with draw(features, outputs, generator)"
             )
-        self.points = check_points(model, points)
+        self.error_tap = ErrorTap(output, batch_dims)
+        self.points = self._choose(model, points)
         self.model = model
         self.recipe = Gaussian() if feedback is None else feedback
         self.seed = seed
@@ -69,13 +91,14 @@ class Rule(nn.Module):
         self.blocks: tuple[Block, ...] = ()
         self._pass = _Pass()
         modules = dict(model.named_modules())
-        self._handles = [modules[name].register_forward_hook(partial(self._tap, name)) for name in self.points]
+        self._handles = [handle for name in self.points for handle in self._attach(name, modules[name])]
         if example_input is not None:
-            self._draw(
-                trace(model, self.points, example_input if isinstance(example_input, tuple) else (example_input,))
-            )
-        elif (blocks := _trace_from_linear_input(model, self.points)) is not None:
-            self._draw(blocks)
+            self._prepare(example_input if isinstance(example_input, tuple) else (example_input,), {})
+        elif (
+            not (self._probes and needs_jacobian(self.recipe))
+            and (found := self._trace_from_linear_input()) is not None
+        ):
+            self._draw(found, {})
 
     @property
     def feedback_matrices(self) -> dict[str, Tensor]:
@@ -102,7 +125,7 @@ class Rule(nn.Module):
         """Tie the output to the activations the graph was cut at; by default they stay cut off.
 
         Args:
-            output: of the model, [*batch, C].
+            output: of the model, where the error is taken, [*batch, C].
             taps: (point, activation) pairs in the order they ran, the activations still attached to what lies below
                 them; a module that ran twice is there twice.
 
@@ -113,8 +136,8 @@ class Rule(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model; while gradients are recorded, on the rule's graph."""
-        if not self.blocks:
-            self._draw(trace(self.model, self.points, args, kwargs))
+        if not self._pass.drawn:
+            self._prepare(args, kwargs)
         if not self.learns:
             return self.model(*args, **kwargs)
         taps = self._pass.taps = []
@@ -122,13 +145,16 @@ class Rule(nn.Module):
             output = self.model(*args, **kwargs)
         finally:
             self._pass.taps = None
-        batch_shape_of(output)
-        if not output.requires_grad and all(parameter.requires_grad for parameter in self.model.parameters()):
-            raise OutputError(
-                "the output carries no gradient: no trainable parameter lies after the last feedback point; "
-                "choose points before the readout, and do not detach the output"
-            )
-        return self.connect(output, taps)
+        tapped = self.error_tap.of(output)
+        if not tapped.requires_grad and all(parameter.requires_grad for parameter in self.model.parameters()):
+            raise OutputError(f"the model's {problems.no_readout()}")
+        rows = self.error_tap.rows(tapped)
+        tied = self.connect(rows, taps)
+        if tied is rows:
+            return output
+        if rows is not tapped:
+            tied = tied.reshape(tapped.shape)
+        return tied if output is tapped else exchange(output, tapped, tied)
 
     @contextmanager
     def backprop(self) -> Iterator[None]:
@@ -145,49 +171,88 @@ class Rule(nn.Module):
             handle.remove()
         return self.model
 
-    def _tap(self, name: str, _module: nn.Module, _inputs: Any, activation: Tensor) -> Tensor | None:
-        if self._pass.taps is None:
-            return None
-        self._pass.taps.append((name, activation))
-        return activation.detach()
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """See the shapes in a first forward pass, and draw the matrices."""
+        found = self._trace(args, kwargs)
+        self._draw(found, self._jacobians(args, kwargs) if self._probes and needs_jacobian(self.recipe) else {})
 
-    def _draw(self, blocks: tuple[Block, ...]) -> None:
-        """Draw the matrix of every point that has none yet."""
+    # What a rule that is no cut at points does in another way: which modules are meant, what is hooked to each, what
+    # a first forward pass must tell, and the matrices drawn from that.
+
+    def _choose(self, model: nn.Module, points: str | Iterable[str]) -> tuple[str, ...]:
+        return check_points(model, points)
+
+    def _attach(self, name: str, module: nn.Module) -> list[RemovableHandle]:
+        return [module.register_forward_hook(_Tap(self._pass, name))]
+
+    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return trace(self.model, self.points, self.error_tap, args, kwargs)
+
+    def _trace_from_linear_input(self) -> Any:
+        """Trace a model that begins with a linear layer on one row of zeros; None where it does not take that."""
+        first = next((module for module in self.model.modules() if weight_matrices(module)), None)
+        inputs = getattr(first, "in_features", None)
+        # Of a whole sequence or image one row says nothing.
+        if first is None or not isinstance(inputs, int) or self.error_tap.batch_dims is not None:
+            return None
+        try:
+            return self._trace((weight_matrices(first)[0].new_zeros(1, inputs),), {})
+        except Exception:  # the input was a guess; the first real forward pass settles it
+            return None
+
+    def _jacobians(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
+        return mean_jacobians(self.model, self.points, self.error_tap, args, kwargs)
+
+    def _draw(self, found: Any, jacobians: dict[str, Tensor]) -> None:
+        """Draw the matrix of every point that has none yet; `found` is what `_trace` returned."""
+        blocks: tuple[Block, ...] = found
         outputs = blocks[-1].features
         generator = torch.Generator().manual_seed(self.seed)
-        like = next(self.model.parameters())
+        widest = max(block.features for block in blocks[:-1])
         for block in blocks[:-1]:
             known = self.feedback.matrices.get(block.point)
             if known is None:
-                matrix = self.recipe.draw(block.features, outputs, generator)
-                self.feedback.put(block.point, matrix.to(device=like.device, dtype=like.dtype))
+                place = Place(
+                    block.point, block.features, outputs, block.shape, widest, self.seed, jacobians.get(block.point)
+                )
+                self.feedback.put(block.point, self._like_model(draw_at(self.recipe, place, generator)))
             elif known.shape != (block.features, outputs):
                 raise FeedbackShapeError(
                     f"the feedback of point {block.point!r} has shape {tuple(known.shape)}, but the point has "
-                    f"{block.features} features and the model {outputs} outputs; a module that runs at several widths "
-                    "cannot be one point, give each its own"
+                    f"{block.features} features and the model {outputs} outputs; load a state of this model"
                 )
         self.blocks = blocks
         self.points = tuple(dict.fromkeys(block.point for block in blocks[:-1]))
+        self._pass.drawn = True
+
+    def _like_model(self, matrix: Tensor) -> Tensor:
+        like = next(self.model.parameters())
+        return matrix.to(device=like.device, dtype=like.dtype)
 
 
 class _Pass:
-    """What lasts one forward pass. Kept apart since to set an attribute of an `nn.Module` itself takes microseconds."""
+    """What changes from pass to pass. Kept apart since to set an attribute of an `nn.Module` takes microseconds."""
 
     taps: Taps | None = None
     true_gradient: bool = False
+    drawn: bool = False  # the matrices, at the first pass
+    shapes: Sequence[torch.Size] = ()  # of output and activations, found to fit the matrices
 
 
-def _trace_from_linear_input(model: nn.Module, points: tuple[str, ...]) -> tuple[Block, ...] | None:
-    """Trace a model that begins with a linear layer on one row of zeros; None where that is not an input it takes."""
-    first = next((module for module in model.modules() if weight_matrices(module)), None)
-    inputs = getattr(first, "in_features", None)
-    if first is None or not isinstance(inputs, int):
-        return None
-    try:
-        return trace(model, points, (weight_matrices(first)[0].new_zeros(1, inputs),))
-    except Exception:  # the input was a guess; the first real forward pass settles it
-        return None
+class _Tap:
+    """Hook of one point: cut the graph and keep the activation. An object, so that a deep copy has its own pass."""
+
+    __slots__ = ("name", "of_pass")
+
+    def __init__(self, of_pass: _Pass, name: str) -> None:
+        self.of_pass, self.name = of_pass, name
+
+    def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
+        taps = self.of_pass.taps
+        if taps is None:
+            return None
+        taps.append((self.name, activation_of(self.name, output)))
+        return output.detach() if isinstance(output, Tensor) else mapped(output, Tensor.detach)
 
 
 class _Matrices(nn.Module):
@@ -195,8 +260,12 @@ class _Matrices(nn.Module):
 
     @property
     def matrices(self) -> dict[str, Tensor]:
-        # Read on every forward pass, hence not through the slower named_buffers().
         return {name.replace("/", "."): buffer for name, buffer in self._buffers.items() if buffer is not None}
+
+    def of(self, points: Iterable[str]) -> list[Tensor]:
+        """Return the matrices of these points; called on every forward pass, hence without making the dictionary."""
+        buffers: dict[str, Any] = self._buffers
+        return [buffers[point.replace(".", "/")] for point in points]
 
     def put(self, point: str, matrix: Tensor) -> None:
         self.register_buffer(point.replace(".", "/"), matrix)
@@ -209,6 +278,12 @@ class _Matrices(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+def check_bare(model: nn.Module) -> None:
+    """Raise PointsError if the model is in a rule already."""
+    if isinstance(model, Rule):
+        raise PointsError(f"the model is already wrapped in {type(model).__name__}; wrap model.unwrap() instead")
+
+
 def check_wrapped(net: object) -> None:
     """Raise ArgumentError unless `net` is a model in a rule, and so has feedback to measure against."""
     if not isinstance(net, Rule):
@@ -218,18 +293,18 @@ def check_wrapped(net: object) -> None:
         )
 
 
-def check_feedback(taps: Taps, output: Tensor, matrices: dict[str, Tensor]) -> None:
-    """Raise FeedbackShapeError unless every tapped activation and the output fit the matrix of the point."""
-    batch_shape, outputs = output.shape[:-1], output.shape[-1]
-    for name, activation in taps:
-        features = matrices[name].shape[0]
+def check_feedback(names: Iterable[str], matrices: Iterable[Tensor], shapes: Sequence[torch.Size]) -> None:
+    """Raise FeedbackShapeError unless output and activations, of these shapes in this order, fit the matrices."""
+    output, *activations = shapes
+    batch_shape = output[:-1]
+    for name, matrix, activation in zip(names, matrices, activations, strict=True):
         if (
-            activation.shape[: len(batch_shape)] != batch_shape
-            or activation.numel() != batch_shape.numel() * features
-            or matrices[name].shape[1] != outputs
+            activation[: len(batch_shape)] != batch_shape
+            or activation.numel() != batch_shape.numel() * matrix.shape[0]
+            or matrix.shape[1] != output[-1]
         ):
             raise FeedbackShapeError(
-                f"the feedback of point {name!r} has shape {tuple(matrices[name].shape)}, which does not fit the "
-                f"activation {tuple(activation.shape)} and the output {tuple(output.shape)}; both must begin with the "
-                "same batch axes; after a change of the network's shape wrap it again"
+                f"the feedback of point {name!r} has shape {tuple(matrix.shape)}, which does not fit the activation "
+                f"{tuple(activation)} and the output {tuple(output)}; both must begin with the same batch axes; after "
+                "a change of the network's shape wrap it again"
             )

@@ -1,8 +1,8 @@
-r"""Direct feedback alignment and its controls: the error goes straight from the output to every layer, or nowhere.
+r"""Rules that send the error from the output straight to every hidden layer: DFA and what differs in the message.
 
 The rule is backprop on a rewired graph. At each feedback point the activation is detached on its way up; one autograd
 function, the identity on the output, takes the activations as further inputs and in its backward pass hands each the
-error through its own matrix. Blocks are then separate graphs: there is nothing re-entrant, no backward hook, and the
+message through its own matrix. Blocks are then separate graphs: there is nothing re-entrant, no backward hook, and the
 products with transposed forward weights are never computed.
 """
 
@@ -41,62 +41,72 @@ def direct_signal(
     return functional.linear(error, feedback)
 
 
-class _SendError(torch.autograd.Function):
-    """Identity on the output; backward, the error to the output and F_l e to each hidden activation."""
+class _Send(torch.autograd.Function):
+    """Identity on the output; backward, the error to the output and the message through F_l to each activation."""
 
     @staticmethod
-    def forward(ctx: Any, output: Tensor, matrices: Sequence[Tensor], *hidden: Tensor) -> Tensor:
-        ctx.matrices = matrices
-        ctx.like = [(activation.shape, activation.dtype) for activation in hidden]
+    def forward(
+        ctx: Any,
+        rule: DirectRule,
+        matrices: Sequence[Tensor],
+        shapes: Sequence[torch.Size],
+        output: Tensor,
+        *hidden: Tensor,
+    ) -> Tensor:
+        ctx.rule, ctx.matrices, ctx.shapes = rule, matrices, shapes
+        if rule.learns_feedback:
+            ctx.save_for_backward(*hidden)
         return output.view_as(output)
 
     @staticmethod
     def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
+        rule, matrices = ctx.rule, ctx.matrices
+        message = rule.message(error)
         signals = []
-        for matrix, (shape, dtype) in zip(ctx.matrices, ctx.like, strict=True):
-            signal = direct_signal(error, matrix)
-            # In small networks a call that changes nothing would still cost as much as the product itself.
+        for matrix, shape in zip(matrices, ctx.shapes[1:], strict=True):
+            signal = direct_signal(message, matrix)
+            # In small networks a call that changes nothing would still cost as much as the product itself. To the
+            # activation's own precision autograd casts the signal.
             signals.append(signal if signal.shape == shape else signal.reshape(shape))
-            if dtype != matrix.dtype:
-                signals[-1] = signals[-1].to(dtype)
-        return error, None, *signals
+        if rule.learns_feedback:
+            for matrix, hidden in zip(matrices, ctx.saved_tensors, strict=True):
+                rule.learn(matrix, hidden.reshape(*error.shape[:-1], -1), error)
+        return None, None, None, error, *signals
 
 
-class DFA(Rule):
-    r"""Direct feedback alignment: δ_l = (F_l e) ⊙ g'(a_l) for hidden layers, the true gradient for the readout.
+class DirectRule(Rule):
+    """A rule that sends every hidden layer one message, through the layer's own matrix, while the readout keeps e.
 
-    >>> import torch, feedalign as fa
-    >>> net = fa.DFA(fa.networks.MLP([4, 8, 3]), seed=0)
-    >>> loss = torch.nn.functional.cross_entropy(net(torch.ones(5, 4)), torch.tensor([0, 1, 2, 0, 1]))
-    >>> loss.backward()
-
-    Because e = ∂loss/∂output carries the loss's reduction factor, hidden layers and readout share one scale of update.
-    The batch axes are all axes of the output but its last one; the error of each entry of the batch goes to the
-    features of that entry. For arguments see `Rule`.
-
-    Source: Nøkland (2016).
+    A subclass says what the message is, `message`; where it learns its feedback, also how, `learn`. For arguments see
+    `Rule`.
     """
+
+    learns_feedback: ClassVar[bool] = False
+
+    def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
+        """Return what is sent through every F_l: here e = ∂loss/∂output itself, with the loss's reduction factor."""
+        return error
+
+    def learn(
+        self,
+        matrix: Float[Tensor, "features outputs"],
+        hidden: Float[Tensor, "*batch features"],
+        error: Float[Tensor, "*batch outputs"],
+    ) -> None:
+        """Change F_l in place once the backward pass has sent the message; called if `learns_feedback`.
+
+        Gradients are off in here, and the activations are those of this forward pass.
+        """
 
     def connect(self, output: Tensor, taps: Taps) -> Tensor:
         """Tie the output to every hidden activation through its feedback matrix."""
-        matrices = self.feedback_matrices
-        check_feedback(taps, output, matrices)
-        sent = [matrices[name] for name, _ in taps]
-        tied: Tensor = _SendError.apply(output, sent, *(hidden for _, hidden in taps))  # type: ignore[no-untyped-call]
+        names, hidden = [name for name, _ in taps], [activation for _, activation in taps]
+        matrices = self.feedback.of(names)
+        shapes = [output.shape, *(activation.shape for activation in hidden)]
+        # A small network's step is so short that checks made anew each time would show in it.
+        if shapes != self._pass.shapes:
+            check_feedback(names, matrices, shapes)
+            if not torch.compiler.is_compiling():
+                self._pass.shapes = shapes
+        tied: Tensor = _Send.apply(self, matrices, shapes, output, *hidden)  # type: ignore[no-untyped-call]
         return tied
-
-
-class ReadoutOnly(Rule):
-    """Train only what lies after the last feedback point: the control that says what random hidden layers are worth.
-
-    The hidden layers' gradients stay None. For arguments see `Rule`; the feedback is not used to learn.
-    """
-
-
-class Backprop(Rule):
-    """The true gradient, in the shape of a rule: the reference every other one is measured against.
-
-    For arguments see `Rule`; the feedback is not used to learn, but alignment with it can be measured.
-    """
-
-    cuts: ClassVar[bool] = False

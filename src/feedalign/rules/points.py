@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.errors import FeedbackShapeError, OutputError, PointsError
+from feedalign.errors import FeedbackShapeError, PointsError
+from feedalign.rules import problems
+from feedalign.rules.outputs import ErrorTap, activation_in, exchange
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,16 @@ class Block:
         weights: dotted names of the modules in the block that hold a weight matrix, in the order they ran.
         preactivation: dotted name of the last module in the block that holds parameters: its output is a_l, what
             the activation is applied to. The point itself where nothing in the block holds any.
+        modules: dotted names of the modules in the block that hold any parameter of their own, in the order they ran.
+        shape: of one sample at the point; its product is `features`.
     """
 
     point: str
     features: int
     weights: tuple[str, ...]
     preactivation: str
+    modules: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
 
 
 def weight_matrices(module: nn.Module) -> list[nn.Parameter]:
@@ -54,7 +59,7 @@ def automatic_points(model: nn.Module) -> tuple[str, ...]:
     if not isinstance(model, nn.Sequential):
         raise PointsError(
             f'points="auto" can read nn.Sequential and feedalign.networks, not {type(model).__name__}; give points=, '
-            f"the names of the modules whose outputs are the hidden activations, from: {_listed(model)}"
+            f"the names of the modules whose outputs are the hidden activations, from: {problems.listed(model)}"
         )
     children = list(model.named_children())
     weighted = [i for i, (_, child) in enumerate(children) if any(map(weight_matrices, child.modules()))]
@@ -66,44 +71,50 @@ def automatic_points(model: nn.Module) -> tuple[str, ...]:
     return tuple(children[i - 1][0] for i in weighted[1:])
 
 
-def check_points(model: nn.Module, points: str | Iterable[str]) -> tuple[str, ...]:
-    """Return the points as a tuple of known, distinct names of modules; PointsError lists every other one."""
+def names_of(model: nn.Module, points: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the points as a tuple of names, "auto" looked up; PointsError if there are none."""
     if points == "auto":
         return automatic_points(model)
     names = (points,) if isinstance(points, str) else tuple(points)
     if not names:
-        raise PointsError(f"points is empty; give at least one hidden activation, from: {_listed(model)}")
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise PointsError(f"points given twice: {', '.join(repeated)}; name each once")
-    unknown = [name for name in names if name not in dict(model.named_modules()) or not name]
-    if unknown:
-        raise PointsError(
-            f"points the model does not have: {', '.join(map(repr, unknown))}; choose from: {_listed(model)}"
-        )
+        raise PointsError(f"points is empty; give at least one hidden activation, from: {problems.listed(model)}")
     return names
 
 
-def features_at(name: str, activation: object, batch_shape: Sequence[int]) -> int:
-    """Return the numbers per sample of an activation [*batch, ...]; an error if it is no such Tensor."""
-    if not isinstance(activation, Tensor):
-        raise PointsError(
-            f"point {name!r} gives a {type(activation).__name__}, expected one Tensor; choose another point"
-        )
+def check_points(model: nn.Module, points: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the points as a tuple of known, distinct names of modules; PointsError lists every other one."""
+    names = names_of(model, points)
+    if wrong := name_problems(model, names):
+        raise PointsError("; ".join(f"point {problem}" for problem in wrong))
+    return names
+
+
+def name_problems(model: nn.Module, names: Sequence[str]) -> list[problems.Problem]:
+    """Return what is wrong with names alone: those given twice, and those the model does not have."""
+    known = dict(model.named_modules())
+    return [
+        *(problems.repeated_point(name) for name in dict.fromkeys(names) if names.count(name) > 1),
+        *(problems.unknown_point(name, model) for name in dict.fromkeys(names) if name not in known or not name),
+    ]
+
+
+def activation_of(name: str, output: object) -> Tensor:
+    """Return the activation of a point from what its module gave; an error if there is none in it."""
+    activation = activation_in(output)
+    if activation is None:
+        raise PointsError(f"point {problems.no_tensor(name, output)}")
+    return activation
+
+
+def axes_problem(
+    name: str, module: nn.Module, activation: Tensor, batch_shape: Sequence[int]
+) -> problems.Problem | None:
+    """Return what is wrong with the axes of an activation, which must be [*batch, ...] with the output's batch axes."""
     if activation.shape[: len(batch_shape)] != tuple(batch_shape) or activation.ndim <= len(batch_shape):
-        raise FeedbackShapeError(
-            f"point {name!r} has shape {tuple(activation.shape)}, but the output has the batch axes "
-            f"{tuple(batch_shape)}; a point must begin with the same batch axes and have features after them"
-        )
-    return math.prod(activation.shape[len(batch_shape) :])
-
-
-def batch_shape_of(output: object) -> torch.Size:
-    """Return the batch axes of an output [*batch, C]; OutputError if it is nothing an error can be taken of."""
-    if not isinstance(output, Tensor) or not output.is_floating_point() or output.ndim < 2:
-        got = f"shape {tuple(output.shape)} of {output.dtype}" if isinstance(output, Tensor) else type(output).__name__
-        raise OutputError(f"the model's output must be a floating-point Tensor [*batch, outputs], got {got}")
-    return output.shape[:-1]
+        return problems.other_batch_axes(name, activation, batch_shape)
+    # Where sequences are as long as the batch is large, their shape does not show it.
+    recurrent = isinstance(module, nn.RNNBase | nn.MultiheadAttention) and not module.batch_first
+    return problems.time_first(name, module) if recurrent and len(batch_shape) == 1 else None
 
 
 @contextmanager
@@ -123,11 +134,16 @@ def observing(model: nn.Module, names: Iterable[str], see: Callable[[str, Any], 
 
 @torch.no_grad()
 def trace(
-    model: nn.Module, points: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any] = MappingProxyType({})
+    model: nn.Module,
+    points: Sequence[str],
+    tap: ErrorTap,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Block, ...]:
     """Run the model once, in evaluation mode and without gradients, and return its blocks in the order they ran."""
-    holders = [name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))]
-    weights = {name for name in holders if weight_matrices(dict(model.named_modules())[name])}
+    modules = dict(model.named_modules())
+    holders = [name for name, module in modules.items() if any(True for _ in module.parameters(recurse=False))]
+    weights = {name for name in holders if weight_matrices(modules[name])}
     ran: list[tuple[str, Any]] = []
     training = {module: module.training for module in model.modules()}
     model.eval()
@@ -137,23 +153,71 @@ def trace(
     finally:
         for module, mode in training.items():
             module.training = mode
-    batch_shape = batch_shape_of(output)
-    missing = [name for name in points if name not in dict(ran)]
-    if missing:
-        raise PointsError(
-            f"points that never ran in a forward pass: {', '.join(missing)}; choose modules the model calls"
-        )
+    tapped = tap.of(output)
+    batch_shape = tap.batch_shape(tapped)
+    if missing := [name for name in points if name not in dict(ran)]:
+        raise PointsError("; ".join(f"point {problems.never_ran(name)}" for name in missing))
     blocks: list[Block] = []
     inside: list[str] = []
-    for name, activation in [*ran, ("", output)]:
+    for name, returned in [*ran, ("", tap.rows(tapped))]:
         if name in holders:
             inside.append(name)
         if name in points or not name:
-            features = features_at(name, activation, batch_shape)
-            blocks.append(Block(name, features, tuple(n for n in inside if n in weights), (inside or [name])[-1]))
+            activation = activation_of(name, returned)
+            if name and (wrong := axes_problem(name, modules[name], activation, batch_shape)):
+                raise FeedbackShapeError(f"point {wrong}")
+            holding = tuple(n for n in inside if n in weights)
+            shape = activation.shape[len(batch_shape) :]
+            blocks.append(Block(name, shape.numel(), holding, (inside or [name])[-1], tuple(inside), tuple(shape)))
             inside = []
+    for name in points:
+        if len(widths := {block.features for block in blocks if block.point == name}) > 1:
+            raise FeedbackShapeError(f"point {problems.several_widths(name, widths)}")
     return tuple(blocks)
 
 
-def _listed(model: nn.Module) -> str:
-    return ", ".join(name for name, _ in model.named_modules() if name) or "(it has no named modules)"
+def mean_jacobians(
+    model: nn.Module,
+    points: Sequence[str],
+    tap: ErrorTap,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Tensor]:
+    """Return the mean over the batch of ∂output/∂h at each point, [outputs, features], in evaluation mode.
+
+    One backward pass an output. Where a point runs several times its Jacobians add up, as the signals do.
+
+    Raises:
+        PointsError: nothing of a point's activation reaches the output.
+    """
+    places: list[tuple[str, Tensor]] = []
+
+    def see(name: str, output: Any) -> Any:
+        activation = activation_of(name, output)
+        # Of a point below a frozen block nothing would carry a gradient.
+        place = activation if activation.requires_grad else activation.detach().requires_grad_()
+        places.append((name, place))
+        return exchange(output, activation, place.clone())  # so that nothing after the point works on it in place
+
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.enable_grad(), observing(model, points, see):
+            output = model(*args, **kwargs)
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    tapped = tap.of(output)
+    batch = tap.batch_shape(tapped).numel()
+    rows: dict[str, list[Tensor]] = {name: [] for name in points}
+    for total in tap.rows(tapped).flatten(0, -2).sum(0):
+        gradients = torch.autograd.grad(total, [place for _, place in places], retain_graph=True, allow_unused=True)
+        here = dict.fromkeys(points, torch.zeros(()))
+        for (name, _), gradient in zip(places, gradients, strict=True):
+            if gradient is not None:
+                here[name] = here[name] + gradient.reshape(batch, -1).mean(0)
+        for name, row in here.items():
+            if not row.ndim:
+                raise PointsError(f"point {problems.nothing_reaches_the_output(name)}")
+            rows[name].append(row)
+    return {name: torch.stack(of_point) for name, of_point in rows.items()}

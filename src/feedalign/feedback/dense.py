@@ -1,31 +1,14 @@
-"""How a fixed feedback matrix is drawn: small frozen recipes, each with one method, `draw`.
-
-Convention: a feedback matrix F_l is [features, outputs]; the signal it carries is e Fᵀ, [batch, features]. The default
-scale, 1/√features, gives columns of length about one, whatever the width of the layer.
-"""
+"""Matrices without structure: independent entries, or orthonormal columns."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Feedback", "Gaussian", "Orthogonal", "Uniform"]
-
-
-class Feedback(Protocol):
-    """A recipe for feedback matrices."""
-
-    def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
-        """Draw F, [features, outputs], from `generator` alone: same generator state, same matrix.
-
-        It comes in PyTorch's default dtype on the CPU; a rule moves and casts it to its model.
-        """
-        ...
+from feedalign.feedback.recipe import default_scale
 
 
 @dataclass(frozen=True)
@@ -40,7 +23,7 @@ class Gaussian:
 
     def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
         """Draw F, [features, outputs]."""
-        scale = 1 / math.sqrt(features) if self.scale is None else self.scale
+        scale = default_scale(features) if self.scale is None else self.scale
         return scale * torch.randn(features, outputs, generator=generator)
 
 
@@ -56,8 +39,25 @@ class Uniform:
 
     def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
         """Draw F, [features, outputs]."""
-        scale = 1 / math.sqrt(features) if self.scale is None else self.scale
+        scale = default_scale(features) if self.scale is None else self.scale
         return scale * (2 * torch.rand(features, outputs, generator=generator) - 1)
+
+
+@dataclass(frozen=True)
+class Rademacher:
+    """Independent entries, −scale or scale with equal probability.
+
+    Attributes:
+        scale: size of every entry; 1/√features unless given.
+    """
+
+    scale: float | None = None
+
+    def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
+        """Draw F, [features, outputs]."""
+        scale = default_scale(features) if self.scale is None else self.scale
+        signs = torch.randint(2, (features, outputs), generator=generator)
+        return scale * (2 * signs - 1).to(torch.get_default_dtype())
 
 
 @dataclass(frozen=True)

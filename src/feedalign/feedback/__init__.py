@@ -1,0 +1,29 @@
+"""How feedback matrices are drawn: small frozen recipes, which compose.
+
+Convention: a feedback matrix F_l is [features, outputs]; the signal it carries is e Fᵀ, [batch, features]. The default
+scale, 1/√features, gives columns of length about one, whatever the width of the layer; recipes that thin, cut or repeat
+another's matrix rescale it to keep that length.
+"""
+
+from feedalign.feedback.dense import Gaussian, Orthogonal, Rademacher, Uniform
+from feedalign.feedback.given import Aligned, Conditioned, FromArray
+from feedalign.feedback.recipe import Feedback, Place, draw_at, needs_jacobian
+from feedalign.feedback.structured import Channelwise, LowRank, Shared, Sparse
+
+__all__ = [
+    "Aligned",
+    "Channelwise",
+    "Conditioned",
+    "Feedback",
+    "FromArray",
+    "Gaussian",
+    "LowRank",
+    "Orthogonal",
+    "Place",
+    "Rademacher",
+    "Shared",
+    "Sparse",
+    "Uniform",
+    "draw_at",
+    "needs_jacobian",
+]

@@ -1,0 +1,77 @@
+"""What a recipe for feedback is, and what it can be told of the place a matrix is for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from feedalign.errors import FeedbackShapeError
+
+
+class Feedback(Protocol):
+    """A recipe for feedback matrices.
+
+    Where it must know more than two sizes, it also has `draw_at(place, generator)`, which is then called instead; and
+    `needs_jacobian = True` if it reads `place.jacobian`.
+    """
+
+    def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
+        """Draw F, [features, outputs], from `generator` alone: same generator state, same matrix.
+
+        It comes in PyTorch's default dtype on the CPU; a rule moves and casts it to its model.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """What a matrix is for.
+
+    Attributes:
+        name: dotted name of the point (under a sequential rule: of the layer).
+        features: numbers per sample there.
+        outputs: C (under a sequential rule: the layer's own outputs).
+        shape: of one sample there, channels first; `features` is its product.
+        widest: the largest `features` of the model's places.
+        seed: of the rule's feedback.
+        jacobian: mean over a batch of ∂output/∂features, [outputs, features]; None unless the recipe asked for it.
+    """
+
+    name: str
+    features: int
+    outputs: int
+    shape: tuple[int, ...]
+    widest: int
+    seed: int
+    jacobian: Tensor | None = None
+
+
+def draw_at(recipe: Feedback, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
+    """Draw the matrix of a place, whether the recipe asks for its sizes alone or for more.
+
+    Raises:
+        FeedbackShapeError: the recipe gave a matrix of another shape.
+    """
+    at = getattr(recipe, "draw_at", None)
+    matrix: Tensor = at(place, generator) if at else recipe.draw(place.features, place.outputs, generator)
+    if tuple(matrix.shape) != (place.features, place.outputs):
+        raise FeedbackShapeError(
+            f"{recipe!r} gave {place.name!r} a matrix of shape {tuple(matrix.shape)}, expected "
+            f"{(place.features, place.outputs)}, features by outputs"
+        )
+    return matrix
+
+
+def needs_jacobian(recipe: Feedback) -> bool:
+    """Whether the recipe reads `Place.jacobian`, so that data must be seen before it can draw."""
+    return bool(getattr(recipe, "needs_jacobian", False))
+
+
+def default_scale(features: int) -> float:
+    """Return the standard deviation that gives a column of this many entries a length of about one."""
+    return 1 / math.sqrt(features)

@@ -1,0 +1,139 @@
+"""What modules return: the Tensor at which the error is taken or sent, wherever it stands in a tuple or a dict."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from feedalign.errors import ArgumentError, OutputError
+from feedalign.rules import problems
+from feedalign.rules.problems import Problem
+
+Entry = int | str | Callable[[Any], Tensor] | None
+
+
+@dataclass(frozen=True)
+class ErrorTap:
+    """Where in a model's output the error is taken, and which of its axes are the batch.
+
+    Attributes:
+        entry: key, index or name of a field of the output, or a function from the output to one of its Tensors; None
+            where the output is the Tensor.
+        batch_dims: how many leading axes, of the output and of every point, are the batch; the axes after them, as
+            one, are the C outputs. None for all axes of the output but its last.
+
+    Raises:
+        ArgumentError: `batch_dims` is no whole number of at least 1.
+    """
+
+    entry: Entry = None
+    batch_dims: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_dims is not None and (not isinstance(self.batch_dims, int) or self.batch_dims < 1):
+            raise ArgumentError(
+                f"batch_dims={self.batch_dims!r} must be a whole number of at least 1: how many leading axes of the "
+                "output are the batch, 1 for [batch, ...], 2 for [batch, token, ...]"
+            )
+
+    def of(self, output: Any) -> Tensor:
+        """Return the Tensor at which the error is taken, [*batch, ...]; OutputError if nothing there can carry one."""
+        found = self.find(output)
+        if isinstance(found, Problem):
+            raise OutputError(f"the model's {found}")
+        return found
+
+    def find(self, output: Any) -> Tensor | Problem:
+        """Return the Tensor at which the error is taken, or why there is none."""
+        found = output if self.entry is None else self._entry_of(output)
+        if isinstance(found, Problem):
+            return found
+        axes = 2 if self.batch_dims is None else self.batch_dims
+        if isinstance(found, Tensor) and found.is_floating_point() and found.ndim >= axes:
+            return found
+        return problems.no_error_there(found, self.entry, self.batch_dims, _choices(found))
+
+    def rows(self, tapped: Tensor) -> Tensor:
+        """Return a Tensor in the tapped one's shape as [*batch, C]."""
+        if self.batch_dims is None or tapped.ndim == self.batch_dims + 1:
+            return tapped
+        batch, outputs = tapped.shape[: self.batch_dims], tapped.shape[self.batch_dims :]
+        return tapped.reshape(*batch, outputs.numel())
+
+    def batch_shape(self, tapped: Tensor) -> torch.Size:
+        """Return the batch axes of the tapped Tensor."""
+        return tapped.shape[: -1 if self.batch_dims is None else self.batch_dims]
+
+    def _entry_of(self, output: Any) -> Any:
+        if callable(self.entry):
+            found = self.entry(output)
+            if isinstance(found, Tensor) and not any(found is one for one in tensors_in(output)):
+                return problems.computed_entry(self.entry)
+            return found
+        try:
+            by_name = isinstance(self.entry, str) and not isinstance(output, dict)
+            return getattr(output, str(self.entry)) if by_name else output[self.entry]
+        except (AttributeError, LookupError, TypeError):
+            return problems.unknown_entry(output, self.entry, _choices(output))
+
+
+def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a value with every Tensor in it changed, in nested tuples, lists, dicts and dataclasses.
+
+    Everything else is kept as it is; a container in which nothing changes is the same object.
+    """
+    if isinstance(value, Tensor):
+        return change(value)
+    entries = _entries(value)
+    changed = {key: new for key, old in entries.items() if (new := mapped(old, change)) is not old}
+    if not changed:
+        return value
+    if type(value) is dict:  # torch.compile cannot see into a copy
+        return value | changed
+    if isinstance(value, dict):  # before dataclasses: some outputs are both, and keep the two in step
+        other = copy.copy(value)
+        for key, new in changed.items():
+            other[key] = new
+        return other
+    if isinstance(value, tuple | list):
+        # A named tuple takes its entries one by one, except through _make.
+        return getattr(type(value), "_make", type(value))((entries | changed).values())
+    return dataclasses.replace(value, **changed)
+
+
+def exchange(value: Any, old: Tensor, new: Tensor) -> Any:
+    """Return a value with one Tensor in it, wherever it stands, in another's place."""
+    return mapped(value, lambda tensor: new if tensor is old else tensor)
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return every Tensor in nested tuples, lists, dicts and dataclasses."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for entry in _entries(value).values() for tensor in tensors_in(entry)]
+
+
+def activation_in(output: Any) -> Tensor | None:
+    """Return the activation a module gives: its output, or the first entry of a tuple or list; None if that is none."""
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    return first if isinstance(first, Tensor) and first.is_floating_point() else None
+
+
+def _entries(value: Any) -> dict[Any, Any]:
+    if isinstance(value, dict):
+        return dict(value)
+    if isinstance(value, tuple | list):
+        return dict(enumerate(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {}
+
+
+def _choices(output: object) -> str:
+    return ", ".join(map(repr, list(getattr(output, "_fields", ())) or _entries(output)))

@@ -1,0 +1,138 @@
+"""Is the rule the rule? Every gradient of a wrapped model against a slow reference in float64, and against backprop."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from feedalign.rules import reference
+from feedalign.rules.base import Rule, check_wrapped
+from feedalign.rules.outputs import mapped
+
+Gradients = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class RuleCheck:
+    """How far a rule's gradients are from its reference, and how they lie to backprop's.
+
+    Attributes:
+        rule: its name.
+        errors: by parameter, max |gradient − reference| over max |reference| (at least 1e-3 of the model's largest);
+            of learned feedback too, under "feedback.<point>", for the matrix after its update.
+        cosines: by parameter, cosine with backprop's gradient; NaN where either is zero or missing. All 1 means that
+            the rule *is* backprop on these data.
+    """
+
+    rule: str
+    errors: dict[str, float]
+    cosines: dict[str, float]
+
+    @property
+    def worst(self) -> float:
+        """The largest error; of a correct rule some 1e-15, float64's precision."""
+        return max(self.errors.values(), default=0.0)
+
+    def __str__(self) -> str:
+        width = max(map(len, self.errors), default=0)
+        rows = [
+            f"{name:{width}}  error {error:8.1e}  cosine with backprop {self.cosines.get(name, float('nan')):7.4f}"
+            for name, error in self.errors.items()
+        ]
+        return "\n".join([f"{self.rule}: worst error {self.worst:.1e} against the reference", *rows])
+
+
+def check_rule(
+    net: Rule,
+    loss_fn: Callable[[Any, Any], Tensor],
+    x: Any,
+    y: Any,
+    *,
+    message: Callable[[Tensor], Tensor] | None = None,
+) -> RuleCheck:
+    """Compare every parameter's gradient under the rule with one worked out block by block from the rule's formula.
+
+    The reference cuts the model into its blocks, runs plain autograd within each, and writes down what goes from one
+    to the next: F_l e, or B_l in place of the transposed weight. It shares no code with the rule. Both work on copies
+    in float64 that start from the same random state, so dropout draws the same masks; the model itself, its gradients,
+    batch statistics and feedback and the global random state stay as they are.
+
+    >>> import torch, feedalign as fa
+    >>> net = fa.DFA(fa.networks.MLP([4, 8, 3]), seed=0)
+    >>> check = fa.check_rule(net, torch.nn.functional.cross_entropy, torch.ones(2, 4), torch.tensor([0, 1]))
+    >>> check.worst < 1e-12
+    True
+
+    Args:
+        net: a wrapped model, in the mode it is in.
+        loss_fn: scalar loss of (output, y); it gets float64.
+        x: input, or a tuple of inputs.
+        y: whatever loss_fn takes.
+        message: for a `DirectRule` of your own, what it sends in place of the error e [*batch, C], written down anew.
+
+    Returns:
+        Errors and cosines by parameter.
+
+    Raises:
+        ArgumentError: `net` is not wrapped, or its rule has no reference here and `message` is not given.
+        OutputError: no error can be taken of the model's output.
+    """
+    check_wrapped(net)
+    inputs = _double(x if isinstance(x, tuple) else (x,))
+    target = _double(y)
+    start = copy.deepcopy(net).double()
+    start.zero_grad()
+    if not start._pass.drawn:
+        start._prepare(inputs, {})
+    ran, referred, true = copy.deepcopy(start), copy.deepcopy(start), copy.deepcopy(start).unwrap()
+    devices = sorted({p.device.index for p in net.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices), torch.enable_grad():
+        loss_fn(ran(*inputs), target).backward()
+    # What was drawn for this batch the reference must have; what was learned in it, it must work out.
+    used = start if getattr(net, "learns_feedback", False) else ran
+    matrices = {name: matrix.clone() for name, matrix in used.feedback.matrices.items()}
+    with torch.random.fork_rng(devices), torch.enable_grad():
+        expected, learned = reference.gradients(referred, matrices, loss_fn, inputs, target, message)
+    with torch.random.fork_rng(devices), torch.enable_grad():
+        loss_fn(true(*inputs), target).backward()
+    found = _gradients(ran.model)
+    # Some gradients are zero but for rounding, as that of a bias before batch norm: nothing can be asked of those.
+    floor = 1e-3 * max((float(gradient.abs().max()) for gradient in expected.values()), default=0.0)
+    errors = {name: _error(found.get(name), expected.get(name), floor) for name, _ in ran.model.named_parameters()}
+    after = ran.feedback.matrices
+    errors |= {f"feedback.{name}": _error(after[name], matrix, 0.0) for name, matrix in learned.items()}
+    of_backprop = _gradients(true)
+    cosines = {name: _cosine(found.get(name), of_backprop.get(name)) for name, _ in ran.model.named_parameters()}
+    return RuleCheck(type(net).__name__, errors, cosines)
+
+
+def _gradients(model: nn.Module) -> Gradients:
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def _double(value: Any) -> Any:
+    """Return a value with every floating-point Tensor in it, also in tuples, lists and dicts, in float64."""
+    return mapped(value, lambda tensor: tensor.detach().double() if tensor.is_floating_point() else tensor)
+
+
+def _error(found: Tensor | None, expected: Tensor | None, floor: float) -> float:
+    """Largest difference over the largest entry, or the floor if that is more; a missing gradient is a zero one."""
+    given = [side.abs().max() for side in (found, expected) if side is not None]
+    if not given or not any(given):
+        return 0.0
+    if found is None or expected is None:
+        return float(max(given)) / max(float(max(given)), floor)
+    scale = max(float(expected.abs().max()) or float(found.abs().max()), floor)
+    return float((found - expected).abs().max()) / scale
+
+
+def _cosine(found: Tensor | None, true: Tensor | None) -> float:
+    if found is None or true is None or not found.any() or not true.any():
+        return float("nan")
+    a, b = found.flatten() / found.norm(), true.flatten() / true.norm()
+    return float(a @ b)

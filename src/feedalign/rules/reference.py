@@ -1,0 +1,203 @@
+"""The rules written down slowly: the model cut into blocks, plain autograd within each, the formula in between.
+
+Nothing here uses the rules' own graphs, hooks or signals; `check_rule` compares the two.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from feedalign.errors import ArgumentError
+from feedalign.rules.base import Rule
+from feedalign.rules.controls import Backprop, Frozen, ReadoutOnly
+from feedalign.rules.dfa import DFA, DRTP
+from feedalign.rules.kolen_pollack import DirectKolenPollack, KolenPollack
+from feedalign.rules.outputs import ErrorTap, exchange, mapped
+from feedalign.rules.sequential import FA
+from feedalign.rules.sign_symmetry import SignSymmetry
+
+Gradients = dict[str, Tensor]
+Message = Callable[[Tensor], Tensor]
+
+
+def gradients(
+    net: Rule,
+    matrices: Mapping[str, Tensor],
+    loss_fn: Callable[[Any, Any], Tensor],
+    inputs: tuple[Any, ...],
+    y: Any,
+    message: Message | None,
+) -> tuple[Gradients, dict[str, Tensor]]:
+    """Return every parameter's gradient and every learned matrix after its update; `net` is used up.
+
+    Raises:
+        ArgumentError: there is no reference for this rule.
+        OutputError: no error can be taken of the model's output.
+    """
+    task = _Task(net.unwrap(), loss_fn, inputs, y, net.error_tap)
+    kind = type(net)
+    if message is None:
+        message = _message_of(net)
+    if message is not None or kind is ReadoutOnly:
+        learning = net if isinstance(net, DirectKolenPollack) else None
+        return _direct(task, net.points, matrices, message, learning)
+    if kind in (FA, KolenPollack, SignSymmetry):
+        return _sequential(task, net, matrices)
+    if kind in (Backprop, Frozen):
+        task.add(task.loss())
+        for block in net.blocks:
+            if isinstance(net, Frozen) and block.point in net.frozen:
+                for module in block.modules:
+                    for name, _ in task.model.get_submodule(module).named_parameters(recurse=False):
+                        task.found.pop(f"{module}.{name}", None)
+        return task.found, {}
+    raise ArgumentError(
+        f"there is no reference for {kind.__name__}; for a DirectRule give message=, what it sends for the error"
+    )
+
+
+def _message_of(net: Rule) -> Message | None:
+    if (type(net) is DFA and net.error == "true") or type(net) is DirectKolenPollack:
+        return lambda e: e
+    if type(net) in (DFA, DRTP):
+        averages = net.reduction == "mean"
+
+        def written_down(e: Tensor) -> Tensor:
+            entries = e.numel() // e.shape[-1] if averages else 1
+            one, zero = torch.ones_like(e), torch.zeros_like(e)
+            if type(net) is DRTP:
+                return torch.where(e < 0, -one, zero) / entries
+            return torch.where(e > 0, one, torch.where(e < 0, -one, zero)) / entries
+
+        return written_down
+    return None
+
+
+@dataclass
+class _Task:
+    """The model, its loss, and the gradients found so far."""
+
+    model: nn.Module
+    loss_fn: Callable[[Any, Any], Tensor]
+    inputs: tuple[Any, ...]
+    y: Any
+    tap: ErrorTap
+    found: Gradients = field(default_factory=dict)
+    output: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def loss(self) -> Tensor:
+        output = self.model(*self.inputs)
+        tapped = self.tap.of(output)
+        # What the model itself makes of this entry, for another one, is no part of the error: hence not the entry, but
+        # an equal one in its place.
+        self.output = tapped.view_as(tapped)
+        return self.loss_fn(exchange(output, tapped, self.output), self.y)
+
+    def add(self, end: Tensor, sent: Tensor | None = None, also: tuple[Tensor, ...] = ()) -> tuple[Tensor | None, ...]:
+        """Add to the parameters what `sent` at the end of a block makes of it, and return what `also` gets."""
+        named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        wanted = [*(p for _, p in named), *also]
+        if not end.requires_grad or not wanted:
+            return tuple(None for _ in also)
+        got = torch.autograd.grad(end, wanted, sent, retain_graph=True, allow_unused=True)
+        for (name, _), gradient in zip(named, got[: len(named)], strict=True):
+            if gradient is not None:
+                self.found[name] = self.found.get(name, 0) + gradient
+        return got[len(named) :]
+
+
+def _direct(
+    task: _Task,
+    points: tuple[str, ...],
+    matrices: Mapping[str, Tensor],
+    message: Message | None,
+    learning: DirectKolenPollack | None,
+) -> tuple[Gradients, dict[str, Tensor]]:
+    """δ = F m(e) at the end of every block, and e at the output."""
+    ends: list[tuple[str, Tensor]] = []
+
+    def cut(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, h: Any) -> Any:
+            ends.append((name, h if isinstance(h, Tensor) else h[0]))
+            return mapped(h, lambda tensor: tensor.detach().clone())
+
+        return hook
+
+    for name in points:
+        task.model.get_submodule(name).register_forward_hook(cut(name))
+    loss = task.loss()
+    task.add(loss)
+    if message is None:
+        return task.found, {}
+    error = task.tap.rows(torch.autograd.grad(loss, task.output)[0])
+    e, m = error.flatten(0, -2), message(error).flatten(0, -2)
+    learned = {name: matrix.clone() for name, matrix in matrices.items()}
+    for name, h in ends:
+        task.add(h, torch.einsum("bc,hc->bh", m, matrices[name]).reshape(h.shape))
+        if learning is not None:
+            activity = h.detach().reshape(len(e), -1)
+            if learning.centred:
+                activity = activity - activity.mean(0, keepdim=True)
+            F = learned[name]
+            decayed = F - learning.lr * learning.weight_decay * F
+            learned[name] = decayed - learning.lr * torch.einsum("bh,bc->hc", activity, e)
+    return task.found, learned if learning is not None else {}
+
+
+def _sequential(task: _Task, net: Rule, matrices: Mapping[str, Tensor]) -> tuple[Gradients, dict[str, Tensor]]:
+    """Layer by layer from the top: the layer's own parameters from δ, then δ through B to the block below."""
+    runs: list[tuple[str, nn.Module, Tensor, Tensor, Tensor]] = []
+
+    def cut(name: str) -> Any:
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
+            above = y.detach().requires_grad_()
+            runs.append((name, layer, inputs[0], y, above))
+            return above.clone()
+
+        return hook
+
+    for name in matrices:
+        task.model.get_submodule(name).register_forward_hook(cut(name))
+    learned = {name: matrix.clone() for name, matrix in matrices.items()}
+    loss = task.loss()
+    tops = [above for *_, above in runs]
+    deltas: dict[int, Tensor] = {}
+
+    def down(end: Tensor, sent: Tensor | None, below: int) -> None:
+        for i, gradient in enumerate(task.add(end, sent, tuple(tops[:below]))):
+            if gradient is not None:
+                deltas[i] = deltas.get(i, 0) + gradient
+
+    down(loss, None, len(runs))
+    for i in reversed(range(len(runs))):
+        if i not in deltas:  # the loss does not use the layer, so an optimizer would not move its weight either
+            continue
+        name, layer, x, y, _ = runs[i]
+        own = {n: p for n, p in layer.named_parameters() if p.requires_grad}
+        got = torch.autograd.grad(y, list(own.values()), deltas[i], retain_graph=True) if own else ()
+        of_layer = dict(zip(own, got, strict=True))
+        for n, gradient in of_layer.items():
+            task.found[f"{name}.{n}"] = task.found.get(f"{name}.{n}", 0) + gradient
+        held = next(n for n, p in layer.named_parameters() if p.ndim > 1 and not n.startswith("bias"))
+        W, B = layer.get_parameter(held).detach(), matrices[name]
+        # A layer that is many networks' at once has B once for each.
+        instead = B.T.reshape(W.shape) if B.numel() == W.numel() else torch.stack([B.T] * len(W))
+        if isinstance(net, SignSymmetry):
+            instead = torch.sign(W) * instead
+        other = copy.deepcopy(layer)
+        other.get_parameter(held).data = instead
+        start = x.detach().requires_grad_()
+        (sent,) = torch.autograd.grad(other.forward(start), start, deltas[i])
+        down(x, sent, i)
+        if isinstance(net, KolenPollack):
+            update = of_layer[held]
+            as_matrix = update.reshape(-1, *B.T.shape).sum(0).T
+            old = learned[name]
+            learned[name] = old - net.lr * net.weight_decay * old - net.lr * as_matrix
+    return task.found, learned if isinstance(net, KolenPollack) else {}

@@ -1,0 +1,87 @@
+"""Sign symmetry: backward weights with the forward weights' signs and magnitudes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from feedalign.errors import ArgumentError
+from feedalign.feedback import Feedback, Place, Rademacher, draw_at
+from feedalign.rules.sequential import SequentialRule
+
+
+class SignSymmetry(SequentialRule):
+    r"""Backward weights sign(W_l) ∘ M_l, with M_l of one size (uSF), drawn each batch (brSF) or fixed (frSF).
+
+    .. math:: B_l = \mathrm{sign}(W_l)^T ∘ M_l, \quad M_l = |\text{draw of the recipe}|
+
+    The signs are those at the forward pass. `feedback_matrices` holds M_l, [fan-in, outputs], non-negative.
+
+    Args:
+        model: see `Rule`, as for seed and example_input.
+        points: layers, see `SequentialRule`.
+        feedback: recipe whose absolute value is M_l; unless given, Gaussian of standard deviation 1/√fan-in, and for
+            "uniform" every entry 1/√fan-in.
+        seed: see `Rule`; of the magnitudes of each batch too. Their generator is the rule's own and is saved in
+            `state_dict`, so that a resumed run draws what an unbroken one would.
+        example_input: see `Rule`.
+        magnitude: "uniform", "batchwise" or "fixed".
+        **options: `output` and `batch_dims`, see `Rule`.
+
+    Raises:
+        ArgumentError: unknown `magnitude`, or a recipe other than Rademacher with "uniform".
+    Source: Liao, Leibo and Poggio (2016); Moskovitz, Litwin-Kumar and Abbott (2018).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        points: str | Iterable[str] = "auto",
+        feedback: Feedback | None = None,
+        seed: int = 0,
+        *,
+        example_input: Any = None,
+        magnitude: Literal["uniform", "batchwise", "fixed"] = "uniform",
+        **options: Any,
+    ) -> None:
+        if magnitude not in ("uniform", "batchwise", "fixed"):
+            raise ArgumentError(f"magnitude={magnitude!r} is unknown; expected 'uniform', 'batchwise' or 'fixed'")
+        if magnitude == "uniform":
+            feedback = Rademacher() if feedback is None else feedback
+            if not isinstance(feedback, Rademacher):
+                raise ArgumentError(
+                    f"feedback={feedback!r} has entries of several sizes, and magnitude='uniform' means one; give "
+                    "Rademacher(scale), or magnitude='fixed'"
+                )
+
+        super().__init__(model, points, feedback, seed, example_input=example_input, **options)
+        self.magnitude = magnitude
+        self._of_batch = torch.Generator().manual_seed(seed)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model; while gradients are recorded, on the rule's graph, with this batch's magnitudes."""
+        if not self._pass.drawn:
+            self._prepare(args, kwargs)
+        if self.magnitude == "batchwise" and self.learns:
+            for place in self._places:
+                matrix = draw_at(self.recipe, place, self._of_batch).abs()
+                self.feedback.of((place.name,))[0].copy_(matrix)
+        return super().forward(*args, **kwargs)
+
+    def backward_weight(self, matrix: Tensor, weight: Tensor) -> Tensor:
+        """Return the weight's signs with the drawn magnitudes."""
+        return weight.sign() * matrix
+
+    def get_extra_state(self) -> Tensor:
+        """Return the state of the batches' generator, for `state_dict`."""
+        return self._of_batch.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the state of the batches' generator from a `state_dict`."""
+        self._of_batch.set_state(state.cpu())
+
+    def _drawn_at(self, place: Place, generator: torch.Generator) -> Tensor:
+        return super()._drawn_at(place, generator).abs()

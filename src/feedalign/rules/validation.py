@@ -1,0 +1,178 @@
+"""Does feedback reach the model? Everything that is wrong between a model and its points, at once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from feedalign.rules import problems
+from feedalign.rules.base import check_bare
+from feedalign.rules.outputs import Entry, ErrorTap, tensors_in
+from feedalign.rules.points import axes_problem, name_problems, names_of
+from feedalign.rules.problems import Problem
+from feedalign.rules.watching import Uses, Watched, uses
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What `validate` found; true if that is nothing.
+
+    Attributes:
+        points: the points, in the order given.
+        problems: (name, problem, remedy) of everything that is wrong.
+        parameters: how many trainable parameter tensors the model has.
+    """
+
+    points: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    parameters: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        points = f"{len(self.points)} point{'s' * (len(self.points) != 1)} ({', '.join(self.points)})"
+        if self.ok:
+            return f"no problems: {self.parameters} parameters learn with {points}"
+        count = f"{len(self.problems)} problem{'s' * (len(self.problems) != 1)}"
+        lines = (f"{name}: {problem}\n    → {remedy}" for name, problem, remedy in self.problems)
+        return "\n".join([f"{count} with {points}", *lines])
+
+
+def validate(
+    model: nn.Module,
+    points: str | Iterable[str],
+    *inputs: Any,
+    output: Entry = None,
+    batch_dims: int | None = None,
+    **keywords: Any,
+) -> Validation:
+    """List everything that keeps a direct rule (`DFA` and its kin) from training a model with these points.
+
+    A constructor raises the first error only, and some of these raise none: names that are no modules, or given twice;
+    points that never run, give no Tensor, do not begin with the output's batch axes, run at several widths, are worked
+    on in place, or from which nothing reaches the output; an output without a Tensor to take the error at, or without
+    a readout; parameters no feedback reaches; parameters used in several blocks (tied weights), whose gradient is a
+    sum of what different feedback says. A module that runs several times *as* a point is not tied.
+
+    One forward pass runs on a copy of the model, in the mode it is in, cut at the points; what reaches what is read off
+    autograd's graph. The model, its gradients, batch statistics and hooks and the global random state stay as they are.
+
+    >>> import torch, feedalign as fa
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> print(fa.validate(model, ("1",), torch.ones(2, 4)))
+    no problems: 4 parameters learn with 1 point (1)
+    >>> print(fa.validate(model, ("0",), torch.ones(2, 4), output="logits"))
+    1 problem with 1 point (0)
+    output: is a Tensor without the entry 'logits'
+        → leave output= out where the model returns one Tensor
+
+    Args:
+        model: any module, not wrapped.
+        points: dotted names, or "auto", see `Rule`.
+        *inputs: of the model.
+        output: see `Rule`.
+        batch_dims: see `Rule`.
+        **keywords: the model's inputs by keyword.
+
+    Returns:
+        The problems, each with its dotted name and a remedy; print it.
+
+    Raises:
+        PointsError: the model is wrapped, `points` is empty, or "auto" finds none.
+        ArgumentError: `batch_dims` is no number of axes.
+    """
+    check_bare(model)
+    tap = ErrorTap(output, batch_dims)
+    names = names_of(model, points)
+    known = dict(model.named_modules())
+    watched = Watched(copy.deepcopy(model), [name for name in dict.fromkeys(names) if name and name in known])
+    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices), torch.enable_grad():
+        returned = watched.run(inputs, keywords)
+    tapped = tap.find(returned)
+    found = name_problems(model, names) + watched.problems
+    if isinstance(tapped, Tensor):
+        found += _shape_problems(watched, tap.batch_shape(tapped))
+        tops = [tapped]
+    else:
+        found.append(tapped)
+        tops = tensors_in(returned)
+    found += _reach_problems(watched, tops, tensors_in(returned))
+    return Validation(names, tuple(found), sum(parameter.requires_grad for parameter in model.parameters()))
+
+
+def _shape_problems(watched: Watched, batch_shape: torch.Size) -> Iterator[Problem]:
+    """Points whose activations do not go with the batch axes of the output, or have several widths."""
+    for name in watched.points:
+        activations = [cut.activation for cut in watched.cuts if cut.point == name]
+        module = watched.model.get_submodule(name)
+        wrong = [problem for one in activations if (problem := axes_problem(name, module, one, batch_shape))]
+        if wrong:
+            yield wrong[0]
+        elif len(widths := {one.shape[len(batch_shape) :].numel() for one in activations}) > 1:
+            yield problems.several_widths(name, widths)
+
+
+def _reach_problems(watched: Watched, tops: list[Tensor], returned: list[Tensor]) -> Iterator[Problem]:
+    """Points from which nothing reaches the output; parameters that no feedback reaches, or that of several blocks."""
+    ends = [(cut.point, uses(cut.activation)) for cut in watched.cuts]
+    of_output = [("output", uses(top)) for top in tops]
+    yield from _dead_points(watched, [found for _, found in ends], _leaves(of_output))
+    names: dict[int, list[str]] = {}
+    for name, parameter in watched.model.named_parameters(remove_duplicate=False):
+        if parameter.requires_grad:
+            names.setdefault(id(parameter), []).append(name)
+    frozen = any(not parameter.requires_grad for parameter in watched.model.parameters())
+    if not frozen and _leaves(of_output).isdisjoint(names):
+        yield problems.no_readout()
+    # Other entries of the output bring gradients of their own, if the loss uses them.
+    reached = _leaves([*ends, *of_output, *(("", uses(entry)) for entry in returned)])
+    for key, known_as in names.items():
+        if key not in reached:
+            yield problems.unreached(known_as[0], any(name.rpartition(".")[0] in watched.ran for name in known_as))
+        elif len(blocks := _blocks_using(key, [*ends, *of_output])) > 1:
+            yield problems.tied(known_as, blocks)
+
+
+def _leaves(ends: Iterable[tuple[str, Uses]]) -> set[int]:
+    return {leaf for _, found in ends for leaf, _ in found}
+
+
+def _dead_points(watched: Watched, below: list[Uses], output: set[int]) -> Iterator[Problem]:
+    """Points of whose runs none has a path to the output, be it through later points."""
+    cuts = {id(cut.leaf): (cut.point, found) for cut, found in zip(watched.cuts, below, strict=True)}
+    alive, waiting = set(output), list(output)
+    while waiting:
+        _, found = cuts.get(waiting.pop(), ("", set()))
+        new = {leaf for leaf, _ in found} - alive
+        alive |= new
+        waiting += new
+    reaching = {point for leaf, (point, _) in cuts.items() if leaf in alive}
+    for name in dict.fromkeys(cut.point for cut in watched.cuts):
+        if name not in reaching:
+            yield problems.nothing_reaches_the_output(name)
+
+
+def _blocks_using(key: int, ends: list[tuple[str, Uses]]) -> list[str]:
+    """Return the ends of the blocks that use a parameter, if it is tied: two uses that go to ends all different.
+
+    One use may go to several ends, as what lies below a branching does; that is no tie.
+    """
+    to: dict[Any, dict[str, None]] = {}
+    for name, found in ends:
+        for leaf, operation in found:
+            if leaf == key:
+                to.setdefault(operation, {})[name] = None
+    apart = any(one.keys().isdisjoint(other) for one in to.values() for other in to.values())
+    return list(dict.fromkeys(name for name, _ in ends if any(name in goes for goes in to.values()))) if apart else []
