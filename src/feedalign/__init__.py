@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         theory,
         training,
     )
-    from feedalign.alignment import cross_seed_overlap, gradient_alignment, weight_alignment
+    from feedalign.alignment import conditioning, cross_seed_overlap, gradient_alignment, weight_alignment
     from feedalign.errors import FeedalignError
     from feedalign.rules import (
         DFA,
@@ -56,7 +56,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "training",
     ],
     submod_attrs={
-        "alignment": ["cross_seed_overlap", "gradient_alignment", "weight_alignment"],
+        "alignment": ["conditioning", "cross_seed_overlap", "gradient_alignment", "weight_alignment"],
         "errors": ["FeedalignError"],
         "rules": [
             "DFA",
@@ -89,6 +89,7 @@ __all__ = [
     "SignSymmetry",
     "alignment",
     "check_rule",
+    "conditioning",
     "cross_seed_overlap",
     "data",
     "errors",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from typing import Any
 
 import pytest
@@ -49,6 +51,78 @@ def test_cosines_equal_the_definition(at: Any) -> None:
     whole = functional.cosine_similarity(all_true, all_sent, dim=-1)
     assert measured.total == pytest.approx(float(whole.mean()), abs=1e-12)
     assert measured.skipped == {"1": 0, "3": 0}
+
+
+@pytest.mark.parametrize("at", ["preactivation", "point"])
+def test_norm_ratios_equal_the_definition(at: Any) -> None:
+    net, x, y = setup()
+    measured = fa.gradient_alignment(net, functional.cross_entropy, x, y, at=at)
+    for name, (true, sent) in written_out(net, x, y, at).items():
+        assert measured.norm_ratios[name] == pytest.approx(float(sent.norm() / true.norm()), rel=1e-10)
+
+
+class Loop(nn.Module):
+    """A cell that runs three times, and a point that returns a tuple: what is below runs through both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.act = nn.Linear(5, 5), nn.Tanh()
+        self.rnn, self.out = nn.GRU(5, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x
+        for _ in range(3):
+            h = self.act(self.cell(h) + x)
+        sequence, last = self.rnn(h[:, None])
+        output: Tensor = self.out(sequence[:, 0] + last[0])
+        return output
+
+
+NETS: dict[str, Any] = {
+    "mlp": lambda: (fa.networks.MLP([5, 8, 6, 3], seed=1), "auto"),
+    "relu in place": lambda: (nn.Sequential(nn.Linear(5, 6), nn.ReLU(inplace=True), nn.Linear(6, 3)), "auto"),
+    "batch norm": lambda: (
+        nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3)),
+        "auto",
+    ),
+    "loop": lambda: (Loop(), ("act", "rnn")),
+}
+
+
+@pytest.mark.parametrize("rule", [fa.DFA, fa.DRTP])
+@pytest.mark.parametrize("kind", NETS)
+def test_at_the_parameters_it_compares_what_loss_backward_leaves_there(kind: str, rule: Any) -> None:
+    torch.manual_seed(0)
+    model, points = NETS[kind]()
+    x, y = torch.randn(7, 5, dtype=torch.float64), torch.randint(3, (7,))
+    net = rule(model, points=points, seed=3).double()
+    measured = fa.gradient_alignment(net, functional.cross_entropy, x, y, at="parameters")
+    gradients = []
+    for context in (contextlib.nullcontext(), net.backprop()):
+        net.zero_grad()
+        with context:
+            functional.cross_entropy(net(x), y).backward()
+        gradients.append({name: p.grad.clone() for name, p in net.model.named_parameters() if p.grad is not None})
+    whole: list[list[Tensor]] = [[], []]
+    for point in net.points:
+        modules = dict.fromkeys(name for block in net.blocks if block.point == point for name in block.modules)
+        names = [f"{m}.{n}" for m in modules for n, _ in net.model.get_submodule(m).named_parameters(recurse=False)]
+        sent, true = (torch.cat([side[name].flatten() for name in names]) for side in gradients)
+        assert measured.layers[point] == pytest.approx(float(functional.cosine_similarity(sent, true, dim=0)), abs=1e-9)
+        assert measured.norm_ratios[point] == pytest.approx(float(sent.norm() / true.norm()), rel=1e-9)
+        for side, part in zip(whole, (sent, true), strict=True):
+            side.append(part)
+    total = functional.cosine_similarity(torch.cat(whole[0]), torch.cat(whole[1]), dim=0)
+    assert measured.total == pytest.approx(float(total), abs=1e-9)
+
+
+def test_at_the_parameters_a_frozen_block_is_skipped() -> None:
+    net, x, y = setup()
+    net.model.get_submodule("0").requires_grad_(False)
+    measured = fa.gradient_alignment(net, functional.cross_entropy, x, y, at="parameters")
+    assert measured.skipped == {"1": 1, "3": 0}
+    assert math.isnan(measured.layers["1"])
+    assert not math.isnan(measured.total)
 
 
 def test_backward_weights_as_feedback_align_perfectly_in_the_top_layer() -> None:
@@ -163,7 +237,7 @@ def test_a_block_without_parameters_of_its_own_and_a_block_ended_by_its_weights(
     [
         (lambda o, t: functional.cross_entropy(o, t, reduction="none"), r"got shape \(9,\)"),
         (lambda o, t: functional.cross_entropy(o.detach(), t), "requires_grad=False"),
-        (lambda o, t: functional.cross_entropy(o, t) * float("nan"), "derivative at point '1' is not finite"),
+        (lambda o, t: functional.cross_entropy(o, t) * float("nan"), "derivative at point '3' is not finite"),
     ],
 )
 def test_a_loss_without_a_usable_gradient_is_refused(loss_fn: Any, message: str) -> None:
@@ -174,5 +248,7 @@ def test_a_loss_without_a_usable_gradient_is_refused(loss_fn: Any, message: str)
 
 def test_unknown_place_is_refused() -> None:
     net, x, y = setup()
-    with pytest.raises(ArgumentError, match="at='input' is unknown; expected 'preactivation' or 'point'"):
+    with pytest.raises(
+        ArgumentError, match="at='input' is unknown; expected one of 'preactivation', 'point', 'parameters'"
+    ):
         fa.gradient_alignment(net, functional.cross_entropy, x, y, at="input")  # type: ignore[arg-type]

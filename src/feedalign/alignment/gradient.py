@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,8 +19,12 @@ from feedalign.rules import (
     check_wrapped,
     direct_signal,
     exchange,
+    mapped,
     observing,
+    tensors_in,
 )
+
+At = Literal["preactivation", "point", "parameters"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +35,17 @@ class GradientAlignment:
         layers: mean over samples, by point; NaN where no sample has an angle.
         total: mean over samples of the cosine of all layers' derivatives, concatenated.
         per_sample: cosine of every sample, [*batch], by point; NaN where the true or the rule's derivative is zero.
+            At the parameters the batch has one gradient, and this one cosine, [].
         skipped: how many samples have no angle for that reason, by point. They are left out of the means.
+        norm_ratios: length of the rule's derivatives over that of the true ones, root mean squares over samples, by
+            point; 1 means that both learn at the same speed.
     """
 
     layers: dict[str, float]
     total: float
     per_sample: dict[str, Tensor]
     skipped: dict[str, int]
+    norm_ratios: dict[str, float]
 
 
 def gradient_alignment(
@@ -44,14 +53,14 @@ def gradient_alignment(
     loss_fn: Callable[[Any, Any], Tensor],
     x: Any,
     y: Any,
-    at: Literal["preactivation", "point"] = "preactivation",
+    at: At = "preactivation",
 ) -> GradientAlignment:
     r"""Measure how well the error sent straight to each layer agrees with backprop, sample by sample.
 
     .. math:: \cos(δ_l^{DFA}, δ_l^{BP}), \quad δ_l^{DFA} = (F_l e) ⊙ g'(a_l), \quad δ_l^{BP} = ∂loss/∂a_l.
 
-    One forward pass, one backward pass to the pre-activations, and the step from each point back to its own
-    pre-activation; no parameter's gradient is computed or changed. Derivatives have the model's precision, cosines are
+    One forward pass, one backward pass, and once more the way from each point back through its own block; no
+    parameter's `.grad` is touched. Derivatives have the model's precision, cosines are
     taken in float64. The model runs in the mode it is in (`net.eval()` first keeps batch-norm statistics as they are).
     Under a direct rule what is compared is what that rule sends, its `message` through F_l. Under a control such as
     `Backprop` it is DFA's signal with the feedback of the net: how well DFA *would* agree in the present weights.
@@ -62,7 +71,8 @@ def gradient_alignment(
         x: input, or a tuple of inputs.
         y: whatever loss_fn takes.
         at: "preactivation" compares δ_l at a_l, the output of the last module with parameters before the point;
-            "point" compares F_l e with ∂loss/∂h_l at the point itself.
+            "point" compares F_l e with ∂loss/∂h_l at the point itself; "parameters" compares the two gradients of the
+            block's parameters, summed over the batch: the update that the optimiser sees.
 
     Returns:
         Cosines by layer, in total and by sample.
@@ -73,8 +83,8 @@ def gradient_alignment(
         OutputError: the loss is not a scalar with a gradient.
     Source: Refinetti et al. (2021), section 4.
     """
-    if at not in ("preactivation", "point"):
-        raise ArgumentError(f"at={at!r} is unknown; expected 'preactivation' or 'point'")
+    if at not in get_args(At):
+        raise ArgumentError(f"at={at!r} is unknown; expected one of {', '.join(map(repr, get_args(At)))}")
     check_wrapped(net)
     if isinstance(net, SequentialRule):
         raise ArgumentError(
@@ -82,7 +92,7 @@ def gradient_alignment(
             "check_rule(net, loss_fn, x, y).cosines compares its gradients with backprop's, weight_alignment(net) its "
             "weights"
         )
-    true, sent = _derivatives(net, loss_fn, x if isinstance(x, tuple) else (x,), y, at == "point")
+    true, sent = _derivatives(net, loss_fn, x if isinstance(x, tuple) else (x,), y, at)
     dots = {name: (true[name] * sent[name]).sum(-1) for name in true}
     squares = {name: (true[name].square().sum(-1), sent[name].square().sum(-1)) for name in true}
     per_sample = {name: _cosine(dots[name], *squares[name]) for name in true}
@@ -92,6 +102,7 @@ def gradient_alignment(
         total=float(_cosine(torch.stack(list(dots.values())).sum(0), of_true, of_sent).nanmean()),
         per_sample=per_sample,
         skipped={name: int(cosines.isnan().sum()) for name, cosines in per_sample.items()},
+        norm_ratios={name: float((b.sum() / a.sum()).sqrt()) for name, (a, b) in squares.items()},
     )
 
 
@@ -100,33 +111,29 @@ def _cosine(dot: Tensor, square_a: Tensor, square_b: Tensor) -> Tensor:
     return dot / (square_a.sqrt() * square_b.sqrt())
 
 
-def _derivatives(
-    net: Rule, loss_fn: Callable[[Any, Any], Tensor], inputs: tuple[Any, ...], y: Any, at_point: bool
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the true and the sent derivative at every point, [*batch, features] in float64.
+@dataclass(eq=False)
+class _Run:
+    """One run of a point, where the graph is cut for the measurement."""
 
-    A point that runs several times contributes the features of every run.
+    point: str
+    activation: Tensor
+    places: list[Tensor]  # where the derivatives are taken, unless at the point itself
+    cuts: list[tuple[Tensor, Tensor]]  # everything the module gave, activation first, and what stands in for it above
+
+
+def _derivatives(
+    net: Rule, loss_fn: Callable[[Any, Any], Tensor], inputs: tuple[Any, ...], y: Any, at: At
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the true and the sent derivative at every point, [*batch, features] in float64; [P] at the parameters.
+
+    A point that runs several times contributes the features of every run, its parameters the sum over runs. The graph
+    is cut at every point: the true derivative is handed on to the block below, what is sent goes no further.
     """
     if not net.blocks:
         with torch.no_grad():
             net(*inputs)
-    before = dict.fromkeys(block.preactivation for block in net.blocks)
-    runs: list[tuple[str, Tensor, Tensor]] = []  # point, where the derivative is taken, activation
-    latest = torch.empty(0)
-
-    def see(name: str, output: Any) -> Any:
-        nonlocal latest
-        activation = activation_of(name, output)
-        if name in before:
-            # The copy protects a_l from activations that work in place.
-            latest = activation if activation.requires_grad else activation.detach().requires_grad_()
-            copied = latest.clone()
-            output, activation = exchange(output, activation, copied), copied
-        if name in net.points:
-            runs.append((name, activation if at_point else latest, activation))
-        return output
-
-    with torch.enable_grad(), net.backprop(), observing(net.model, dict.fromkeys([*before, *net.points]), see):
+    runs: list[_Run] = []
+    with torch.enable_grad(), net.backprop(), observing(net.model, _watched(net), _Cutter(net, at, runs)):
         output = net(*inputs)
         tapped = net.error_tap.of(output)
         entry = tapped.view_as(tapped)  # what the model makes of it elsewhere is no part of the error that is sent
@@ -136,19 +143,97 @@ def _derivatives(
             f"loss_fn must give one number with a gradient, got shape {tuple(loss.shape)}, "
             f"requires_grad={loss.requires_grad}; sum or average over the batch, and do not detach"
         )
-    error, *gradients = torch.autograd.grad(loss, [entry, *(place for _, place, _ in runs)], retain_graph=True)
+    leaves = [leaf for run in runs for _, leaf in run.cuts]
+    error, *first = _backward([(loss, None)], [entry, *leaves])
+    assert error is not None  # the loss has a gradient, and only by way of its argument
     error = net.error_tap.rows(error)
     message = net.message(error) if isinstance(net, DirectRule) else error
-    true: dict[str, list[Tensor]] = {name: [] for name in net.points}
-    sent: dict[str, list[Tensor]] = {name: [] for name in net.points}
-    for (name, place, activation), gradient in zip(runs, gradients, strict=True):
-        signal = direct_signal(message, net.feedback_matrices[name]).reshape(activation.shape).to(activation.dtype)
-        (local,) = torch.autograd.grad(activation, place, signal, retain_graph=True)
-        for derivatives, value in ((true, gradient), (sent, local)):
-            if not value.isfinite().all():
-                raise OutputError(f"the derivative at point {name!r} is not finite; the network has diverged")
-            derivatives[name].append(value.double().reshape(*error.shape[:-1], -1))
-    joined_true, joined_sent = (
-        {name: torch.cat(parts, -1) for name, parts in runs_of.items()} for runs_of in (true, sent)
-    )
-    return joined_true, joined_sent
+    arriving = dict(zip(leaves, first, strict=True))  # ∂loss/∂leaf, as far as it is known
+    found: dict[str, list[tuple[list[Tensor], list[Tensor]]]] = {name: [] for name in net.points}
+    for run in reversed(runs):
+        leaves = leaves[: len(leaves) - len(run.cuts)]
+        ends = [(given, arriving[leaf]) for given, leaf in run.cuts if arriving[leaf] is not None]
+        gradients = _backward(ends, [*run.places, *leaves])
+        for leaf, gradient in zip(leaves, gradients[len(run.places) :], strict=True):
+            if gradient is not None:
+                known = arriving[leaf]
+                arriving[leaf] = gradient if known is None else known + gradient
+        signal = direct_signal(message, net.feedback_matrices[run.point]).reshape(run.activation.shape)
+        signal = signal.to(run.activation.dtype)
+        true: Sequence[Tensor | None] = gradients[: len(run.places)]
+        sent: Sequence[Tensor | None] = _backward([(run.activation, signal)], run.places)
+        places = run.places
+        if at == "point":
+            true, sent, places = [arriving[run.cuts[0][1]]], [signal], [run.activation]
+        found[run.point].append((_float64(true, places, run.point), _float64(sent, places, run.point)))
+    join = _summed if at == "parameters" else partial(_side_by_side, error.shape[:-1])
+    true_of, sent_of = ({name: join([pair[i] for pair in pairs]) for name, pairs in found.items()} for i in (0, 1))
+    return true_of, sent_of
+
+
+def _watched(net: Rule) -> list[str]:
+    return list(dict.fromkeys([*(block.preactivation for block in net.blocks), *net.points]))
+
+
+class _Cutter:
+    """Sees every module that gives a pre-activation or an activation, and cuts the graph at the latter."""
+
+    def __init__(self, net: Rule, at: At, runs: list[_Run]) -> None:
+        self.net, self.at, self.runs = net, at, runs
+        self.before = {block.preactivation for block in net.blocks}
+        self.latest: Tensor | None = None  # the pre-activation
+        self.parameters = {name: _parameters(net, name) if at == "parameters" else [] for name in net.points}
+
+    def __call__(self, name: str, output: Any) -> Any:
+        activation = activation_of(name, output)
+        if name in self.before and self.at == "preactivation":
+            # Of a frozen block nothing would carry a gradient.
+            self.latest = activation if activation.requires_grad else activation.detach().requires_grad_()
+            # The copy protects a_l from activations that work in place.
+            copied = self.latest.clone()
+            output, activation = exchange(output, activation, copied), copied
+        if name not in self.net.points:
+            return output
+        others = [given for given in tensors_in(output) if given is not activation and given.is_floating_point()]
+        leaves = {id(given): given.detach().requires_grad_() for given in (activation, *others)}
+        places = self.parameters[name] if self.latest is None else [self.latest]
+        self.runs.append(
+            _Run(name, activation, places, [(given, leaves[id(given)]) for given in (activation, *others)])
+        )
+        # Copies again, of the leaves: what follows may work on them in place.
+        return mapped(output, lambda given: leaves[id(given)].clone() if id(given) in leaves else given)
+
+
+def _parameters(net: Rule, point: str) -> list[Tensor]:
+    """Return the trainable parameters of the blocks that end at a point."""
+    modules = [net.model.get_submodule(name) for block in net.blocks if block.point == point for name in block.modules]
+    parameters = [parameter for module in modules for parameter in module.parameters(recurse=False)]
+    return list(dict.fromkeys(parameter for parameter in parameters if parameter.requires_grad))
+
+
+def _backward(ends: list[tuple[Tensor, Tensor | None]], targets: list[Tensor]) -> list[Tensor | None]:
+    """Return the derivative of the ends, weighted, with respect to each target; None where none depends on it."""
+    live = [(end, weight) for end, weight in ends if end.requires_grad]
+    if not live or not targets:
+        return [None] * len(targets)
+    tensors, weights = zip(*live, strict=True)
+    return list(torch.autograd.grad(tensors, targets, weights, allow_unused=True, retain_graph=True))
+
+
+def _float64(derivatives: Sequence[Tensor | None], places: list[Tensor], point: str) -> list[Tensor]:
+    """Return derivatives in float64, those that are None as zeros of the shape of their place."""
+    if not all(derivative is None or derivative.isfinite().all() for derivative in derivatives):
+        raise OutputError(f"the derivative at point {point!r} is not finite; the network has diverged")
+    both = zip(derivatives, places, strict=True)
+    return [torch.zeros_like(like, dtype=torch.float64) if one is None else one.double() for one, like in both]
+
+
+def _side_by_side(batch: torch.Size, runs: list[list[Tensor]]) -> Tensor:
+    """Return the derivatives of all runs of a point, [*batch, features]."""
+    return torch.cat([derivative.reshape(*batch, -1) for run in runs for derivative in run], -1)
+
+
+def _summed(runs: list[list[Tensor]]) -> Tensor:
+    """Return the gradient of all parameters of a point's block, [P], the sum over its runs."""
+    parts = [torch.stack(parts).sum(0).flatten() for parts in zip(*runs, strict=True)]
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,7 +62,7 @@ def weight_alignment(net: Rule) -> WeightAlignment:
         F_below = feedback[below.point].double()
         target = feedback[block.point].double() @ F_below.T if block.point else F_below.T
         label = ", ".join(block.weights) or block.point
-        weight = _weight_of(block, modules, target.shape)
+        weight = weight_of(block, modules, target.shape)
         if isinstance(weight, str):
             undefined[label] = weight
         else:
@@ -94,13 +95,14 @@ def _summary(
     )
 
 
-def _weight_of(block: Block, modules: dict[str, nn.Module], shape: torch.Size) -> Tensor | str:
-    """Return the one weight matrix of a block, or why it has none of this shape."""
+def weight_of(block: Block, modules: dict[str, nn.Module], shape: Sequence[int | None]) -> Tensor | str:
+    """Return the one weight matrix of a block, [..., *shape] with None for any, or why it has none of this shape."""
     found = [matrix for name in block.weights for matrix in weight_matrices(modules[name])]
     if len(found) != 1:
         return f"the block holds {len(found)} weight matrices, the angle is defined for one"
-    if found[0].shape[-2:] != shape:
-        return f"weights of shape {tuple(found[0].shape)} are not one matrix {tuple(shape)}"
+    expected = tuple(have if want is None else want for want, have in zip(shape, found[0].shape[-2:], strict=True))
+    if found[0].shape[-2:] != expected:
+        return f"weights of shape {tuple(found[0].shape)} are not one matrix {expected}"
     return found[0]
 
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
+import lazy_loader
+
 from feedalign.errors import ArgumentError
 from feedalign.experiments.progress import Progress
 from feedalign.experiments.theory_config import TheoryConfig
 from feedalign.experiments.verdict import Verdict
 
-if TYPE_CHECKING:  # the command line takes TheoryConfig from here before it knows whether anything will be computed
+if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
+    from feedalign.experiments import theory_run
+
 __all__ = ["NAMES", "Experiment", "Progress", "TheoryConfig", "Verdict", "get", "theory_run"]
+
+# The command line reads TheoryConfig before it knows whether anything will be computed.
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submodules=["theory_run"])
 
 # In the order of a report; imported when asked for.
 NAMES = ("two-phases", "degeneracy-breaking", "relu-recovery", "overparametrisation", "layerwise")

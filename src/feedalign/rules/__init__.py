@@ -5,7 +5,7 @@ from feedalign.rules.controls import Backprop, Frozen, ReadoutOnly
 from feedalign.rules.dfa import DFA, DRTP
 from feedalign.rules.direct import DirectRule, direct_signal
 from feedalign.rules.kolen_pollack import DirectKolenPollack, KolenPollack
-from feedalign.rules.outputs import ErrorTap, exchange
+from feedalign.rules.outputs import ErrorTap, exchange, mapped, tensors_in
 from feedalign.rules.points import Block, activation_of, observing, weight_matrices
 from feedalign.rules.problems import Problem
 from feedalign.rules.proof import RuleCheck, check_rule
@@ -39,7 +39,9 @@ __all__ = [
     "direct_signal",
     "exchange",
     "get",
+    "mapped",
     "observing",
+    "tensors_in",
     "validate",
     "weight_matrices",
 ]

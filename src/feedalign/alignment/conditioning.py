@@ -1,0 +1,160 @@
+"""Conditioning: whether errors and alignment matrices leave DFA the room to align."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from feedalign.alignment.weight import weight_of
+from feedalign.errors import ArgumentError, OutputError
+from feedalign.rules import Rule, SequentialRule, check_wrapped, exchange
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Singular values of a matrix, and what they say of its conditioning.
+
+    Attributes:
+        values: descending, [..., r]; eigenvalues where the matrix is a covariance. Leading axes are the networks of
+            an ensemble.
+        rank: how many are not zero to the precision of the model; the smallest over the networks.
+        condition_number: largest over smallest of those that are not zero, geometric mean over the networks; 1 is
+            perfect. What lies in no direction at all is not counted: see `rank`.
+        effective_rank: exp of the entropy of the values divided by their sum, mean over the networks: from 1, one
+            direction, to r, all alike. Source: Roy & Vetterli (2007).
+    """
+
+    values: Tensor
+    rank: int
+    condition_number: float
+    effective_rank: float
+
+
+@dataclass(frozen=True, eq=False)
+class AlignmentMatrix:
+    """How a layer's weights lie along its feedback.
+
+    Attributes:
+        matrix: Â_l, [C, n_0] in the first layer, [C, C] above; of an ensemble [E, C, ...].
+        spectrum: of it.
+        residual: |W_l − F_l Â_l F_{l−1}ᵀ| / |W_l|: 0 where the layer has weak alignment exactly, 1 where nothing of its
+            weights lies along the feedback, root mean square over the networks.
+    """
+
+    matrix: Tensor
+    spectrum: Spectrum
+    residual: float
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioning:
+    """Conditioning of the errors and of every layer.
+
+    Attributes:
+        error: of the second moment of the errors, E[e eᵀ], [C, C]; not centred, as no update centres it.
+        layers: by dotted name of the module that holds the weights, from the bottom.
+        undefined: layers that have no such matrix, and why.
+    """
+
+    error: Spectrum
+    layers: dict[str, AlignmentMatrix]
+    undefined: dict[str, str]
+
+
+def conditioning(net: Rule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any) -> Conditioning:
+    r"""Measure the conditioning of the errors on a batch and of the layers' alignment matrices.
+
+    In a deep linear network trained by DFA from zero weights every layer has the form W_l = F_l A_l F_{l−1}ᵀ (weak
+    alignment), and gradients align as far as the alignment matrices are well conditioned. Here they are estimated for
+    any network by least squares,
+
+    .. math:: \hat A_1 = F_1^+ W_1, \quad \hat A_l = F_l^+ W_l (F_{l-1}^+)^T, \quad \hat A_L = W_L (F_{L-1}^+)^T,
+
+    with a residual that says how much of the weights they do not describe. One forward pass, and the backward pass of
+    the loss alone; the model runs in the mode it is in. Everything is computed in float64.
+
+    Args:
+        net: a wrapped model with feedback matrices at its points.
+        loss_fn: scalar loss of (output, y); its reduction factor only scales the error's eigenvalues.
+        x: input, or a tuple of inputs.
+        y: whatever loss_fn takes.
+
+    Returns:
+        Spectra of the error and of every layer. The errors of a softmax sum to zero over the classes, so their rank is
+        at most C − 1.
+
+    Raises:
+        ArgumentError: `net` is not wrapped, or its rule sends no error straight to a layer.
+        OutputError: the loss has no gradient with respect to the output.
+    Source: Refinetti et al. (2021), section 3.
+    """
+    check_wrapped(net)
+    if isinstance(net, SequentialRule):
+        raise ArgumentError(
+            f"{type(net).__name__} has no feedback from the output, so no alignment matrices; wrap the model in DFA"
+        )
+    error = _errors(net, loss_fn, x if isinstance(x, tuple) else (x,), y).flatten(0, -2).double()
+    precision = torch.finfo(next(net.parameters()).dtype).eps
+    modules = dict(net.model.named_modules())
+    feedback = {name: matrix.double() for name, matrix in net.feedback_matrices.items()}
+    layers, undefined = {}, {}
+    below: Tensor | None = None
+    for block in net.blocks:
+        above = feedback.get(block.point)  # none above the readout
+        label = ", ".join(block.weights) or block.point
+        shape = (block.features, None if below is None else below.shape[0])
+        weight = weight_of(block, modules, shape)
+        if isinstance(weight, str):
+            undefined[label] = weight
+        else:
+            layers[label] = _alignment_matrix(weight.detach().double(), above, below, precision)
+        below = above
+    # Singular values of the errors themselves: squared ones would lose half of the digits.
+    singular = torch.linalg.svdvals(error / error.shape[0] ** 0.5)
+    return Conditioning(_spectrum(singular, max(error.shape) * precision, squared=True), layers, undefined)
+
+
+@torch.enable_grad()
+def _errors(net: Rule, loss_fn: Callable[[Any, Any], Tensor], inputs: tuple[Any, ...], y: Any) -> Tensor:
+    with torch.no_grad():
+        output = net(*inputs)
+    tapped = net.error_tap.of(output)
+    leaf = tapped.detach().requires_grad_()
+    loss = loss_fn(exchange(output, tapped, leaf), y)
+    if loss.numel() != 1 or not loss.requires_grad:
+        raise OutputError(
+            f"loss_fn must give one number with a gradient, got shape {tuple(loss.shape)}, "
+            f"requires_grad={loss.requires_grad}; sum or average over the batch, and do not detach"
+        )
+    (error,) = torch.autograd.grad(loss, leaf)
+    return net.error_tap.rows(error)
+
+
+def _alignment_matrix(weight: Tensor, above: Tensor | None, below: Tensor | None, precision: float) -> AlignmentMatrix:
+    matrix = weight if above is None else torch.linalg.pinv(above) @ weight
+    matrix = matrix if below is None else matrix @ torch.linalg.pinv(below).T
+    described = matrix if above is None else above @ matrix
+    described = described if below is None else described @ below.T
+    norms = [torch.linalg.vector_norm(each, dim=(-2, -1)).square().mean() for each in (weight - described, weight)]
+    spectrum = _spectrum(torch.linalg.svdvals(matrix), max(matrix.shape[-2:]) * precision)
+    return AlignmentMatrix(matrix, spectrum, float((norms[0] / norms[1]).sqrt()))
+
+
+def _spectrum(singular: Tensor, tolerance: float, *, squared: bool = False) -> Spectrum:
+    """Return the spectrum of singular values [..., r], zero if below tolerance times the largest."""
+    present = singular > tolerance * singular[..., :1]
+    values = singular.square() if squared else singular
+    smallest = torch.where(present, values, torch.inf).amin(-1)
+    share = torch.where(present, values, 0.0)
+    share = share / share.sum(-1, keepdim=True)
+    entropy = -torch.special.xlogy(share, share).sum(-1)
+    return Spectrum(
+        values=values,
+        rank=int(present.sum(-1).min()),
+        condition_number=float((values[..., 0] / smallest).log().mean().exp()),
+        effective_rank=float(entropy.exp().mean()),
+    )
