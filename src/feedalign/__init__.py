@@ -21,7 +21,13 @@ if TYPE_CHECKING:
         theory,
         training,
     )
-    from feedalign.alignment import conditioning, cross_seed_overlap, gradient_alignment, weight_alignment
+    from feedalign.alignment import (
+        AlignmentMonitor,
+        conditioning,
+        cross_seed_overlap,
+        gradient_alignment,
+        weight_alignment,
+    )
     from feedalign.errors import FeedalignError
     from feedalign.rules import (
         DFA,
@@ -56,7 +62,13 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "training",
     ],
     submod_attrs={
-        "alignment": ["conditioning", "cross_seed_overlap", "gradient_alignment", "weight_alignment"],
+        "alignment": [
+            "AlignmentMonitor",
+            "conditioning",
+            "cross_seed_overlap",
+            "gradient_alignment",
+            "weight_alignment",
+        ],
         "errors": ["FeedalignError"],
         "rules": [
             "DFA",
@@ -79,6 +91,7 @@ __all__ = [
     "DFA",
     "DRTP",
     "FA",
+    "AlignmentMonitor",
     "Backprop",
     "DirectKolenPollack",
     "FeedalignError",

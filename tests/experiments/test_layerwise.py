@@ -12,6 +12,7 @@ import pytest
 import torch
 import xarray as xr
 
+from feedalign.alignment import onset
 from feedalign.cli import main
 from feedalign.data import ImageData
 from feedalign.experiments import layerwise
@@ -200,12 +201,12 @@ EARLY = np.array([0.0, 0.1, 1.0, 10.0])
 
 def test_an_onset_is_where_the_threshold_is_passed_in_log_time() -> None:
     low, high = layerwise.ONSET / 2, 3 * layerwise.ONSET / 2
-    assert layerwise.onset(EARLY, np.array([0.0, low, high, 1.0])) == pytest.approx(np.sqrt(0.1))
-    assert layerwise.onset(EARLY, np.array([-0.1, 0.0, layerwise.ONSET, 1.0])) == pytest.approx(1.0)
+    assert onset(EARLY, np.array([0.0, low, high, 1.0]), layerwise.ONSET) == pytest.approx(np.sqrt(0.1))
+    assert onset(EARLY, np.array([-0.1, 0.0, layerwise.ONSET, 1.0]), layerwise.ONSET) == pytest.approx(1.0)
     # What comes before and after the first passage changes nothing.
-    assert layerwise.onset(EARLY, np.array([-0.5, low, high, 0.0])) == pytest.approx(np.sqrt(0.1))
+    assert onset(EARLY, np.array([-0.5, low, high, 0.0]), layerwise.ONSET) == pytest.approx(np.sqrt(0.1))
     # The unit of time goes through.
-    assert layerwise.onset(7 * EARLY, np.array([0.0, low, high, 1.0])) == pytest.approx(7 * np.sqrt(0.1))
+    assert onset(7 * EARLY, np.array([0.0, low, high, 1.0]), layerwise.ONSET) == pytest.approx(7 * np.sqrt(0.1))
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_an_onset_is_where_the_threshold_is_passed_in_log_time() -> None:
     ids=["flat", "turns away", "begins above", "before the first time after 0", "no number"],
 )
 def test_without_a_passage_there_is_no_onset(curve: list[float]) -> None:
-    assert np.isnan(layerwise.onset(EARLY, np.array(curve)))
+    assert np.isnan(onset(EARLY, np.array(curve), layerwise.ONSET))
 
 
 @pytest.mark.slow

@@ -1,19 +1,31 @@
-"""What is measured: the angles of gradients and weights with the feedback, and of runs with one another."""
+"""What is measured: angles of gradients and weights with the feedback, of runs with one another; conditioning."""
 
 from feedalign.alignment.conditioning import AlignmentMatrix, Conditioning, Spectrum, conditioning
+from feedalign.alignment.descent import Descent, descent
 from feedalign.alignment.gradient import GradientAlignment, gradient_alignment
+from feedalign.alignment.monitor import AlignmentMonitor, Measurement, undisturbed
 from feedalign.alignment.overlap import CrossSeedOverlap, cross_seed_overlap
+from feedalign.alignment.timing import AlignmentTimes, Moment, alignment_times, onset
 from feedalign.alignment.weight import WeightAlignment, weight_alignment
 
 __all__ = [
     "AlignmentMatrix",
+    "AlignmentMonitor",
+    "AlignmentTimes",
     "Conditioning",
     "CrossSeedOverlap",
+    "Descent",
     "GradientAlignment",
+    "Measurement",
+    "Moment",
     "Spectrum",
     "WeightAlignment",
+    "alignment_times",
     "conditioning",
     "cross_seed_overlap",
+    "descent",
     "gradient_alignment",
+    "onset",
+    "undisturbed",
     "weight_alignment",
 ]

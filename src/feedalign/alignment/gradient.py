@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -23,6 +22,8 @@ from feedalign.rules import (
     observing,
     tensors_in,
 )
+
+_PIECE = 2**15
 
 At = Literal["preactivation", "point", "parameters"]
 
@@ -92,23 +93,22 @@ def gradient_alignment(
             "check_rule(net, loss_fn, x, y).cosines compares its gradients with backprop's, weight_alignment(net) its "
             "weights"
         )
-    true, sent = _derivatives(net, loss_fn, x if isinstance(x, tuple) else (x,), y, at)
-    dots = {name: (true[name] * sent[name]).sum(-1) for name in true}
-    squares = {name: (true[name].square().sum(-1), sent[name].square().sum(-1)) for name in true}
-    per_sample = {name: _cosine(dots[name], *squares[name]) for name in true}
-    of_true, of_sent = (torch.stack(parts).sum(0) for parts in zip(*squares.values(), strict=True))
+    products = _products(net, loss_fn, x if isinstance(x, tuple) else (x,), y, at)
+    per_sample = {name: _cosine(gram) for name, gram in products.items()}
     return GradientAlignment(
         layers={name: float(cosines.nanmean()) for name, cosines in per_sample.items()},
-        total=float(_cosine(torch.stack(list(dots.values())).sum(0), of_true, of_sent).nanmean()),
+        total=float(_cosine(torch.stack(list(products.values())).sum(0)).nanmean()),
         per_sample=per_sample,
         skipped={name: int(cosines.isnan().sum()) for name, cosines in per_sample.items()},
-        norm_ratios={name: float((b.sum() / a.sum()).sqrt()) for name, (a, b) in squares.items()},
+        norm_ratios={
+            name: float((gram[..., 1, 1].sum() / gram[..., 0, 0].sum()).sqrt()) for name, gram in products.items()
+        },
     )
 
 
-def _cosine(dot: Tensor, square_a: Tensor, square_b: Tensor) -> Tensor:
-    """Return a·b / |a||b|, NaN where a or b is zero."""
-    return dot / (square_a.sqrt() * square_b.sqrt())
+def _cosine(gram: Tensor) -> Tensor:
+    """Return a·b / |a||b| from inner products [..., 2, 2] of a and b; NaN where one of them is zero."""
+    return gram[..., 0, 1] / (gram[..., 0, 0].sqrt() * gram[..., 1, 1].sqrt())
 
 
 @dataclass(eq=False)
@@ -121,10 +121,10 @@ class _Run:
     cuts: list[tuple[Tensor, Tensor]]  # everything the module gave, activation first, and what stands in for it above
 
 
-def _derivatives(
+def _products(
     net: Rule, loss_fn: Callable[[Any, Any], Tensor], inputs: tuple[Any, ...], y: Any, at: At
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the true and the sent derivative at every point, [*batch, features] in float64; [P] at the parameters.
+) -> dict[str, Tensor]:
+    """Return the inner products of true and sent derivative at every point, [*batch, 2, 2]; [2, 2] at the parameters.
 
     A point that runs several times contributes the features of every run, its parameters the sum over runs. The graph
     is cut at every point: the true derivative is handed on to the block below, what is sent goes no further.
@@ -149,7 +149,9 @@ def _derivatives(
     error = net.error_tap.rows(error)
     message = net.message(error) if isinstance(net, DirectRule) else error
     arriving = dict(zip(leaves, first, strict=True))  # ∂loss/∂leaf, as far as it is known
-    found: dict[str, list[tuple[list[Tensor], list[Tensor]]]] = {name: [] for name in net.points}
+    batch = error.shape[:-1]
+    products: dict[str, Tensor] = {}
+    sums: dict[str, list[list[Tensor]]] = {}  # at the parameters: of true and sent derivatives over the runs
     for run in reversed(runs):
         leaves = leaves[: len(leaves) - len(run.cuts)]
         ends = [(given, arriving[leaf]) for given, leaf in run.cuts if arriving[leaf] is not None]
@@ -165,10 +167,19 @@ def _derivatives(
         places = run.places
         if at == "point":
             true, sent, places = [arriving[run.cuts[0][1]]], [signal], [run.activation]
-        found[run.point].append((_float64(true, places, run.point), _float64(sent, places, run.point)))
-    join = _summed if at == "parameters" else partial(_side_by_side, error.shape[:-1])
-    true_of, sent_of = ({name: join([pair[i] for pair in pairs]) for name, pairs in found.items()} for i in (0, 1))
-    return true_of, sent_of
+        pair = [_filled(derivatives, places) for derivatives in (true, sent)]
+        if at == "parameters":
+            known_sums = sums.get(run.point)
+            sums[run.point] = (
+                pair if known_sums is None else [_added(a, b) for a, b in zip(known_sums, pair, strict=True)]
+            )
+        else:
+            gram = _gram([part[0].reshape(*batch, -1) for part in pair], run.point)
+            products[run.point] = products[run.point] + gram if run.point in products else gram
+    for name, (true_sum, sent_sum) in sums.items():
+        grams = [_gram([a.flatten(), b.flatten()], name) for a, b in zip(true_sum, sent_sum, strict=True)]
+        products[name] = torch.stack(grams).sum(0) if grams else torch.zeros(2, 2, dtype=torch.float64)
+    return {name: products[name] for name in net.points}
 
 
 def _watched(net: Rule) -> list[str]:
@@ -220,20 +231,34 @@ def _backward(ends: list[tuple[Tensor, Tensor | None]], targets: list[Tensor]) -
     return list(torch.autograd.grad(tensors, targets, weights, allow_unused=True, retain_graph=True))
 
 
-def _float64(derivatives: Sequence[Tensor | None], places: list[Tensor], point: str) -> list[Tensor]:
-    """Return derivatives in float64, those that are None as zeros of the shape of their place."""
-    if not all(derivative is None or derivative.isfinite().all() for derivative in derivatives):
-        raise OutputError(f"the derivative at point {point!r} is not finite; the network has diverged")
+def _filled(derivatives: Sequence[Tensor | None], places: list[Tensor]) -> list[Tensor]:
+    """Return derivatives, those that are None as zeros of the shape of their place."""
     both = zip(derivatives, places, strict=True)
-    return [torch.zeros_like(like, dtype=torch.float64) if one is None else one.double() for one, like in both]
+    return [torch.zeros_like(place) if one is None else one for one, place in both]
 
 
-def _side_by_side(batch: torch.Size, runs: list[list[Tensor]]) -> Tensor:
-    """Return the derivatives of all runs of a point, [*batch, features]."""
-    return torch.cat([derivative.reshape(*batch, -1) for run in runs for derivative in run], -1)
+def _added(some: list[Tensor], others: list[Tensor]) -> list[Tensor]:
+    return [a + b for a, b in zip(some, others, strict=True)]
 
 
-def _summed(runs: list[list[Tensor]]) -> Tensor:
-    """Return the gradient of all parameters of a point's block, [P], the sum over its runs."""
-    parts = [torch.stack(parts).sum(0).flatten() for parts in zip(*runs, strict=True)]
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+def _gram(pair: list[Tensor], point: str) -> Tensor:
+    """Return the inner products of two [*batch, features], [*batch, 2, 2], in float64.
+
+    Squares in single precision would underflow. Piece by piece, so that what is float64 stays in the cache.
+    """
+    *batch, features = pair[0].shape
+    if batch:
+        rows = max(1, _PIECE // max(1, features))
+        pieces = zip(*(side.reshape(-1, features).split(rows) for side in pair), strict=True)
+        gram = torch.cat([_gram_of(*piece) for piece in pieces]).reshape(*batch, 2, 2)
+    else:
+        pieces = zip(*(side.split(_PIECE) for side in pair), strict=True)
+        gram = torch.stack([_gram_of(*piece) for piece in pieces]).sum(0)
+    if not gram.isfinite().all():
+        raise OutputError(f"the derivative at point {point!r} is not finite; the network has diverged")
+    return gram
+
+
+def _gram_of(a: Tensor, b: Tensor) -> Tensor:
+    both = torch.stack([a.double(), b.double()], -2)
+    return both @ both.mT

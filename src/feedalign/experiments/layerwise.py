@@ -27,7 +27,7 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
-from feedalign.alignment import cross_seed_overlap, gradient_alignment, weight_alignment
+from feedalign.alignment import cross_seed_overlap, gradient_alignment, onset, weight_alignment
 from feedalign.data import label_noise, load, prepare
 from feedalign.experiments.progress import Progress
 from feedalign.experiments.style import RULE_COLOURS, RULE_LABELS, band, figure_style, layer_colours, letter
@@ -202,23 +202,12 @@ def _measure(net: Rule, networks: EnsembleMLP, task: _Task, probe: int) -> xr.Da
     )
 
 
-def onset(epochs: NDArray[np.float64], curve: NDArray[np.float64]) -> float:
-    """Return the first epoch at which an alignment curve exceeds ONSET, interpolated in log-time; NaN if it never does.
-
-    A curve that begins above it, or exceeds it by the first measurement after time 0, has no onset either.
-    """
-    after = int(np.argmax(curve >= ONSET))
-    if after < 2:
-        return float("nan")
-    return float(np.exp(np.interp(ONSET, curve[after - 1 : after + 1], np.log(epochs[after - 1 : after + 1]))))
-
-
 def onsets(dataset: xr.Dataset) -> xr.DataArray:
     """Return the onset of DFA's gradient alignment of every draw, network and layer, in epochs."""
     curves = dataset.gradient_alignment.sel(rule="dfa")
     epochs = dataset.epoch.values
     times: xr.DataArray = xr.apply_ufunc(
-        lambda curve: onset(epochs, curve), curves, input_core_dims=[["epoch"]], vectorize=True
+        lambda curve: onset(epochs, curve, ONSET), curves, input_core_dims=[["epoch"]], vectorize=True
     )
     return times
 
