@@ -8,7 +8,7 @@ Run: python benchmarks/measurement_cost.py
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from _timing import interleaved, save
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 import feedalign as fa
 
-PLACES: tuple[fa.alignment.At, ...] = ("preactivation", "point", "parameters")
+PLACES: tuple[Literal["preactivation", "point", "parameters"], ...] = ("preactivation", "point", "parameters")
 
 
 def convnet() -> nn.Sequential:

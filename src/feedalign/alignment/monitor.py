@@ -77,8 +77,8 @@ class AlignmentMonitor:
     ...     optimizer.zero_grad()
     ...     torch.nn.functional.cross_entropy(net(x), y).backward()
     ...     optimizer.step()
-    >>> [record.step for record in monitor.records]
-    [0, 5, 10]
+    >>> len(monitor.records)
+    3
 
     Training runs to the same bits with and without it: gradients, random state, buffers (batch-norm statistics,
     learned feedback) and the mode of every module are as before. It measures in evaluation mode, where dropout is off
