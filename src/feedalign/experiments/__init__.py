@@ -24,7 +24,15 @@ __all__ = ["NAMES", "Experiment", "Progress", "TheoryConfig", "Verdict", "get", 
 __getattr__, __dir__, _ = lazy_loader.attach(__name__, submodules=["theory_run"])
 
 # In the order of a report; imported when asked for.
-NAMES = ("two-phases", "degeneracy-breaking", "relu-recovery", "overparametrisation", "layerwise")
+NAMES = (
+    "two-phases",
+    "degeneracy-breaking",
+    "relu-recovery",
+    "overparametrisation",
+    "output-statistics",
+    "conditioned-feedback",
+    "layerwise",
+)
 
 
 class Experiment(Protocol):

@@ -139,8 +139,7 @@ class State:
 
         with :math:`c_{l-1} = \bar c_{l-1} x`, c_0 = x and G_0 = I. The limit is that of |1 − ηλ| ≤ 1 for the
         eigenvalues λ of T; 0 where one of them has no positive real part, so that no step size is stable. It is a limit
-        *near a solution*: far from
-        it, weights that are small at first allow more, and errors that are large less.
+        *near a solution*: far from it, weights that are small at first allow more, and errors that are large less.
 
         Args:
             x: inputs, [samples, n_0]; the loss is summed over them. For the population, rows of Σ_x^½.
