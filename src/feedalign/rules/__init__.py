@@ -3,7 +3,7 @@
 from feedalign.rules.base import Rule, check_wrapped
 from feedalign.rules.controls import Backprop, Frozen, ReadoutOnly
 from feedalign.rules.dfa import DFA, DRTP
-from feedalign.rules.direct import DirectRule, direct_signal
+from feedalign.rules.direct import DirectRule
 from feedalign.rules.kolen_pollack import DirectKolenPollack, KolenPollack
 from feedalign.rules.outputs import ErrorTap, exchange, mapped, tensors_in
 from feedalign.rules.points import Block, activation_of, observing, weight_matrices
@@ -12,6 +12,7 @@ from feedalign.rules.proof import RuleCheck, check_rule
 from feedalign.rules.registry import RULES, get
 from feedalign.rules.sequential import FA, SequentialRule
 from feedalign.rules.sign_symmetry import SignSymmetry
+from feedalign.rules.signal import direct_signal
 from feedalign.rules.validation import Validation, validate
 
 __all__ = [

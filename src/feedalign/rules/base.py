@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from feedalign.feedback import Feedback, Gaussian, Place, draw_at, needs_jacobia
 from feedalign.rules import problems
 from feedalign.rules.outputs import Entry, ErrorTap, exchange, mapped
 from feedalign.rules.points import Block, activation_of, check_points, mean_jacobians, trace, weight_matrices
+from feedalign.rules.processes import group_of_pass, of_first
 
 Taps = list[tuple[str, Tensor]]
 
@@ -59,9 +60,11 @@ class Rule(nn.Module):
             `feedalign.validate` lists everything of that kind at once.
         ArgumentError: `feedback` is no recipe, or `batch_dims` no number of axes.
         OutputError: (first pass) the error cannot be taken of the output, or of `output`.
+        PointsError: (any pass) a point runs without gradients while the rule learns.
     """
 
     cuts: ClassVar[bool] = True
+    learns_feedback: ClassVar[bool] = False
     _probes: ClassVar[bool] = True  # a Jacobian takes data, so no matrix can be drawn without
 
     def __init__(
@@ -132,6 +135,8 @@ class Rule(nn.Module):
         Returns:
             The output, through whose backward pass the error reaches the activations.
         """
+        if not torch.compiler.is_compiling() and output.grad_fn is not None:
+            output.grad_fn.register_prehook(self._pass.enter_backward)
         return output
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -140,21 +145,9 @@ class Rule(nn.Module):
             self._prepare(args, kwargs)
         if not self.learns:
             return self.model(*args, **kwargs)
-        taps = self._pass.taps = []
-        try:
-            output = self.model(*args, **kwargs)
-        finally:
-            self._pass.taps = None
-        tapped = self.error_tap.of(output)
-        if not tapped.requires_grad and all(parameter.requires_grad for parameter in self.model.parameters()):
-            raise OutputError(f"the model's {problems.no_readout()}")
-        rows = self.error_tap.rows(tapped)
-        tied = self.connect(rows, taps)
-        if tied is rows:
-            return output
-        if rows is not tapped:
-            tied = tied.reshape(tapped.shape)
-        return tied if output is tapped else exchange(output, tapped, tied)
+        if self.learns_feedback:
+            self._pass.group = group_of_pass()
+        return self._run(args, kwargs)
 
     @contextmanager
     def backprop(self) -> Iterator[None]:
@@ -170,6 +163,24 @@ class Rule(nn.Module):
         for handle in self._handles:
             handle.remove()
         return self.model
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the model on the rule's graph."""
+        taps = self._pass.taps = []
+        try:
+            output = self.model(*args, **kwargs)
+        finally:
+            self._pass.taps = None
+        tapped = self.error_tap.of(output)
+        if not tapped.requires_grad and all(parameter.requires_grad for parameter in self.model.parameters()):
+            raise OutputError(f"the model's {problems.no_readout()}")
+        rows = self.error_tap.rows(tapped)
+        tied = self.connect(rows, taps)
+        if tied is rows:
+            return output
+        if rows is not tapped:
+            tied = tied.reshape(tapped.shape)
+        return tied if output is tapped else exchange(output, tapped, tied)
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """See the shapes in a first forward pass, and draw the matrices."""
@@ -226,8 +237,9 @@ class Rule(nn.Module):
         self._pass.drawn = True
 
     def _like_model(self, matrix: Tensor) -> Tensor:
+        """Return the matrix where and as the model is, and in every process that runs this pass the same."""
         like = next(self.model.parameters())
-        return matrix.to(device=like.device, dtype=like.dtype)
+        return of_first(matrix.to(device=like.device, dtype=like.dtype), group_of_pass())
 
 
 class _Pass:
@@ -237,6 +249,37 @@ class _Pass:
     true_gradient: bool = False
     drawn: bool = False  # the matrices, at the first pass
     shapes: Sequence[torch.Size] = ()  # of output and activations, found to fit the matrices
+    large: bool = False  # what is sent at these shapes, all of it at once
+    group: Any = None  # of the processes that learn the feedback together
+    backward: int = -1  # autograd's number of the last backward pass through the rule's graph
+
+    def enter_backward(self, *_: Any) -> None:
+        """Note that the backward pass that now runs is one through the rule's graph."""
+        if not torch.compiler.is_compiling():
+            self.backward = torch._C._current_graph_task_id()
+
+    @property
+    def repeats(self) -> bool:
+        """Whether activation checkpointing, in a backward pass, now runs a part of the rule's forward pass again.
+
+        It must then save the same tensors, so the graph is cut at the same places.
+        """
+        if self.backward < 0 or torch.compiler.is_compiling():
+            return False
+        return self.backward == torch._C._current_graph_task_id()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Pass:
+        other = _Pass()
+        vars(other).update(vars(self))
+        return other
+
+    # Both the rule and the hooks on its model hold this, so neither is pickled by itself or in the other: what came
+    # back would depend on the version of this package, and reading it could run any code.
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise ArgumentError(
+            "a model wrapped in a rule cannot be pickled; save net.state_dict(), which holds the feedback too, and "
+            "load it into a model wrapped anew, or pickle the bare model, net.unwrap()"
+        )
 
 
 class _Tap:
@@ -249,9 +292,11 @@ class _Tap:
 
     def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
         taps = self.of_pass.taps
-        if taps is None:
+        if taps is not None:
+            check_recording(self.name)
+            taps.append((self.name, activation_of(self.name, output)))
+        elif not self.of_pass.repeats:
             return None
-        taps.append((self.name, activation_of(self.name, output)))
         return output.detach() if isinstance(output, Tensor) else mapped(output, Tensor.detach)
 
 
@@ -290,6 +335,15 @@ def check_wrapped(net: object) -> None:
         raise ArgumentError(
             f"got a {type(net).__name__}, expected a model wrapped in a rule: feedalign.DFA(model), or "
             "feedalign.Backprop(model) for one that is trained with backprop"
+        )
+
+
+def check_recording(name: str) -> None:
+    """Raise PointsError if a point runs while gradients are off, so that no feedback could reach what is below it."""
+    if not torch.is_grad_enabled():
+        raise PointsError(
+            f"point {name!r} ran without gradients, in torch.no_grad() or in a checkpoint with use_reentrant=True: no "
+            "feedback would reach what is below it; checkpoint with use_reentrant=False, or choose points outside"
         )
 
 

@@ -40,7 +40,7 @@ class DFA(DirectRule):
         error: "true" sends e, "sign" its sign.
         reduction: with `error="sign"`, the loss's: "mean" divides the signs by the number of batch entries (the
             product of all batch axes), "sum" by nothing. Not used with `error="true"`.
-        **options: `output` and `batch_dims`, see `Rule`.
+        **options: `output` and `batch_dims`, see `Rule`; `recompute`, see `DirectRule`.
 
     Raises:
         ArgumentError: unknown `error` or `reduction`.
@@ -90,7 +90,7 @@ class DRTP(DirectRule):
         example_input: see `Rule`.
         reduction: of the loss, whose factor the target does not carry: "mean" divides by the number of batch
             entries (the product of all batch axes), "sum" by nothing. Nor does it carry the factor of a `GradScaler`.
-        **options: `output` and `batch_dims`, see `Rule`.
+        **options: `output` and `batch_dims`, see `Rule`; `recompute`, see `DirectRule`.
 
     Raises:
         ArgumentError: unknown `reduction`.

@@ -2,43 +2,30 @@ r"""Rules that send the error from the output straight to every hidden layer: DF
 
 The rule is backprop on a rewired graph. At each feedback point the activation is detached on its way up; one autograd
 function, the identity on the output, takes the activations as further inputs and in its backward pass hands each the
-message through its own matrix. Blocks are then separate graphs: there is nothing re-entrant, no backward hook, and the
-products with transposed forward weights are never computed.
+message through its own matrix. Blocks are then separate graphs, and the products with transposed forward weights are
+never computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
+from feedalign.errors import ArgumentError
+from feedalign.feedback import Feedback
 from feedalign.rules.base import Rule, Taps, check_feedback
+from feedalign.rules.processes import averaged
+from feedalign.rules.recompute import recomputed
+from feedalign.rules.signal import direct_signal
 
-
-def direct_signal(
-    error: Float[Tensor, "*batch outputs"], feedback: Float[Tensor, "features outputs"]
-) -> Float[Tensor, "*batch features"]:
-    r"""Send the output error to one hidden layer.
-
-    .. math:: F_l e
-
-    The factor g'(a_l) of δ_l is autograd's, applied below the feedback point.
-
-    Args:
-        error: dloss/doutput [*batch, outputs]; already carries the loss's reduction factor.
-        feedback: F_l [features, outputs].
-
-    Returns:
-        F_l e of every sample, [*batch, features], in the feedback's precision.
-    Source: Nøkland (2016).
-    """
-    if error.dtype != feedback.dtype:
-        error = error.to(feedback.dtype)
-    return functional.linear(error, feedback)
+# Numbers sent in one backward pass, from which on each signal is made when its block comes. In smaller networks all of
+# them together take a few megabytes, and a step is so short that a hook at every point would show in it.
+LARGE = 2**20
 
 
 class _Send(torch.autograd.Function):
@@ -50,10 +37,11 @@ class _Send(torch.autograd.Function):
         rule: DirectRule,
         matrices: Sequence[Tensor],
         shapes: Sequence[torch.Size],
+        later: _Later | None,
         output: Tensor,
         *hidden: Tensor,
     ) -> Tensor:
-        ctx.rule, ctx.matrices, ctx.shapes = rule, matrices, shapes
+        ctx.rule, ctx.matrices, ctx.shapes, ctx.later = rule, matrices, shapes, later
         if rule.learns_feedback:
             ctx.save_for_backward(*hidden)
         return output.view_as(output)
@@ -61,7 +49,10 @@ class _Send(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
         rule, matrices = ctx.rule, ctx.matrices
+        rule._pass.enter_backward()
         message = rule.message(error)
+        if ctx.later is not None:
+            return None, None, None, None, error, *ctx.later.leave(message)
         signals = []
         for matrix, shape in zip(matrices, ctx.shapes[1:], strict=True):
             signal = direct_signal(message, matrix)
@@ -71,17 +62,72 @@ class _Send(torch.autograd.Function):
         if rule.learns_feedback:
             for matrix, hidden in zip(matrices, ctx.saved_tensors, strict=True):
                 rule.learn(matrix, hidden.reshape(*error.shape[:-1], -1), error)
-        return None, None, None, error, *signals
+                matrix.copy_(averaged(matrix, rule._pass.group))
+        return None, None, None, None, error, *signals
+
+
+class _Later:
+    """Makes each signal of one pass when the backward pass comes to its block, so that there is one at a time.
+
+    Autograd runs what was computed last first: once it has begun with a block, it ends it before the next.
+    """
+
+    def __init__(self, matrices: Sequence[Tensor], hidden: Sequence[Tensor]) -> None:
+        self.nothing = [activation.new_zeros(()).expand(activation.shape) for activation in hidden]
+        self.backward = -1
+        for matrix, activation in zip(matrices, hidden, strict=True):
+            if activation.requires_grad:
+                activation.register_hook(partial(self.arrive, matrix))
+
+    def leave(self, message: Tensor) -> list[Tensor]:
+        """Keep the message, and return what goes to the activations in place of their signals: zeros in no memory."""
+        self.message, self.backward = message, torch._C._current_graph_task_id()
+        return self.nothing
+
+    def arrive(self, matrix: Tensor, gradient: Tensor) -> Tensor:
+        """Hook of an activation: return its signal, and what else has come there."""
+        if self.backward != torch._C._current_graph_task_id():  # a backward pass of something else
+            return gradient
+        signal = direct_signal(self.message, matrix).reshape(gradient.shape).to(gradient.dtype)
+        return signal if not any(gradient.stride()) else signal + gradient
 
 
 class DirectRule(Rule):
     """A rule that sends every hidden layer one message, through the layer's own matrix, while the readout keeps e.
 
-    A subclass says what the message is, `message`; where it learns its feedback, also how, `learn`. For arguments see
-    `Rule`.
+    A subclass says what the message is, `message`; where it learns its feedback, also how, `learn`.
+
+    Args:
+        model: see `Rule`, as for points, feedback, seed and example_input.
+        points: see `Rule`.
+        feedback: see `Rule`.
+        seed: see `Rule`.
+        recompute: keep nothing of the forward pass, and run the model a second time in the backward pass, where each
+            block learns and is freed at once. A step then holds the graph of one block, however many there are. The
+            output must be a Tensor. In a compiled model this has no effect: the compiler decides what is kept.
+        **options: `example_input`, `output` and `batch_dims`, see `Rule`.
+
+    Raises:
+        ArgumentError: `recompute` with an `output`.
     """
 
-    learns_feedback: ClassVar[bool] = False
+    def __init__(
+        self,
+        model: nn.Module,
+        points: str | Iterable[str] = "auto",
+        feedback: Feedback | None = None,
+        seed: int = 0,
+        *,
+        recompute: bool = False,
+        **options: Any,
+    ) -> None:
+        if recompute and options.get("output") is not None:
+            raise ArgumentError(
+                f"recompute=True with output={options['output']!r}: the second run gives the error's Tensor alone; "
+                "wrap a model that returns it, or checkpoint its blocks (torch.utils.checkpoint)"
+            )
+        super().__init__(model, points, feedback, seed, **options)
+        self.recompute = recompute
 
     def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
         """Return what is sent through every F_l: here e = ∂loss/∂output itself, with the loss's reduction factor."""
@@ -95,8 +141,14 @@ class DirectRule(Rule):
     ) -> None:
         """Change F_l in place once the backward pass has sent the message; called if `learns_feedback`.
 
-        Gradients are off in here, and the activations are those of this forward pass.
+        Gradients are off in here, and the activations are those of this forward pass. Under
+        `DistributedDataParallel` they are those of this process, and F_l becomes the mean over the processes.
         """
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.recompute and not torch.compiler.is_compiling():
+            return recomputed(self, args, kwargs)
+        return super()._run(args, kwargs)
 
     def connect(self, output: Tensor, taps: Taps) -> Tensor:
         """Tie the output to every hidden activation through its feedback matrix."""
@@ -108,5 +160,9 @@ class DirectRule(Rule):
             check_feedback(names, matrices, shapes)
             if not torch.compiler.is_compiling():
                 self._pass.shapes = shapes
-        tied: Tensor = _Send.apply(self, matrices, shapes, output, *hidden)  # type: ignore[no-untyped-call]
+                self._pass.large = sum(shape.numel() for shape in shapes[1:]) >= LARGE
+        # A compiler orders the operations itself; feedback that learns must not before everything is sent.
+        at_once = torch.compiler.is_compiling() or self.learns_feedback or not self._pass.large
+        later = None if at_once else _Later(matrices, hidden)
+        tied: Tensor = _Send.apply(self, matrices, shapes, later, output, *hidden)  # type: ignore[no-untyped-call]
         return tied

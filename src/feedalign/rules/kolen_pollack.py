@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback
 from feedalign.rules.direct import DirectRule
+from feedalign.rules.processes import averaged
 from feedalign.rules.sequential import SequentialRule
 
 
@@ -25,7 +26,8 @@ class KolenPollack(SequentialRule):
 
     The update takes place in the backward pass, in buffers, without gradients: *every* backward pass is one. With
     gradients accumulated over k of them B_l is updated, and decays, k times for each step of the optimizer; of a layer
-    that runs several times in a pass, each time. A `GradScaler`'s factor would be in the update: use bfloat16.
+    that runs several times in a pass, each time. A `GradScaler`'s factor would be in the update: use bfloat16. Under
+    `DistributedDataParallel` B_l learns from the batches of all processes.
 
     Args:
         model: see `Rule`, as for feedback, seed and example_input.
@@ -75,7 +77,8 @@ class DirectKolenPollack(DirectRule):
 
     The update takes place in the backward pass, in buffers, without gradients: *every* backward pass is one. With
     gradients accumulated over k of them F_l is updated, and decays, k times for each step of the optimizer. A
-    `GradScaler`'s factor would be in the update: use bfloat16. Activations are kept until the backward pass.
+    `GradScaler`'s factor would be in the update: use bfloat16. Activations are kept until the backward pass. Under
+    `DistributedDataParallel` F_l learns from the batches of all processes.
 
     Args:
         model: see `Rule`, as for points, feedback, seed and example_input.
@@ -87,7 +90,7 @@ class DirectKolenPollack(DirectRule):
         weight_decay: λ, as in `torch.optim.SGD`, so the decay of a step is η λ: 10⁻³ with both defaults.
         centred: whether the mean over the batch entries, h̄_l, is taken off. Then F_l is not pushed along the mean
             activation, and a batch of one teaches it nothing. The published rule does not centre.
-        **options: `output` and `batch_dims`, see `Rule`.
+        **options: `output` and `batch_dims`, see `Rule`; `recompute`, see `DirectRule`.
 
     Raises:
         ArgumentError: `lr` or `weight_decay` below 0, or 1 < η λ.
@@ -123,7 +126,7 @@ class DirectKolenPollack(DirectRule):
         h = hidden.reshape(-1, hidden.shape[-1]).to(matrix.dtype)
         e = error.reshape(-1, error.shape[-1]).to(matrix.dtype)
         if self.centred:
-            h = h - h.mean(0)
+            h = h - averaged(h.mean(0), self._pass.group)
         matrix.mul_(1 - self.lr * self.weight_decay).addmm_(h.T, e, alpha=-self.lr)
 
 

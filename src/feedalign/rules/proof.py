@@ -94,7 +94,7 @@ def check_rule(
     with torch.random.fork_rng(devices), torch.enable_grad():
         loss_fn(ran(*inputs), target).backward()
     # What was drawn for this batch the reference must have; what was learned in it, it must work out.
-    used = start if getattr(net, "learns_feedback", False) else ran
+    used = start if net.learns_feedback else ran
     matrices = {name: matrix.clone() for name, matrix in used.feedback.matrices.items()}
     with torch.random.fork_rng(devices), torch.enable_grad():
         expected, learned = reference.gradients(referred, matrices, loss_fn, inputs, target, message)

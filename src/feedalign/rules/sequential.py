@@ -19,8 +19,9 @@ from torch.utils.hooks import RemovableHandle
 from feedalign.errors import FeedbackShapeError, PointsError
 from feedalign.feedback import Place, draw_at, needs_jacobian
 from feedalign.rules import layers
-from feedalign.rules.base import Rule
+from feedalign.rules.base import Rule, check_recording
 from feedalign.rules.points import check_points, weight_matrices
+from feedalign.rules.processes import averaged
 
 
 class _SendBack(torch.autograd.Function):
@@ -81,7 +82,6 @@ class SequentialRule(Rule):
         PointsError: also if a point holds no weight matrix, or several, or is not linear in it.
     """
 
-    learns_feedback: ClassVar[bool] = False
     _probes: ClassVar[bool] = False
 
     def backward_weight(self, matrix: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG002 — a subclass may use it
@@ -112,13 +112,15 @@ class SequentialRule(Rule):
 
         Args:
             matrix: B_l, [fan-in, outputs].
-            gradient: of the loss with respect to W_l, transposed to that shape, as the rule has it.
+            gradient: of the loss with respect to W_l, transposed to that shape, as the rule has it. Under
+                `DistributedDataParallel` it is that of this process, and B_l becomes the mean over the processes.
         """
 
     def _learn(self, name: str, layer: nn.Module, gradient: Tensor) -> None:
         matrix = self.feedback.of((name,))[0]
         with torch.no_grad():
             self.learn(matrix, layers.as_matrix(layer, gradient).to(matrix.dtype))
+            matrix.copy_(averaged(matrix, self._pass.group))
 
     def _choose(self, model: nn.Module, points: str | Iterable[str]) -> tuple[str, ...]:
         self._auto = points == "auto"
@@ -144,7 +146,10 @@ class SequentialRule(Rule):
         ]
 
     def _cut(self, name: str, _layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        if self._pass.taps is None or name not in self._weight_names or not inputs[0].requires_grad:
+        if (self._pass.taps is None and not self._pass.repeats) or name not in self._weight_names:
+            return None
+        check_recording(name)
+        if not inputs[0].requires_grad:
             return None
         self._inputs[name] = inputs[0]
         return inputs[0].detach(), *inputs[1:]

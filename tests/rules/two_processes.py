@@ -1,0 +1,78 @@
+"""Train wrapped models on half of each batch in one of two processes, or on the whole in one; no test by itself.
+
+Run: python two_processes.py RANK WORLD INIT_FILE OUT
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+import feedalign as fa
+
+CASES: dict[str, dict[str, Any]] = {
+    "DFA": {"rule": fa.DFA},
+    "FA": {"rule": fa.FA},
+    "KolenPollack": {"rule": fa.KolenPollack},
+    "DirectKolenPollack": {"rule": fa.DirectKolenPollack},
+    "DirectKolenPollack, not centred": {"rule": fa.DirectKolenPollack, "centred": False},
+    "DFA, drawn late": {"rule": fa.DFA, "late": True},
+    "FA, drawn late": {"rule": fa.FA, "late": True},
+    "KolenPollack, drawn late": {"rule": fa.KolenPollack, "late": True},
+    "DFA, accumulated": {"rule": fa.DFA, "parts": 2},
+    "FA, accumulated": {"rule": fa.FA, "parts": 2},
+    "DFA, recomputed": {"rule": fa.DFA, "recompute": True},
+    "DirectKolenPollack, recomputed": {"rule": fa.DirectKolenPollack, "recompute": True},
+    "DFA, aligned late": {"rule": fa.DFA, "late": True, "feedback": fa.feedback.Aligned()},
+}
+
+
+def model(*, late: bool) -> nn.Module:
+    """Return a network; feedback is drawn late where it begins with a module that tells no shape."""
+    layers = [nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 3)]
+    return nn.Sequential(nn.Conv1d(1, 1, 1), nn.Flatten(), *layers) if late else nn.Sequential(*layers)
+
+
+def trained(case: dict[str, Any], rank: int, world: int) -> dict[str, torch.Tensor]:
+    options = dict(case)
+    rule, late, parts = options.pop("rule"), options.pop("late", False), options.pop("parts", 1)
+    # Each process begins elsewhere, and must end where the first one's start leads.
+    torch.manual_seed(rank)
+    net = rule(model(late=late).double(), seed=rank, **options)
+    run: Any = DistributedDataParallel(net) if world > 1 else net
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2)
+    for step in range(4):
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn(8, *([1] if late else []), 5, generator=generator, dtype=torch.float64)
+        y = torch.randint(3, (8,), generator=generator)
+        optimizer.zero_grad()
+        for part in range(parts):
+            mine = slice(rank * parts + part, None, world * parts)
+            last = part == parts - 1
+            with nullcontext() if last or world == 1 else run.no_sync():
+                (functional.cross_entropy(run(x[mine]), y[mine]) / parts).backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 0.5)
+        optimizer.step()
+    state: dict[str, torch.Tensor] = net.state_dict()
+    return state
+
+
+def main(rank: int, world: int, init: str, out: str) -> None:
+    if world > 1:
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{init}", rank=rank, world_size=world, timeout=timedelta(seconds=60)
+        )
+    torch.save({name: trained(case, rank, world) for name, case in CASES.items()}, out)
+    if world > 1:
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
