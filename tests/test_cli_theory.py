@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +151,22 @@ def test_it_imports_no_torch() -> None:
         f"import sys; from feedalign.cli import main; main({['theory', *SHORT]!r}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_ctrl_c_ends_a_long_simulation_soon(tmp_path: Path) -> None:
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from feedalign.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    args = ["theory", "--end-time", "100000", "--measurements", "10", "--simulate", "4"]
+    run = subprocess.Popen([sys.executable, "-c", code, *args], stderr=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    assert run.stderr.readline() == "theory: 10 %\n"
+    os.kill(run.pid, signal.SIGINT)
+    _, err = run.communicate(timeout=20)  # one run alone would take longer
+    assert run.returncode == 130
+    assert "feedalign: interrupted" in err
+    assert not list(tmp_path.glob("runs/theory/*"))
 
 
 def test_help_imports_nothing_heavy() -> None:

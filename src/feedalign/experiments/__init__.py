@@ -29,6 +29,7 @@ NAMES = (
     "degeneracy-breaking",
     "relu-recovery",
     "overparametrisation",
+    "alignment-matrices",
     "output-statistics",
     "conditioned-feedback",
     "layerwise",

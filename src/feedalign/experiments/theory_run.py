@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -104,13 +105,14 @@ def run(config: TheoryConfig, progress: Progress) -> xr.Dataset:
             try:
                 runs = shallow.simulate(
                     start, times=times, rule=rule, input_dim=config.input_dim, seeds=range(config.simulate),
-                    method="reduced" if config.batch_size == 1 else "explicit", **common,
+                    method="reduced" if config.batch_size == 1 else "explicit",
+                    progress=partial(_within, progress, i, len(rules)), **common,
                 )  # fmt: skip
                 for name, values in simulation.items():
                     values[i] = getattr(runs, name)
             except DivergenceError as error:
                 simulation_diverged[i] = error.time
-        progress(i + 1, len(rules))
+        _within(progress, i, len(rules), 1, 1)
     unit, other = ("rule", "student"), ("rule", "student", "student_2")
     return xr.Dataset(
         {f"{name}_theory": (("rule", "time"), values) for name, values in theory.items()}
@@ -129,6 +131,11 @@ def run(config: TheoryConfig, progress: Progress) -> xr.Dataset:
         coords={"rule": list(rules), "time": ("time", times, {"units": "steps / input dimension"})},
         attrs={"activation": config.activation},
     )
+
+
+def _within(progress: Progress, rule: int, rules: int, done: int, total: int) -> None:
+    """Tell how far all rules are when the present one is this far."""
+    progress(100 * rule + 100 * done // total, 100 * rules)
 
 
 def diverged(dataset: xr.Dataset) -> bool:

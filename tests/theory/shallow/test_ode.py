@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -275,3 +275,14 @@ def test_divergence_says_when_and_keeps_the_last_finite_state() -> None:
     for error in (theory.value, simulation.value):
         assert 0 < error.time < 1000
         assert isinstance(error.state, shallow.OrderParameters)
+
+
+def test_the_end_of_a_relu_run_whose_units_coincide_is_a_state_to_go_on_from() -> None:
+    """The solver's error makes an eigenvalue of the covariance negative; the final state must not be refused for it."""
+    rng = np.random.default_rng([0, 1])
+    start = shallow.draw_start([1.0, 1.0], students=2, input_dim=500, rng=rng, w_std=0.01, v_std=0.01)
+    for rule in ("dfa", "bp"):
+        end = shallow.integrate(
+            start, feedback=[-0.6, -0.35], lr=3.0, times=[1000.0], activation="relu", rule=cast(Any, rule)
+        ).final
+        shallow.integrate(end, feedback=[-0.6, -0.35], lr=3.0, times=[1.0], activation="relu")

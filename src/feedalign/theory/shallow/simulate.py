@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from threading import Event, Lock
 from typing import Literal
 
 import numpy as np
@@ -94,10 +94,13 @@ def simulate(
     if threads is not None and threads < 1:
         raise ArgumentError(f"threads={threads} must be at least 1")
     steps = np.rint(check_times(times) * input_dim).astype(np.int64)
+    stopped = Event()
     total, done, lock = int(steps[-1]) * (1 if seeds is None else len(seeds)), 0, Lock()
 
     def report(newly_done: int) -> None:
         nonlocal done
+        if stopped.is_set():
+            raise CancelledError
         if progress is not None:
             with lock:
                 done += newly_done
@@ -111,7 +114,11 @@ def simulate(
         Q, R, v = one(seed)
     else:
         with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-            Q, R, v = (np.stack(arrays) for arrays in zip(*pool.map(one, seeds), strict=True))
+            try:
+                Q, R, v = (np.stack(arrays) for arrays in zip(*pool.map(one, seeds), strict=True))
+            except BaseException:
+                stopped.set()  # Ctrl-C and a run that diverged need not wait for the runs of other threads
+                raise
     return Trajectory(steps / input_dim, Q, R, v, start, setting)
 
 
