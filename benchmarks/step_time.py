@@ -2,13 +2,18 @@
 
 A step is zero_grad, forward, cross-entropy, backward and plain SGD. DFA saves the products with transposed weights
 and pays for the wrapper; `limit` is the ratio of multiplications alone. Each row is the median over fresh pairs of
-networks, since where the allocator puts a small network changes its time by several per cent.
+networks, since where the allocator puts a small network changes its time by several per cent. Where `biotorch` 0.0.16
+is installed, its DFA stands beside ours.
+
+The last rows are of an ensemble: one DFA step of ten networks at once beside ten steps of single ones.
 
 Run: python benchmarks/step_time.py
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import itertools
 import statistics
 from typing import Any
@@ -19,6 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 import feedalign as fa
+from feedalign.training import one_thread
 
 # width, depth (layers of weights), batch, steps a pair, pairs, what was asked for
 CASES = [
@@ -30,29 +36,74 @@ CASES = [
 INPUTS, CLASSES = 784, 10
 
 
-def step(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Any:
+def step(net: nn.Module, x: torch.Tensor, y: torch.Tensor, loss_fn: Any = functional.cross_entropy) -> Any:
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
 
     def run() -> None:
         optimizer.zero_grad(set_to_none=True)
-        functional.cross_entropy(net(x), y).backward()
+        loss_fn(net(x), y).backward()
         optimizer.step()
 
     return run
 
 
+def biotorch_step(sizes: list[int], x: torch.Tensor, y: torch.Tensor) -> list[Any]:
+    """The same step in BioTorch's DFA, which wants the targets in the forward pass; nothing where it is missing."""
+    try:
+        module = importlib.import_module("biotorch.module.biomodule")
+    except ImportError:
+        return []
+    with contextlib.redirect_stdout(None):  # it tells of every conversion
+        net = module.BioModule(fa.networks.MLP(sizes, "relu"), mode="dfa", output_dim=CLASSES)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    loss_fn = nn.CrossEntropyLoss()
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss_fn(net(x, y, loss_fn), y).backward()
+        optimizer.step()
+
+    return [run]
+
+
+def ensemble(threads: int) -> dict[str, Any]:
+    members, sizes, batch = 10, [196, 64, 64, 64, CLASSES], 32
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(batch, 196, generator=generator), torch.randint(CLASSES, (batch,), generator=generator)
+
+    def summed(output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(output.flatten(0, 1), labels, reduction="sum") / batch
+
+    net = fa.DFA(fa.networks.EnsembleMLP(members, sizes, "tanh", bias=False))
+    together = step(net, x, y.repeat(members), summed)
+    alone = [step(fa.DFA(fa.networks.MLP(sizes, "tanh", bias=False)), x, y) for _ in range(members)]
+    with one_thread() if threads == 1 else contextlib.nullcontext():
+        at_once, one_by_one = interleaved(together, lambda: [run() for run in alone], rounds=201)
+    return {
+        "what": "ensemble of 10 nets 196-64-64-64-10, batch 32, over ten single nets",
+        "throughput": round(one_by_one / at_once, 2),
+        "asked": 5,
+        "ensemble_step_ms": round(1e3 * at_once, 3),
+        "threads": threads,
+    }
+
+
 def main() -> None:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for width, depth, batch, steps, pairs, asked in CASES:
         sizes = [INPUTS, *[width] * (depth - 1), CLASSES]
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(batch, INPUTS, generator=generator)
         y = torch.randint(CLASSES, (batch,), generator=generator)
-        ratios, dfa_ms = [], []
+        ratios, dfa_ms, peers = [], [], []
         for _ in range(pairs):
             nets = fa.DFA(fa.networks.MLP(sizes, "relu")), fa.networks.MLP(sizes, "relu")
-            dfa, bp = interleaved(*(step(net, x, y) for net in nets), rounds=steps)
+            ours, backprop = (step(net, x, y) for net in nets)
+            dfa, bp = interleaved(ours, backprop, rounds=steps)
             ratios.append(dfa / bp)
+            for theirs in biotorch_step(sizes, x, y):  # in pairs too: a third one in turn would empty the caches
+                peer, bp = interleaved(theirs, backprop, rounds=steps)
+                peers.append(peer / bp)
             dfa_ms.append(1e3 * dfa)
         products = [fan_in * fan_out for fan_in, fan_out in itertools.pairwise(sizes)]
         limit = 2 * sum(products) / (2 * sum(products) + sum(products[1:]))
@@ -66,10 +117,12 @@ def main() -> None:
                 "highest": round(max(ratios), 3),
                 "asked": asked,
                 "limit": round(limit, 3),
+                "biotorch_over_backprop": round(statistics.median(peers), 3) if peers else None,
                 "dfa_step_ms": round(statistics.median(dfa_ms), 3),
                 "threads": torch.get_num_threads(),
             }
         )
+    rows += [ensemble(1), ensemble(torch.get_num_threads())]
     save("step_time", rows)
 
 

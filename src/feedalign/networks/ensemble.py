@@ -29,9 +29,10 @@ class EnsembleLinear(nn.Module):
     def forward(self, x: Float[Tensor, "*networks batch inputs"]) -> Float[Tensor, "networks batch outputs"]:
         """Apply each network's layer; x [batch, in] goes to all of them."""
         x = x.expand(self.n_networks, -1, -1)
+        # In this order the gradient of the weights comes out in their own memory layout, and is not copied.
         if self.bias is None:
-            return torch.bmm(x, self.weight.mT)
-        return torch.baddbmm(self.bias, x, self.weight.mT)
+            return torch.bmm(self.weight, x.mT).mT
+        return torch.baddbmm(self.bias.mT, self.weight, x.mT).mT
 
     def extra_repr(self) -> str:
         """Show the sizes."""
