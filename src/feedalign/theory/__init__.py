@@ -1,5 +1,5 @@
 """Theory of feedback alignment in numbers alone: numpy, scipy and numba, never torch."""
 
-from feedalign.theory import shallow
+from feedalign.theory import linear, shallow
 
-__all__ = ["shallow"]
+__all__ = ["linear", "shallow"]
