@@ -150,6 +150,18 @@ def test_several_forward_passes_before_their_backward_passes(rule: Any) -> None:
 
 
 @pytest.mark.parametrize("rule", [*FIXED, *LEARNED])
+def test_the_output_may_be_worked_on_in_place(rule: Any) -> None:
+    x, y = batch()
+    found = []
+    for halved in (Tensor.mul_, Tensor.mul):
+        net = rule(network())
+        functional.cross_entropy(halved(net(x), 0.5), y).backward()
+        found.append([p.grad for p in net.parameters()])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("rule", [*FIXED, *LEARNED])
 def test_clipping_shortens_the_whole_update_and_no_feedback(rule: Any) -> None:
     x, y = batch()
     net = rule(network())

@@ -166,9 +166,10 @@ class Rule(nn.Module):
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the model on the rule's graph."""
+        model: Any = self._modules["model"]  # as an attribute, it would be looked for in three other places first
         taps = self._pass.taps = []
         try:
-            output = self.model(*args, **kwargs)
+            output = model(*args, **kwargs)
         finally:
             self._pass.taps = None
         tapped = self.error_tap.of(output)
@@ -292,12 +293,17 @@ class _Tap:
 
     def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
         taps = self.of_pass.taps
+        plain = isinstance(output, Tensor)
         if taps is not None:
-            check_recording(self.name)
-            taps.append((self.name, activation_of(self.name, output)))
+            # The calls would show in a small network's step; in the usual case they would find nothing.
+            if not (plain and output.is_floating_point() and torch.is_grad_enabled()):
+                check_recording(self.name)
+                taps.append((self.name, activation_of(self.name, output)))
+            else:
+                taps.append((self.name, output))
         elif not self.of_pass.repeats:
             return None
-        return output.detach() if isinstance(output, Tensor) else mapped(output, Tensor.detach)
+        return output.detach() if plain else mapped(output, Tensor.detach)
 
 
 class _Matrices(nn.Module):

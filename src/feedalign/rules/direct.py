@@ -36,7 +36,7 @@ class _Send(torch.autograd.Function):
         ctx: Any,
         rule: DirectRule,
         matrices: Sequence[Tensor],
-        shapes: Sequence[torch.Size],
+        shapes: Sequence[torch.Size] | None,
         later: _Later | None,
         output: Tensor,
         *hidden: Tensor,
@@ -44,7 +44,8 @@ class _Send(torch.autograd.Function):
         ctx.rule, ctx.matrices, ctx.shapes, ctx.later = rule, matrices, shapes, later
         if rule.learns_feedback:
             ctx.save_for_backward(*hidden)
-        return output.view_as(output)
+        # No view of it, so that what follows may work on it in place.
+        return output.detach()
 
     @staticmethod
     def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
@@ -53,12 +54,10 @@ class _Send(torch.autograd.Function):
         message = rule.message(error)
         if ctx.later is not None:
             return None, None, None, None, error, *ctx.later.leave(message)
-        signals = []
-        for matrix, shape in zip(matrices, ctx.shapes[1:], strict=True):
-            signal = direct_signal(message, matrix)
-            # In small networks a call that changes nothing would still cost as much as the product itself. To the
-            # activation's own precision autograd casts the signal.
-            signals.append(signal if signal.shape == shape else signal.reshape(shape))
+        # To the activation's own precision autograd casts the signal.
+        signals = [direct_signal(message, matrix) for matrix in matrices]
+        if ctx.shapes is not None:
+            signals = [signal.reshape(shape) for signal, shape in zip(signals, ctx.shapes[1:], strict=True)]
         if rule.learns_feedback:
             for matrix, hidden in zip(matrices, ctx.saved_tensors, strict=True):
                 rule.learn(matrix, hidden.reshape(*error.shape[:-1], -1), error)
@@ -152,17 +151,22 @@ class DirectRule(Rule):
 
     def connect(self, output: Tensor, taps: Taps) -> Tensor:
         """Tie the output to every hidden activation through its feedback matrix."""
-        names, hidden = [name for name, _ in taps], [activation for _, activation in taps]
-        matrices = self.feedback.of(names)
-        shapes = [output.shape, *(activation.shape for activation in hidden)]
-        # A small network's step is so short that checks made anew each time would show in it.
+        # A small network's step is so short that each lookup and check made anew would show in it.
+        held: Any = self._modules["feedback"]
+        matrices = held.of([name for name, _ in taps])
+        hidden, shapes, alike = [], [output.shape], True
+        for _, activation in taps:
+            hidden.append(activation)
+            shapes.append(activation.shape)
+            alike = alike and activation.ndim == output.ndim  # then signals come in the activations' shapes
         if shapes != self._pass.shapes:
-            check_feedback(names, matrices, shapes)
+            check_feedback([name for name, _ in taps], matrices, shapes)
             if not torch.compiler.is_compiling():
                 self._pass.shapes = shapes
                 self._pass.large = sum(shape.numel() for shape in shapes[1:]) >= LARGE
         # A compiler orders the operations itself; feedback that learns must not before everything is sent.
         at_once = torch.compiler.is_compiling() or self.learns_feedback or not self._pass.large
         later = None if at_once else _Later(matrices, hidden)
-        tied: Tensor = _Send.apply(self, matrices, shapes, later, output, *hidden)  # type: ignore[no-untyped-call]
+        other = None if alike else shapes
+        tied: Tensor = _Send.apply(self, matrices, other, later, output, *hidden)  # type: ignore[no-untyped-call]
         return tied
