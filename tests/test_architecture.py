@@ -24,7 +24,8 @@ SOURCE = Path(feedalign.__file__).parent
 ARROW = (
     ("errors",),
     ("files",),
-    ("theory", "feedback"),
+    ("theory",),
+    ("feedback",),
     ("rules",),
     ("alignment",),
     ("networks", "data"),

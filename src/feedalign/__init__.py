@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from feedalign.alignment import (
         AlignmentMonitor,
+        alignability,
         conditioning,
         cross_seed_overlap,
         gradient_alignment,
@@ -64,6 +65,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "alignment": [
             "AlignmentMonitor",
+            "alignability",
             "conditioning",
             "cross_seed_overlap",
             "gradient_alignment",
@@ -100,6 +102,7 @@ __all__ = [
     "ReadoutOnly",
     "Rule",
     "SignSymmetry",
+    "alignability",
     "alignment",
     "check_rule",
     "conditioning",

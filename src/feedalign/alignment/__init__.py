@@ -1,5 +1,6 @@
 """What is measured: angles of gradients and weights with the feedback, of runs with one another; conditioning."""
 
+from feedalign.alignment.alignability import Alignability, LayerAlignability, alignability
 from feedalign.alignment.conditioning import AlignmentMatrix, Conditioning, Spectrum, conditioning
 from feedalign.alignment.descent import Descent, descent
 from feedalign.alignment.gradient import GradientAlignment, gradient_alignment
@@ -9,6 +10,7 @@ from feedalign.alignment.timing import AlignmentTimes, Moment, alignment_times, 
 from feedalign.alignment.weight import WeightAlignment, weight_alignment
 
 __all__ = [
+    "Alignability",
     "AlignmentMatrix",
     "AlignmentMonitor",
     "AlignmentTimes",
@@ -16,10 +18,12 @@ __all__ = [
     "CrossSeedOverlap",
     "Descent",
     "GradientAlignment",
+    "LayerAlignability",
     "Measurement",
     "Moment",
     "Spectrum",
     "WeightAlignment",
+    "alignability",
     "alignment_times",
     "conditioning",
     "cross_seed_overlap",

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from feedalign.rules import Block, Rule, SequentialRule, check_wrapped, weight_matrices
+from feedalign.rules import (
+    Block,
+    Convolution,
+    Rule,
+    SequentialRule,
+    check_wrapped,
+    convolution_between,
+    weight_matrices,
+)
+from feedalign.theory.convolution import inner_products
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +44,12 @@ def weight_alignment(net: Rule) -> WeightAlignment:
     .. math:: \cos(\mathrm{vec}\, W_l, \mathrm{vec}\, F_l F_{l-1}^T) \; (2 ≤ l < L), \quad
         \cos(\mathrm{vec}\, W_L, \mathrm{vec}\, F_{L-1}^T).
 
+    Of a convolution W_l is the unrolled, block-Toeplitz matrix, so each weight counts at every position; it is not
+    formed. How large the cosine can get there says `alignability`.
+
     The first layer has no such angle and is left out; weights are [..., out, in] as PyTorch stores them. A block that
-    holds other than one matrix of the right shape (a convolution, two linear maps) is reported as undefined.
+    holds other than one matrix or kernel between its points (two linear maps, a pooled convolution) is reported as
+    undefined.
 
     Under a sequential rule the angle is that between W_l and what replaces it in the backward pass, for every layer
     that is replaced.
@@ -55,44 +68,33 @@ def weight_alignment(net: Rule) -> WeightAlignment:
     check_wrapped(net)
     if isinstance(net, SequentialRule):
         return _of_backward_weights(net)
-    feedback = net.feedback_matrices
+    feedback = {name: matrix.double() for name, matrix in net.feedback_matrices.items()}
     modules = dict(net.model.named_modules())
-    cosines, undefined, parts = {}, {}, []
+    products, undefined = {}, {}
     for below, block in zip(net.blocks[:-1], net.blocks[1:], strict=True):
-        F_below = feedback[below.point].double()
-        target = feedback[block.point].double() @ F_below.T if block.point else F_below.T
         label = ", ".join(block.weights) or block.point
+        F_below, F = feedback[below.point], feedback.get(block.point)  # none above the readout
+        target = F_below.T if F is None else F @ F_below.T
         weight = weight_of(block, modules, target.shape)
-        if isinstance(weight, str):
-            undefined[label] = weight
+        convolution = weight if F is None else convolution_between(below, block, modules)
+        if F is not None and isinstance(convolution, Convolution):
+            kernel, above, beneath = (each.double().cpu().numpy() for each in (convolution.kernel, F, F_below))
+            found = inner_products(kernel, above, beneath, convolution.geometry)
+            products[label] = torch.tensor(found, dtype=torch.float64)
+        elif isinstance(weight, Tensor):
+            products[label] = _products(weight.flatten(-2), target.flatten())
         else:
-            flat = weight.double().flatten(-2)
-            cosines[label] = _cosine(flat, target.flatten())
-            parts.append((flat, target.flatten().expand_as(flat)))
-    return _summary(cosines, parts, undefined)
+            undefined[label] = str(convolution)
+    return _summary(products, undefined)
 
 
 def _of_backward_weights(net: SequentialRule) -> WeightAlignment:
-    cosines, parts = {}, []
+    products = {}
     for name, (weight, instead) in net.backward_weights().items():
         # Copies of a layer, as an ensemble has them, share one matrix.
         copies = weight.shape[:-2] if weight.numel() > net.feedback_matrices[name].numel() else ()
-        sides = weight.double().reshape(*copies, -1), instead.double().reshape(*copies, -1)
-        cosines[name] = _cosine(*sides)
-        parts.append(sides)
-    return _summary(cosines, parts, {})
-
-
-def _summary(
-    cosines: dict[str, Tensor], parts: list[tuple[Tensor, Tensor]], undefined: dict[str, str]
-) -> WeightAlignment:
-    whole = [torch.cat(sides, -1) for sides in zip(*parts, strict=True)]
-    return WeightAlignment(
-        layers={name: float(cosine.mean()) for name, cosine in cosines.items()},
-        total=float(_cosine(*whole).mean()) if whole else float("nan"),
-        per_network=cosines,
-        undefined=undefined,
-    )
+        products[name] = _products(weight.reshape(*copies, -1), instead.reshape(*copies, -1))
+    return _summary(products, {})
 
 
 def weight_of(block: Block, modules: dict[str, nn.Module], shape: Sequence[int | None]) -> Tensor | str:
@@ -106,8 +108,22 @@ def weight_of(block: Block, modules: dict[str, nn.Module], shape: Sequence[int |
     return found[0]
 
 
-def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine over the last axis; NaN where one side is zero."""
-    norms = torch.linalg.vector_norm(a, dim=-1) * torch.linalg.vector_norm(b, dim=-1)
-    cosine: Tensor = (a * b).sum(-1) / norms
-    return cosine
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """Return a·b, a·a and b·b over the last axis, [..., 3], in float64."""
+    a, b = a.double(), b.double()
+    return torch.stack([(a * b).sum(-1), a.square().sum(-1), b.square().sum(-1).expand(a.shape[:-1])], -1)
+
+
+def _summary(products: dict[str, Tensor], undefined: dict[str, str]) -> WeightAlignment:
+    cosines = {name: _cosine(each) for name, each in products.items()}
+    return WeightAlignment(
+        layers={name: float(cosine.mean()) for name, cosine in cosines.items()},
+        total=float(_cosine(torch.stack(list(products.values())).sum(0)).mean()) if products else float("nan"),
+        per_network=cosines,
+        undefined=undefined,
+    )
+
+
+def _cosine(products: Tensor) -> Tensor:
+    """Return the cosine from the inner products [..., 3]; NaN where one side is zero."""
+    return products[..., 0] / (products[..., 1] * products[..., 2]).sqrt()

@@ -6,7 +6,14 @@ from feedalign.rules.dfa import DFA, DRTP
 from feedalign.rules.direct import DirectRule
 from feedalign.rules.kolen_pollack import DirectKolenPollack, KolenPollack
 from feedalign.rules.outputs import ErrorTap, exchange, mapped, tensors_in
-from feedalign.rules.points import Block, activation_of, observing, weight_matrices
+from feedalign.rules.points import (
+    Block,
+    Convolution,
+    activation_of,
+    convolution_between,
+    observing,
+    weight_matrices,
+)
 from feedalign.rules.problems import Problem
 from feedalign.rules.proof import RuleCheck, check_rule
 from feedalign.rules.registry import RULES, get
@@ -22,6 +29,7 @@ __all__ = [
     "RULES",
     "Backprop",
     "Block",
+    "Convolution",
     "DirectKolenPollack",
     "DirectRule",
     "ErrorTap",
@@ -37,6 +45,7 @@ __all__ = [
     "activation_of",
     "check_rule",
     "check_wrapped",
+    "convolution_between",
     "direct_signal",
     "exchange",
     "get",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.errors import FeedbackShapeError, PointsError
+from feedalign.errors import ArgumentError, FeedbackShapeError, PointsError
 from feedalign.rules import problems
 from feedalign.rules.outputs import ErrorTap, activation_in, exchange
+from feedalign.theory.convolution import Geometry
 
 
 @dataclass(frozen=True)
@@ -221,3 +223,44 @@ def mean_jacobians(
                 raise PointsError(f"point {problems.nothing_reaches_the_output(name)}")
             rows[name].append(row)
     return {name: torch.stack(of_point) for name, of_point in rows.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """The one convolution between two points, or a layer cut from one.
+
+    Attributes:
+        kernel: [o, i, height, width], or [regions, o, i, height, width].
+        geometry: its shape.
+    """
+
+    kernel: Tensor
+    geometry: Geometry
+
+
+def convolution_between(below: Block, block: Block, modules: Mapping[str, nn.Module]) -> Convolution | str:
+    """Return the convolution from one point to the next, or why there is none: it must be the only weights there.
+
+    Besides `nn.Conv2d` that is any module with one weight and a `geometry` that says its shape.
+    """
+    holding = [modules[name] for name in block.weights]
+    kernels = [matrix for module in holding for matrix in weight_matrices(module)]
+    if len(kernels) != 1:
+        return f"the block holds {len(kernels)} weight matrices, the angle is defined for one"
+    (layer,) = holding
+    geometry = getattr(layer, "geometry", None)
+    if isinstance(layer, nn.Conv2d):
+        if len(below.shape) != 3:
+            return f"the point below it gives no image, but {below.shape}"
+        try:
+            geometry = Geometry.of(layer, (below.shape[0], below.shape[1], below.shape[2]))
+        except ArgumentError as error:
+            return str(error)
+    if not isinstance(geometry, Geometry):
+        return f"weights of shape {tuple(kernels[0].shape)} are no matrix between its points, nor a 2-D convolution"
+    if math.prod(geometry.out_shape) != block.features or math.prod(geometry.in_shape) != below.features:
+        return (
+            f"the convolution takes {geometry.in_shape} to {geometry.out_shape}, but its points have {below.shape} and "
+            f"{block.shape}; the angle is defined without pooling in between"
+        )
+    return Convolution(kernels[0], geometry)

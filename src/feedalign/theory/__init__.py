@@ -1,5 +1,5 @@
 """Theory of feedback alignment in numbers alone: numpy, scipy and numba, never torch."""
 
-from feedalign.theory import linear, shallow
+from feedalign.theory import convolution, linear, shallow
 
-__all__ = ["linear", "shallow"]
+__all__ = ["convolution", "linear", "shallow"]

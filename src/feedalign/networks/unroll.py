@@ -1,0 +1,184 @@
+"""A convolution as the dense matrix it is, and back; a convolutional net as its dense and locally connected equals."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional, grad
+
+from feedalign.errors import ArgumentError
+from feedalign.networks.tiled import TiledConv2d
+from feedalign.theory.convolution import Geometry
+
+Shape = tuple[int, int, int]
+
+
+def unroll(convolution: nn.Conv2d, in_shape: Shape) -> Float[Tensor, "outputs inputs"]:
+    """Return the block-Toeplitz matrix W with W · flatten(x) = flatten(convolution(x)), but for the bias.
+
+    Args:
+        convolution: any stride, padding with zeros, dilation and groups.
+        in_shape: (channels, height, width) of its input.
+
+    Returns:
+        [o·p, i·q], channels first, as `flatten()` orders them.
+
+    Raises:
+        ArgumentError: see `feedalign.theory.convolution.Geometry.of`.
+    """
+    Geometry.of(convolution, in_shape)
+    inputs = _every_input(convolution, in_shape)
+    return _convolve(convolution, inputs, convolution.weight).flatten(1).T
+
+
+def roll(
+    matrix: Float[Tensor, "outputs inputs"], convolution: nn.Conv2d, in_shape: Shape
+) -> Float[Tensor, "out channels height width"]:
+    """Return the kernel whose unrolled matrix is nearest to `matrix`: the mean of each tap's entries.
+
+    `roll(unroll(convolution, in_shape), convolution, in_shape)` is the convolution's weight. A tap that connects
+    nothing but padding is 0.
+
+    Args:
+        matrix: [o·p, i·q].
+        convolution: gives the shape; its weight does not matter.
+        in_shape: (channels, height, width) of its input.
+
+    Raises:
+        ArgumentError: see `unroll`, or a matrix of another shape.
+    """
+    geometry = Geometry.of(convolution, in_shape)
+    expected = (math.prod(geometry.out_shape), math.prod(in_shape))
+    if tuple(matrix.shape) != expected:
+        raise ArgumentError(f"matrix has shape {tuple(matrix.shape)}, expected {expected}, features out by features in")
+    inputs = _every_input(convolution, in_shape).to(matrix)
+    ones = _convolve(convolution, inputs, torch.ones_like(convolution.weight).to(matrix))
+    sides = (matrix.T.reshape(ones.shape), ones)
+    sums, counts = (_correlate(convolution, inputs, side, geometry.padding) for side in sides)
+    return sums / counts.clamp(min=1)
+
+
+class UnrolledConv2d(nn.Linear):
+    """A dense layer between images that begins as a convolution; unconnected and tied weights come loose in learning.
+
+    Args:
+        convolution: gives the initial weight [o·p, i·q], and a bias for each unit if it has one.
+        in_shape: (channels, height, width) of the input.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, in_shape: Shape) -> None:
+        weight = unroll(convolution, in_shape).detach()
+        outputs, inputs = weight.shape
+        super().__init__(inputs, outputs, bias=convolution.bias is not None, device="meta")
+        self.out_shape = Geometry.of(convolution, in_shape).out_shape
+        self.weight = nn.Parameter(weight.contiguous())
+        if convolution.bias is not None:
+            self.bias = nn.Parameter(convolution.bias.detach().repeat_interleave(math.prod(self.out_shape[1:])))
+
+    def forward(self, input: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out rows columns"]:
+        """Apply to flattened images."""
+        output: Tensor = super().forward(input.flatten(1)).unflatten(1, self.out_shape)
+        return output
+
+
+def dense(model: nn.Module, in_shape: Shape) -> nn.Module:
+    """Return a copy in which every `Conv2d` is the dense layer it unrolls to: the same function, to learn on its own.
+
+    Memory: features in times features out of every layer.
+
+    Args:
+        model: any module whose convolutions see one shape each; it is not changed.
+        in_shape: (channels, height, width) of the model's input.
+
+    Raises:
+        ArgumentError: the model has no `Conv2d` that runs, or one at two shapes, or see `unroll`.
+    """
+    return _replaced(model, in_shape, UnrolledConv2d)
+
+
+def locally_connected(model: nn.Module, in_shape: Shape, regions: int | None = None) -> nn.Module:
+    """Return a copy in which every `Conv2d` keeps its connections but shares no weights; the same function at first.
+
+    Args:
+        model: see `dense`.
+        in_shape: (channels, height, width) of the model's input.
+        regions: share within so many regions along each axis (every position where there are fewer), see
+            `TiledConv2d`; every position alone unless given.
+
+    Raises:
+        ArgumentError: see `dense`, or regions that do not divide a layer's output.
+    """
+
+    def tiled(convolution: nn.Conv2d, shape: Shape) -> nn.Module:
+        height, width = Geometry.of(convolution, shape).out_shape[1:]
+        most = (height, width) if regions is None else (min(regions, height), min(regions, width))
+        return TiledConv2d(convolution, shape, most)
+
+    return _replaced(model, in_shape, tiled)
+
+
+def _replaced(model: nn.Module, in_shape: Shape, layer: Callable[[nn.Conv2d, Shape], nn.Module]) -> nn.Module:
+    changed = copy.deepcopy(model)
+    shapes = _input_shapes(changed, in_shape)
+    for name, shape in shapes.items():
+        parent, _, child = name.rpartition(".")
+        convolution: Any = changed.get_submodule(name)
+        if not name:
+            return layer(convolution, shape)
+        setattr(changed.get_submodule(parent), child, layer(convolution, shape))
+    return changed
+
+
+def _input_shapes(model: nn.Module, in_shape: Shape) -> dict[str, Shape]:
+    """Run the model once on zeros, and return what each convolution sees, by dotted name."""
+    shapes: dict[str, Shape] = {}
+
+    def see(name: str, inputs: tuple[Any, ...]) -> None:
+        shape: Shape = tuple(inputs[0].shape[1:])
+        if shapes.setdefault(name, shape) != shape:
+            raise ArgumentError(
+                f"{name!r} runs on inputs of {shapes[name]} and of {shape}, so no one matrix is its own"
+            )
+
+    convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+    handles = [
+        module.register_forward_pre_hook(lambda _module, inputs, name=name: see(name, inputs))
+        for name, module in convolutions.items()
+    ]
+    modes = {module: module.training for module in model.modules()}
+    like = next(model.parameters())
+    try:
+        with torch.no_grad():
+            model.eval()(like.new_zeros(1, *in_shape))
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
+    if not shapes:
+        raise ArgumentError(f"no Conv2d ran in this {type(model).__name__}, so there is nothing to unroll")
+    return shapes
+
+
+def _every_input(convolution: nn.Conv2d, in_shape: Shape) -> Tensor:
+    """Return every image with one pixel of one channel on, [i·q, channels, height, width]."""
+    weight = convolution.weight
+    return torch.eye(math.prod(in_shape), dtype=weight.dtype, device=weight.device).reshape(-1, *in_shape)
+
+
+def _convolve(like: nn.Conv2d, inputs: Tensor, weight: Tensor) -> Tensor:
+    return functional.conv2d(inputs, weight, None, like.stride, like.padding, like.dilation, like.groups)
+
+
+def _correlate(like: nn.Conv2d, inputs: Tensor, outputs: Tensor, padding: tuple[int, int]) -> Tensor:
+    """Return, for each tap, the sum of outputs over the positions that read an input that is on."""
+    sums: Tensor = grad.conv2d_weight(
+        inputs, like.weight.shape, outputs, like.stride, padding, like.dilation, like.groups
+    )
+    return sums
