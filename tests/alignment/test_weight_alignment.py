@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 import feedalign as fa
 from feedalign.errors import ArgumentError, PointsError
@@ -48,11 +50,32 @@ def test_an_ensemble_is_measured_network_by_network() -> None:
     assert together.layers["2"] == pytest.approx(float(together.per_network["2"].mean()), abs=1e-12)
 
 
-def test_a_convolution_is_reported_as_undefined_and_the_dense_part_measured() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 2), nn.Flatten(), nn.Linear(2, 3))
-    measured = fa.weight_alignment(fa.DFA(model, example_input=torch.zeros(1, 1, 4, 4)))
-    assert set(measured.layers) == {"4"}
-    assert "not one matrix (2, 8)" in measured.undefined["2"]
+def test_of_a_convolution_it_is_that_of_the_unrolled_matrix() -> None:
+    model: Any = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=2), nn.Flatten(), nn.Linear(36, 3)
+    )
+    measured = fa.weight_alignment(fa.DFA(model, example_input=torch.zeros(1, 1, 8, 8)))
+    F1, F2 = fa.DFA(copy.deepcopy(model), example_input=torch.zeros(1, 1, 8, 8)).feedback_matrices.values()
+    W = fa.networks.unroll(model[2], (2, 6, 6)).detach().double()
+    expected = functional.cosine_similarity(W.flatten(), (F2.double() @ F1.double().T).flatten(), dim=0)
+    assert measured.layers["2"] == pytest.approx(float(expected), abs=1e-12)
+    assert set(measured.layers) == {"2", "4"}
+    assert measured.undefined == {}
+
+
+def test_a_pooled_convolution_is_undefined_and_the_dense_part_measured() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3, padding=1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(18, 3)
+    )
+    measured = fa.weight_alignment(fa.DFA(model, example_input=torch.zeros(1, 1, 8, 8)))
+    assert set(measured.layers) == {"5"}
+    assert "takes (2, 6, 6) to (2, 6, 6), but its points have (2, 6, 6) and (18,)" in measured.undefined["2"]
+
+
+def test_a_convolution_in_one_dimension_is_undefined() -> None:
+    model = nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Conv1d(2, 2, 3), nn.Flatten(), nn.Linear(8, 3))
+    measured = fa.weight_alignment(fa.DFA(model, example_input=torch.zeros(1, 1, 8)))
+    assert "no matrix between its points, nor a 2-D convolution" in measured.undefined["2"]
 
 
 def test_two_linear_maps_in_a_block_are_undefined_and_nothing_is_nan() -> None:

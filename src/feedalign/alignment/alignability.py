@@ -8,8 +8,9 @@ import torch
 
 from feedalign.alignment.weight import weight_alignment
 from feedalign.errors import ArgumentError
-from feedalign.rules import Convolution, Rule, SequentialRule, check_wrapped, convolution_between
-from feedalign.theory.convolution import best_match, channelwise_estimate, random_estimate
+from feedalign.feedback import Convolution
+from feedalign.rules import Rule, SequentialRule, check_wrapped, convolution_between
+from feedalign.theory import convolution
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ def alignability(net: Rule) -> Alignability:
         found = convolution_between(below, block, modules) if block.point else ""
         if isinstance(found, Convolution):
             shape, F_in = found.geometry, feedback[below.point]
-            bound = best_match(feedback[block.point], F_in, shape).alignment
-            estimates = random_estimate(shape, F_in.shape[1]), channelwise_estimate(shape)
+            bound = convolution.best_match(feedback[block.point], F_in, shape).alignment
+            estimates = convolution.random_estimate(shape, F_in.shape[1]), convolution.channelwise_estimate(shape)
         else:
             bound, estimates = 1.0, (1.0, 1.0)
         layers[label] = LayerAlignability(bound, measured.layers[label], *estimates)

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from feedalign.feedback import Convolution
 from feedalign.rules import (
     Block,
-    Convolution,
     Rule,
     SequentialRule,
     check_wrapped,
     convolution_between,
     weight_matrices,
 )
-from feedalign.theory.convolution import inner_products
+from feedalign.theory import convolution
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,15 +76,15 @@ def weight_alignment(net: Rule) -> WeightAlignment:
         F_below, F = feedback[below.point], feedback.get(block.point)  # none above the readout
         target = F_below.T if F is None else F @ F_below.T
         weight = weight_of(block, modules, target.shape)
-        convolution = weight if F is None else convolution_between(below, block, modules)
-        if F is not None and isinstance(convolution, Convolution):
-            kernel, above, beneath = (each.double().cpu().numpy() for each in (convolution.kernel, F, F_below))
-            found = inner_products(kernel, above, beneath, convolution.geometry)
+        link = weight if F is None else convolution_between(below, block, modules)
+        if F is not None and isinstance(link, Convolution):
+            kernel, above, beneath = (each.double().cpu().numpy() for each in (link.kernel, F, F_below))
+            found = convolution.inner_products(kernel, above, beneath, link.geometry)
             products[label] = torch.tensor(found, dtype=torch.float64)
         elif isinstance(weight, Tensor):
             products[label] = _products(weight.flatten(-2), target.flatten())
         else:
-            undefined[label] = str(convolution)
+            undefined[label] = str(link)
     return _summary(products, undefined)
 
 

@@ -33,6 +33,8 @@ NAMES = (
     "output-statistics",
     "conditioned-feedback",
     "layerwise",
+    "convolution",
+    "sharing",
 )
 
 

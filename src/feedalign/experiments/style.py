@@ -14,6 +14,27 @@ from numpy.typing import NDArray
 # Okabe & Ito's palette.
 RULE_COLOURS = {"dfa": "#D55E00", "bp": "#0072B2", "readout": "#7A7A7A"}
 RULE_LABELS = {"dfa": "DFA", "bp": "backprop", "readout": "readout only"}
+# Of DFA by its feedback; random feedback is plain DFA's.
+FEEDBACK_COLOURS = {
+    "random": RULE_COLOURS["dfa"],
+    "channelwise": "#009E73",
+    "smooth": "#56B4E9",
+    "optimal": "#CC79A7",
+    "mask": "#B8A000",
+    "weights": "0.75",
+    "learned": "#E69F00",
+    "learned, smooth": "#8C5A00",
+}
+FEEDBACK_LABELS = {
+    "random": "random",
+    "channelwise": "channelwise",
+    "smooth": "smooth",
+    "optimal": "most alignable",
+    "mask": "from connections",
+    "weights": "from initial weights",
+    "learned": "learned",
+    "learned, smooth": "learned from smooth",
+}
 
 _RC: Any = {
     "font.size": 9,

@@ -5,24 +5,30 @@ scale, 1/√features, gives columns of length about one, whatever the width of t
 another's matrix rescale it to keep that length.
 """
 
+from feedalign.feedback.convolutional import FromMask, FromWeights, Smooth, Toeplitz
 from feedalign.feedback.dense import Gaussian, Orthogonal, Rademacher, Uniform
 from feedalign.feedback.given import Aligned, Conditioned, FromArray
-from feedalign.feedback.recipe import Feedback, Place, draw_at, needs_jacobian
+from feedalign.feedback.recipe import Convolution, Feedback, Place, draw_at, needs_jacobian
 from feedalign.feedback.structured import Channelwise, LowRank, Shared, Sparse
 
 __all__ = [
     "Aligned",
     "Channelwise",
     "Conditioned",
+    "Convolution",
     "Feedback",
     "FromArray",
+    "FromMask",
+    "FromWeights",
     "Gaussian",
     "LowRank",
     "Orthogonal",
     "Place",
     "Rademacher",
     "Shared",
+    "Smooth",
     "Sparse",
+    "Toeplitz",
     "Uniform",
     "draw_at",
     "needs_jacobian",

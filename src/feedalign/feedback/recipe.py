@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feedalign.errors import FeedbackShapeError
+from feedalign.theory import convolution
 
 
 class Feedback(Protocol):
@@ -29,6 +30,23 @@ class Feedback(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Convolution:
+    """The one convolution from one point to the next, or a layer cut from one.
+
+    Attributes:
+        below: name of the point it reads.
+        above: name of the point it gives.
+        kernel: [o, i, height, width], or [regions, o, i, height, width].
+        geometry: its shape.
+    """
+
+    below: str
+    above: str
+    kernel: Tensor
+    geometry: convolution.Geometry
+
+
+@dataclass(frozen=True, eq=False)
 class Place:
     """What a matrix is for.
 
@@ -40,6 +58,7 @@ class Place:
         widest: the largest `features` of the model's places.
         seed: of the rule's feedback.
         jacobian: mean over a batch of ∂output/∂features, [outputs, features]; None unless the recipe asked for it.
+        convolutions: of the model between its points, from the bottom (under a sequential rule: none).
     """
 
     name: str
@@ -49,6 +68,7 @@ class Place:
     widest: int
     seed: int
     jacobian: Tensor | None = None
+    convolutions: tuple[Convolution, ...] = ()
 
 
 def draw_at(recipe: Feedback, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:

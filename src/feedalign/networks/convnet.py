@@ -75,7 +75,9 @@ class ConvNet(nn.Sequential):
         blocks: list[nn.Module] = []
         height, width = in_shape[1:]
         for (fan_in, fan_out), step in zip(itertools.pairwise((in_shape[0], *channels)), strides, strict=True):
-            convolution = nn.Conv2d(fan_in, fan_out, kernel_size, step, kernel_size // 2, bias=not batch_norm)
+            convolution: nn.Module = nn.utils.skip_init(
+                nn.Conv2d, fan_in, fan_out, kernel_size, step, kernel_size // 2, bias=not batch_norm
+            )
             for parameter in convolution.parameters():
                 draw_uniform(parameter, fan_in * kernel_size**2, generator)
             norm = [nn.BatchNorm2d(fan_out)] if batch_norm else []
@@ -85,9 +87,10 @@ class ConvNet(nn.Sequential):
         if min(height, width) < 1:
             raise ArgumentError(f"images of {in_shape[1:]} are pooled to nothing in {len(channels)} blocks; take fewer")
         averaging = head == "global-average"
-        readout = nn.Linear(channels[-1] * (1 if averaging else height * width), classes)
+        features = channels[-1] * (1 if averaging else height * width)
+        readout = nn.utils.skip_init(nn.Linear, features, classes)
         for parameter in readout.parameters():
-            draw_uniform(parameter, readout.in_features, generator)
+            draw_uniform(parameter, features, generator)
         super().__init__(
             *blocks, nn.Sequential(*([nn.AdaptiveAvgPool2d(1)] if averaging else []), nn.Flatten(), readout)
         )

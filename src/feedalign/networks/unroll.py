@@ -14,7 +14,7 @@ from torch.nn import functional, grad
 
 from feedalign.errors import ArgumentError
 from feedalign.networks.tiled import TiledConv2d
-from feedalign.theory.convolution import Geometry
+from feedalign.theory import convolution as theory
 
 Shape = tuple[int, int, int]
 
@@ -32,7 +32,7 @@ def unroll(convolution: nn.Conv2d, in_shape: Shape) -> Float[Tensor, "outputs in
     Raises:
         ArgumentError: see `feedalign.theory.convolution.Geometry.of`.
     """
-    Geometry.of(convolution, in_shape)
+    theory.Geometry.of(convolution, in_shape)
     inputs = _every_input(convolution, in_shape)
     return _convolve(convolution, inputs, convolution.weight).flatten(1).T
 
@@ -53,7 +53,7 @@ def roll(
     Raises:
         ArgumentError: see `unroll`, or a matrix of another shape.
     """
-    geometry = Geometry.of(convolution, in_shape)
+    geometry = theory.Geometry.of(convolution, in_shape)
     expected = (math.prod(geometry.out_shape), math.prod(in_shape))
     if tuple(matrix.shape) != expected:
         raise ArgumentError(f"matrix has shape {tuple(matrix.shape)}, expected {expected}, features out by features in")
@@ -76,7 +76,7 @@ class UnrolledConv2d(nn.Linear):
         weight = unroll(convolution, in_shape).detach()
         outputs, inputs = weight.shape
         super().__init__(inputs, outputs, bias=convolution.bias is not None, device="meta")
-        self.out_shape = Geometry.of(convolution, in_shape).out_shape
+        self.out_shape = theory.Geometry.of(convolution, in_shape).out_shape
         self.weight = nn.Parameter(weight.contiguous())
         if convolution.bias is not None:
             self.bias = nn.Parameter(convolution.bias.detach().repeat_interleave(math.prod(self.out_shape[1:])))
@@ -116,7 +116,7 @@ def locally_connected(model: nn.Module, in_shape: Shape, regions: int | None = N
     """
 
     def tiled(convolution: nn.Conv2d, shape: Shape) -> nn.Module:
-        height, width = Geometry.of(convolution, shape).out_shape[1:]
+        height, width = theory.Geometry.of(convolution, shape).out_shape[1:]
         most = (height, width) if regions is None else (min(regions, height), min(regions, width))
         return TiledConv2d(convolution, shape, most)
 
@@ -124,14 +124,13 @@ def locally_connected(model: nn.Module, in_shape: Shape, regions: int | None = N
 
 
 def _replaced(model: nn.Module, in_shape: Shape, layer: Callable[[nn.Conv2d, Shape], nn.Module]) -> nn.Module:
+    if isinstance(model, nn.Conv2d):
+        return layer(model, in_shape).train(model.training)
     changed = copy.deepcopy(model)
-    shapes = _input_shapes(changed, in_shape)
-    for name, shape in shapes.items():
+    for name, shape in _input_shapes(changed, in_shape).items():
         parent, _, child = name.rpartition(".")
         convolution: Any = changed.get_submodule(name)
-        if not name:
-            return layer(convolution, shape)
-        setattr(changed.get_submodule(parent), child, layer(convolution, shape))
+        setattr(changed.get_submodule(parent), child, layer(convolution, shape).train(convolution.training))
     return changed
 
 

@@ -8,7 +8,6 @@ from feedalign.rules.kolen_pollack import DirectKolenPollack, KolenPollack
 from feedalign.rules.outputs import ErrorTap, exchange, mapped, tensors_in
 from feedalign.rules.points import (
     Block,
-    Convolution,
     activation_of,
     convolution_between,
     observing,
@@ -29,7 +28,6 @@ __all__ = [
     "RULES",
     "Backprop",
     "Block",
-    "Convolution",
     "DirectKolenPollack",
     "DirectRule",
     "ErrorTap",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, NoReturn
@@ -11,10 +12,18 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
-from feedalign.feedback import Feedback, Gaussian, Place, draw_at, needs_jacobian
+from feedalign.feedback import Convolution, Feedback, Gaussian, Place, draw_at, needs_jacobian
 from feedalign.rules import problems
 from feedalign.rules.outputs import Entry, ErrorTap, exchange, mapped
-from feedalign.rules.points import Block, activation_of, check_points, mean_jacobians, trace, weight_matrices
+from feedalign.rules.points import (
+    Block,
+    activation_of,
+    check_points,
+    convolution_between,
+    mean_jacobians,
+    trace,
+    weight_matrices,
+)
 from feedalign.rules.processes import group_of_pass, of_first
 
 Taps = list[tuple[str, Tensor]]
@@ -221,11 +230,21 @@ class Rule(nn.Module):
         outputs = blocks[-1].features
         generator = torch.Generator().manual_seed(self.seed)
         widest = max(block.features for block in blocks[:-1])
+        modules = dict(self.model.named_modules())
+        links = [convolution_between(*pair, modules) for pair in itertools.pairwise(blocks[:-1])]
+        convolutions = tuple(link for link in links if isinstance(link, Convolution))
         for block in blocks[:-1]:
             known = self.feedback.matrices.get(block.point)
             if known is None:
                 place = Place(
-                    block.point, block.features, outputs, block.shape, widest, self.seed, jacobians.get(block.point)
+                    block.point,
+                    block.features,
+                    outputs,
+                    block.shape,
+                    widest,
+                    self.seed,
+                    jacobians.get(block.point),
+                    convolutions,
                 )
                 self.feedback.put(block.point, self._like_model(draw_at(self.recipe, place, generator)))
             elif known.shape != (block.features, outputs):

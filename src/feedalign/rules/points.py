@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from feedalign.errors import ArgumentError, FeedbackShapeError, PointsError
+from feedalign.feedback import Convolution
 from feedalign.rules import problems
 from feedalign.rules.outputs import ErrorTap, activation_in, exchange
-from feedalign.theory.convolution import Geometry
+from feedalign.theory import convolution
 
 
 @dataclass(frozen=True)
@@ -225,19 +226,6 @@ def mean_jacobians(
     return {name: torch.stack(of_point) for name, of_point in rows.items()}
 
 
-@dataclass(frozen=True, eq=False)
-class Convolution:
-    """The one convolution between two points, or a layer cut from one.
-
-    Attributes:
-        kernel: [o, i, height, width], or [regions, o, i, height, width].
-        geometry: its shape.
-    """
-
-    kernel: Tensor
-    geometry: Geometry
-
-
 def convolution_between(below: Block, block: Block, modules: Mapping[str, nn.Module]) -> Convolution | str:
     """Return the convolution from one point to the next, or why there is none: it must be the only weights there.
 
@@ -253,14 +241,14 @@ def convolution_between(below: Block, block: Block, modules: Mapping[str, nn.Mod
         if len(below.shape) != 3:
             return f"the point below it gives no image, but {below.shape}"
         try:
-            geometry = Geometry.of(layer, (below.shape[0], below.shape[1], below.shape[2]))
+            geometry = convolution.Geometry.of(layer, (below.shape[0], below.shape[1], below.shape[2]))
         except ArgumentError as error:
             return str(error)
-    if not isinstance(geometry, Geometry):
+    if not isinstance(geometry, convolution.Geometry):
         return f"weights of shape {tuple(kernels[0].shape)} are no matrix between its points, nor a 2-D convolution"
     if math.prod(geometry.out_shape) != block.features or math.prod(geometry.in_shape) != below.features:
         return (
             f"the convolution takes {geometry.in_shape} to {geometry.out_shape}, but its points have {below.shape} and "
             f"{block.shape}; the angle is defined without pooling in between"
         )
-    return Convolution(kernels[0], geometry)
+    return Convolution(below.point, block.point, kernels[0], geometry)

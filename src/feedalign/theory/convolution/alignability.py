@@ -15,162 +15,18 @@ Source: the question is that of Refinetti et al. (2021), section 5; alignability
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh, orth
 
 from feedalign.errors import ArgumentError, FeedbackShapeError
+from feedalign.theory.convolution.geometry import Geometry, Offset, Pair
 
 Array = NDArray[np.float64]
-Positions = NDArray[np.intp]
-Pair = tuple[int, int]
-
-
-class Offset(NamedTuple):
-    """What one offset of a kernel connects: output position outputs[n] reads input position inputs[n]."""
-
-    region: int
-    row: int
-    column: int
-    outputs: Positions
-    inputs: Positions
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Shape of a convolution with zero padding, or of a layer between it and a locally connected one.
-
-    Attributes:
-        in_shape: (channels, height, width) of the input.
-        out_channels: of the output.
-        kernel_size: (height, width) of the kernel.
-        stride: as in `torch.nn.Conv2d`, for both axes, like padding and dilation.
-        padding: see stride.
-        dilation: see stride.
-        groups: as in `torch.nn.Conv2d`.
-        regions: along each axis the output is cut into so many regions, each with a kernel of its own. (1, 1) is a
-            convolution; as many as there are positions, a locally connected layer.
-
-    Raises:
-        ArgumentError: a size that is not positive (padding: negative), channels that the groups do not divide, an
-            output that the regions do not divide, or a kernel larger than the padded input.
-    """
-
-    in_shape: tuple[int, int, int]
-    out_channels: int
-    kernel_size: Pair = (3, 3)
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    groups: int = 1
-    regions: Pair = (1, 1)
-
-    def __post_init__(self) -> None:
-        sizes = (*self.in_shape, self.out_channels, *self.kernel_size, *self.stride, *self.dilation, self.groups)
-        if len(self.in_shape) != 3 or min(*sizes, *self.regions) < 1 or min(self.padding) < 0:
-            raise ArgumentError(f"no size may be below 1, nor padding below 0, and in_shape has three; got {self}")
-        if self.in_shape[0] % self.groups or self.out_channels % self.groups:
-            raise ArgumentError(
-                f"groups={self.groups} must divide the {self.in_shape[0]} channels in and {self.out_channels} out"
-            )
-        if min(self.out_shape) < 1:
-            raise ArgumentError(
-                f"a kernel of {self.kernel_size} with dilation {self.dilation} is larger than the input "
-                f"{self.in_shape[1:]} padded by {self.padding}; pad more, or take a smaller one"
-            )
-        if any(size % regions for size, regions in zip(self.out_shape[1:], self.regions, strict=True)):
-            raise ArgumentError(
-                f"regions={self.regions} must divide the output's height and width {self.out_shape[1:]}"
-            )
-
-    @classmethod
-    def of(cls, layer: Any, in_shape: tuple[int, int, int], regions: Pair = (1, 1)) -> Geometry:
-        """Return the shape of a `torch.nn.Conv2d`, or of anything with its attributes.
-
-        Args:
-            layer: the convolution; told from its attributes, since the theory knows no torch.
-            in_shape: (channels, height, width) of its input.
-            regions: see `Geometry`.
-
-        Raises:
-            ArgumentError: it pads with something else than zeros or by different amounts on two sides, or has not so
-                many channels.
-        """
-        padding = layer.padding
-        if isinstance(padding, str):
-            spare = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
-            if padding == "same" and any(each % 2 for each in spare):
-                raise ArgumentError(f"padding='same' of a kernel of {layer.kernel_size} pads two sides unequally")
-            padding = (spare[0] // 2, spare[1] // 2) if padding == "same" else (0, 0)
-        if layer.padding_mode != "zeros":
-            raise ArgumentError(f"padding_mode={layer.padding_mode!r} connects across the border; expected 'zeros'")
-        if in_shape[0] != layer.in_channels:
-            raise ArgumentError(f"in_shape={in_shape} must begin with the layer's {layer.in_channels} channels")
-        return cls(
-            in_shape,
-            layer.out_channels,
-            (layer.kernel_size[0], layer.kernel_size[1]),
-            (layer.stride[0], layer.stride[1]),
-            (padding[0], padding[1]),
-            (layer.dilation[0], layer.dilation[1]),
-            layer.groups,
-            regions,
-        )
-
-    @property
-    def out_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of the output."""
-        height, width = (len(self._reads(axis)) for axis in (0, 1))
-        return self.out_channels, height, width
-
-    @property
-    def kernel_shape(self) -> tuple[int, int, int, int, int]:
-        """[regions, o, i, height, width] of the kernels; i counts the channels of one group."""
-        return (
-            math.prod(self.regions),
-            self.out_channels,
-            self.in_shape[0] // self.groups,
-            *self.kernel_size,
-        )
-
-    @property
-    def taps(self) -> int:
-        """How many weights there are that connect anything: the dimension of the space of unrolled kernels."""
-        return len(list(self.offsets())) * self.out_channels * self.in_shape[0] // self.groups
-
-    @property
-    def connected(self) -> float:
-        """Fraction of the pairs of an output and an input position that the kernel connects."""
-        pairs = sum(len(offset.outputs) for offset in self.offsets())
-        return pairs / math.prod((*self.out_shape[1:], *self.in_shape[1:]))
-
-    def offsets(self) -> Iterator[Offset]:
-        """Yield every offset of every region that connects anything; offsets of all kernels in row-major order."""
-        _, height, width = self.out_shape
-        reads = [self._reads(axis) for axis in (0, 1)]  # [positions out, kernel size]: the position in, or -1
-        parts = zip((height, width), self.regions, strict=True)
-        areas = itertools.product(*(np.split(np.arange(size), regions) for size, regions in parts))
-        for region, (rows, columns) in enumerate(areas):
-            for row, column in np.ndindex(*self.kernel_size):
-                y, x = reads[0][rows, row], reads[1][columns, column]
-                outputs = (rows[y >= 0, None] * width + columns[x >= 0]).ravel()
-                inputs = (y[y >= 0, None] * self.in_shape[2] + x[x >= 0]).ravel()
-                if len(outputs):
-                    yield Offset(region, row, column, outputs, inputs)
-
-    def _reads(self, axis: int) -> Positions:
-        """Return which input position each output position reads at each offset, −1 for padding."""
-        size, kernel = self.in_shape[1 + axis], self.kernel_size[axis]
-        stride, padding, dilation = self.stride[axis], self.padding[axis], self.dilation[axis]
-        positions = max(0, (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1)
-        found = np.arange(positions)[:, None] * stride - padding + np.arange(kernel) * dilation
-        return np.where((found >= 0) & (found < size), found, -1)
 
 
 def alignability(
@@ -191,7 +47,7 @@ def alignability(
     .. math:: \max_{W, A} \cos(\mathrm{vec}\,\mathrm{unroll}(W), \mathrm{vec}\, F_l A F_{l-1}^T)
 
     1 for a dense layer. For random feedback about `random_estimate`, for feedback that is constant over the positions
-    of a channel about `channelwise_estimate`.
+    of a channel `channelwise_estimate`.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -312,12 +168,12 @@ def random_estimate(geometry: Geometry, outputs: int) -> float:
 
 
 def channelwise_estimate(geometry: Geometry) -> float:
-    """Estimate it for feedback constant over the positions of a channel: √(fraction of position pairs connected).
+    """Return it for feedback constant over the positions of a channel: √(fraction of position pairs connected).
 
-    Exact if C is at least as large as the channels of both sides; below, too small by what the taps at the border,
-    which connect fewer positions, can gain by deviating.
+    Exact, and reached by every alignment matrix, if there is one group. With more it is a lower bound, and pairs of
+    channels in different groups count as not connected.
     """
-    return math.sqrt(geometry.connected)
+    return math.sqrt(geometry.connected / geometry.groups)
 
 
 def _pair(value: int | Pair) -> Pair:
@@ -331,8 +187,8 @@ def _top(U: Array, V: Array, geometry: Geometry) -> tuple[float, Array]:
     for offset in geometry.offsets():
         for pair in _grouped(U, V, offset, geometry):
             gram += _gram(*pair)
-    (squared,), vectors = eigh(gram, subset_by_index=[size - 1, size - 1])
-    return math.sqrt(min(1.0, max(0.0, squared))), vectors.reshape(U.shape[1], V.shape[1])
+    squared, vectors = eigh(gram)
+    return math.sqrt(min(1.0, max(0.0, squared[-1]))), vectors[:, -1].reshape(U.shape[1], V.shape[1])
 
 
 def _positions(geometry: Geometry) -> Array:

@@ -1,0 +1,31 @@
+"""Convolutions: how well they can align with feedback, and feedback that fits them."""
+
+from feedalign.theory.convolution.alignability import (
+    Array,
+    Match,
+    alignability,
+    best_match,
+    channelwise_estimate,
+    inner_products,
+    nearest_kernel,
+    random_estimate,
+)
+from feedalign.theory.convolution.fitting import mask_feedback, optimal_feedback, unrolled, weight_feedback
+from feedalign.theory.convolution.geometry import Geometry, Offset
+
+__all__ = [
+    "Array",
+    "Geometry",
+    "Match",
+    "Offset",
+    "alignability",
+    "best_match",
+    "channelwise_estimate",
+    "inner_products",
+    "mask_feedback",
+    "nearest_kernel",
+    "optimal_feedback",
+    "random_estimate",
+    "unrolled",
+    "weight_feedback",
+]

@@ -1,0 +1,196 @@
+r"""Feedback that fits a chain of convolutions: matrices for the points below, between and above them.
+
+Each layer asks W_l ≈ F_l A F_{l−1}ᵀ of its kernel, and every matrix but the outermost is in two such products.
+
+Indices as in `alignability`. Every matrix comes scaled to columns of length one in the root mean square.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import lstsq, polar
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.linalg import svds
+
+from feedalign.errors import ArgumentError, FeedbackShapeError
+from feedalign.theory.convolution.alignability import best_match
+from feedalign.theory.convolution.geometry import Geometry
+
+Array = NDArray[np.float64]
+
+
+def optimal_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.random.Generator) -> list[Array]:
+    r"""Return the feedback that maximises the sum of the alignabilities of a chain of convolutions.
+
+    .. math:: F_l = u_l ⊗ Φ_l, \quad u_l \in \mathbb{R}^{channels}, \quad Φ_l^T Φ_l = I
+
+    All channels share one spatial pattern for each output of the network, since a second pattern over the channels
+    would take from the first, more alignable one. The spatial modes Φ_l are found by alternating between what is
+    optimal for the others fixed: kernels and alignment matrices (`best_match`), and each Φ_l (an orthogonal Procrustes
+    problem); the sum never falls. They begin as the lowest cosine modes. u_l is random signs.
+
+    It shows how far alignability goes, and that it is not all: with one pattern over the channels, all channels of a
+    layer learn the same.
+
+    Args:
+        geometries: of the layers from the bottom; each takes the output of the one before.
+        outputs: C.
+        rng: of the signs.
+
+    Returns:
+        One matrix more than there are layers, [features, C].
+
+    Raises:
+        ArgumentError: no layer, or layers that do not fit on one another.
+    """
+    shapes = _shapes(geometries)
+    links = [replace(g, in_shape=(1, *g.in_shape[1:]), out_channels=1, groups=1) for g in geometries]
+    modes = [_cosine_modes(height, width, outputs) for _, height, width in shapes]
+    before, reached = -1.0, 0.0
+    while reached > before + 1e-4:  # alignabilities are quoted to two digits
+        for point in range(len(modes)):
+            pull = np.zeros_like(modes[point])
+            for link in range(max(0, point - 1), min(point + 1, len(links))):
+                match = best_match(modes[link + 1], modes[link], links[link])
+                kernel = unrolled(match.kernel / match.alignment, links[link])
+                left, right = match.target
+                # Of the target, modes[link + 1] A modes[link]ᵀ, one side is to be chosen anew.
+                A = np.linalg.pinv(modes[link + 1]) @ left @ right.T @ np.linalg.pinv(modes[link]).T
+                pull += kernel @ modes[link] @ A.T if link < point else kernel.T @ modes[link + 1] @ A
+            modes[point], _ = polar(pull)
+        before, reached = (
+            reached,
+            sum(best_match(modes[l + 1], modes[l], link).alignment for l, link in enumerate(links)),
+        )
+    matrices = []
+    for (channels, _, _), mode in zip(shapes, modes, strict=True):
+        signs = rng.choice([-1.0, 1.0], channels)
+        matrices.append(_scaled(np.kron(signs[:, None], _widened(mode, outputs))))
+    return matrices
+
+
+def mask_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.random.Generator) -> list[Array]:
+    """Return feedback whose products are as the pattern of connections: non-negative, one blob of positions an output.
+
+    The lowest layer's mask is factorised, mask ≈ F_1 F_0ᵀ (non-negative matrix factorisation); each higher matrix is
+    then the non-negative one that describes its own mask best. The mask is the same for all channels, and so are they.
+
+    Args:
+        geometries: see `optimal_feedback`.
+        outputs: C.
+        rng: of the factorisation's start.
+
+    Returns:
+        One matrix more than there are layers, [features, C].
+
+    Raises:
+        ArgumentError: see `optimal_feedback`.
+    Source: tried by Refinetti et al. (2021).
+    """
+    from sklearn.decomposition import non_negative_factorization  # takes a second to import
+
+    shapes = _shapes(geometries)
+    masks = []
+    for g in geometries:
+        one = replace(g, in_shape=(1, *g.in_shape[1:]), out_channels=1, groups=1, regions=(1, 1))
+        masks.append(unrolled(np.ones(one.kernel_shape), one).toarray())
+    seed = int(rng.integers(2**31))
+    above, below, _ = non_negative_factorization(
+        masks[0], n_components=outputs, init="nndsvda", random_state=seed, max_iter=1000, tol=1e-3
+    )
+    factors = [below.T, above]
+    for mask in masks[1:]:
+        above, _, _ = non_negative_factorization(
+            mask, H=factors[-1].T, update_H=False, n_components=outputs, max_iter=1000, tol=1e-3
+        )
+        factors.append(above)
+    return [
+        _scaled(np.kron(np.ones((channels, 1)), factor))
+        for (channels, _, _), factor in zip(shapes, factors, strict=True)
+    ]
+
+
+def weight_feedback(kernels: Sequence[ArrayLike], geometries: Sequence[Geometry], outputs: int) -> list[Array]:
+    """Return feedback whose products are as given weights: of the lowest layer their best approximation of rank C.
+
+    The lowest layer's unrolled weights are factorised, W_1 ≈ F_1 F_0ᵀ (truncated singular value decomposition); each
+    higher matrix is then the least-squares solution of W_l ≈ F_l F_{l−1}ᵀ. This looks at the weights once, as a
+    substrate without weight transport cannot.
+
+    Args:
+        kernels: of the layers, [o, i, height, width] or [regions, o, i, height, width].
+        geometries: see `optimal_feedback`.
+        outputs: C.
+
+    Returns:
+        One matrix more than there are layers, [features, C].
+
+    Raises:
+        ArgumentError: see `optimal_feedback`; or fewer features than outputs.
+        FeedbackShapeError: a kernel of another shape than its layer's.
+    Source: tried by Refinetti et al. (2021).
+    """
+    shapes = _shapes(geometries)
+    if outputs >= min(map(math.prod, shapes[:2])):
+        raise ArgumentError(f"{outputs} outputs are not fewer than the features of the layers {shapes[:2]}")
+    weights = [unrolled(kernel, geometry) for kernel, geometry in zip(kernels, geometries, strict=True)]
+    left, values, right = svds(weights[0], outputs, random_state=np.random.default_rng(0))
+    factors = [right.T * np.sqrt(values), left * np.sqrt(values)]
+    for W in weights[1:]:
+        F = factors[-1]
+        factors.append(lstsq(F.T @ F, (W @ F).T)[0].T)
+    return [_scaled(factor) for factor in factors]
+
+
+def unrolled(kernel: ArrayLike, geometry: Geometry) -> csr_array:
+    """Return the sparse matrix [o·p, i·q] of a layer; kernel [o, i, height, width] or [regions, ...]."""
+    weights = np.asarray(kernel, dtype=np.float64)
+    if weights.size != math.prod(geometry.kernel_shape):
+        raise FeedbackShapeError(f"the kernel has shape {weights.shape}, expected {geometry.kernel_shape}")
+    weights = weights.reshape(geometry.kernel_shape)
+    positions = [math.prod(shape[1:]) for shape in (geometry.out_shape, geometry.in_shape)]
+    out, into = weights.shape[1:3]
+    channel_out, channel_in = np.divmod(np.arange(out * into), into)
+    channel_in = channel_in + into * (channel_out // (out // geometry.groups))  # of the group
+    entries = []
+    for offset in geometry.offsets():
+        rows = channel_out[:, None] * positions[0] + offset.outputs
+        columns = channel_in[:, None] * positions[1] + offset.inputs
+        values = weights[offset.region, :, :, offset.row, offset.column].reshape(-1, 1)
+        entries.append([each.ravel() for each in np.broadcast_arrays(values, rows, columns)])
+    values, rows, columns = (np.concatenate(each) for each in zip(*entries, strict=True))
+    shape = (out * positions[0], geometry.in_shape[0] * positions[1])
+    return coo_array((values, (rows, columns)), shape).tocsr()
+
+
+def _shapes(geometries: Sequence[Geometry]) -> list[tuple[int, int, int]]:
+    """Return the shapes below, between and above the layers."""
+    if not geometries:
+        raise ArgumentError("no convolution to fit feedback to; give at least one geometry")
+    for lower, upper in itertools.pairwise(geometries):
+        if lower.out_shape != upper.in_shape:
+            raise ArgumentError(f"a layer gives {lower.out_shape}, but the next takes {upper.in_shape}; give a chain")
+    return [geometries[0].in_shape, *(geometry.out_shape for geometry in geometries)]
+
+
+def _cosine_modes(height: int, width: int, number: int) -> Array:
+    """Return the lowest cosine modes of an image, orthonormal columns [height·width, at most `number`]."""
+    waves = [np.cos(np.pi * np.outer(np.arange(size) + 0.5, np.arange(size)) / size) for size in (height, width)]
+    order = sorted(np.ndindex(height, width), key=lambda mode: (mode[0] / height) ** 2 + (mode[1] / width) ** 2)
+    modes = np.stack([np.outer(waves[0][:, y], waves[1][:, x]).ravel() for y, x in order[:number]], axis=1)
+    return modes / np.linalg.norm(modes, axis=0)
+
+
+def _widened(modes: Array, outputs: int) -> Array:
+    """Return [positions, C]: where there are fewer modes than outputs, outputs share them in turn."""
+    return modes[:, np.arange(outputs) % modes.shape[1]]
+
+
+def _scaled(matrix: Array) -> Array:
+    return matrix * math.sqrt(matrix.shape[1]) / np.linalg.norm(matrix)

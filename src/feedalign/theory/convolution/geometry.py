@@ -1,0 +1,158 @@
+"""Shape of a convolution, and which position of its output reads which of its input."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedalign.errors import ArgumentError
+
+Positions = NDArray[np.intp]
+Pair = tuple[int, int]
+
+
+class Offset(NamedTuple):
+    """What one offset of a kernel connects: output position outputs[n] reads input position inputs[n]."""
+
+    region: int
+    row: int
+    column: int
+    outputs: Positions
+    inputs: Positions
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Shape of a convolution with zero padding, or of a layer between it and a locally connected one.
+
+    Attributes:
+        in_shape: (channels, height, width) of the input.
+        out_channels: of the output.
+        kernel_size: (height, width) of the kernel.
+        stride: as in `torch.nn.Conv2d`, for both axes, like padding and dilation.
+        padding: see stride.
+        dilation: see stride.
+        groups: as in `torch.nn.Conv2d`.
+        regions: along each axis the output is cut into so many regions, each with a kernel of its own. (1, 1) is a
+            convolution; as many as there are positions, a locally connected layer.
+
+    Raises:
+        ArgumentError: a size that is not positive (padding: negative), channels that the groups do not divide, an
+            output that the regions do not divide, or a kernel larger than the padded input.
+    """
+
+    in_shape: tuple[int, int, int]
+    out_channels: int
+    kernel_size: Pair = (3, 3)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+    regions: Pair = (1, 1)
+
+    def __post_init__(self) -> None:
+        sizes = (*self.in_shape, self.out_channels, *self.kernel_size, *self.stride, *self.dilation, self.groups)
+        if len(self.in_shape) != 3 or min(*sizes, *self.regions) < 1 or min(self.padding) < 0:
+            raise ArgumentError(f"no size may be below 1, nor padding below 0, and in_shape has three; got {self}")
+        if self.in_shape[0] % self.groups or self.out_channels % self.groups:
+            raise ArgumentError(
+                f"groups={self.groups} must divide the {self.in_shape[0]} channels in and {self.out_channels} out"
+            )
+        if min(self.out_shape) < 1:
+            raise ArgumentError(
+                f"a kernel of {self.kernel_size} with dilation {self.dilation} is larger than the input "
+                f"{self.in_shape[1:]} padded by {self.padding}; pad more, or take a smaller one"
+            )
+        if any(size % regions for size, regions in zip(self.out_shape[1:], self.regions, strict=True)):
+            raise ArgumentError(
+                f"regions={self.regions} must divide the output's height and width {self.out_shape[1:]}"
+            )
+
+    @classmethod
+    def of(cls, layer: Any, in_shape: tuple[int, int, int], regions: Pair = (1, 1)) -> Geometry:
+        """Return the shape of a `torch.nn.Conv2d`, or of anything with its attributes.
+
+        Args:
+            layer: the convolution; told from its attributes, since the theory knows no torch.
+            in_shape: (channels, height, width) of its input.
+            regions: see `Geometry`.
+
+        Raises:
+            ArgumentError: it pads with something else than zeros or by different amounts on two sides, or has not so
+                many channels.
+        """
+        padding = layer.padding
+        if isinstance(padding, str):
+            spare = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
+            if padding == "same" and any(each % 2 for each in spare):
+                raise ArgumentError(f"padding='same' of a kernel of {layer.kernel_size} pads two sides unequally")
+            padding = (spare[0] // 2, spare[1] // 2) if padding == "same" else (0, 0)
+        if layer.padding_mode != "zeros":
+            raise ArgumentError(f"padding_mode={layer.padding_mode!r} connects across the border; expected 'zeros'")
+        if in_shape[0] != layer.in_channels:
+            raise ArgumentError(f"in_shape={in_shape} must begin with the layer's {layer.in_channels} channels")
+        return cls(
+            in_shape,
+            layer.out_channels,
+            (layer.kernel_size[0], layer.kernel_size[1]),
+            (layer.stride[0], layer.stride[1]),
+            (padding[0], padding[1]),
+            (layer.dilation[0], layer.dilation[1]),
+            layer.groups,
+            regions,
+        )
+
+    @property
+    def out_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the output."""
+        height, width = (len(self._reads(axis)) for axis in (0, 1))
+        return self.out_channels, height, width
+
+    @property
+    def kernel_shape(self) -> tuple[int, int, int, int, int]:
+        """[regions, o, i, height, width] of the kernels; i counts the channels of one group."""
+        return (
+            math.prod(self.regions),
+            self.out_channels,
+            self.in_shape[0] // self.groups,
+            *self.kernel_size,
+        )
+
+    @property
+    def taps(self) -> int:
+        """How many weights there are that connect anything: the dimension of the space of unrolled kernels."""
+        return len(list(self.offsets())) * self.out_channels * self.in_shape[0] // self.groups
+
+    @property
+    def connected(self) -> float:
+        """Fraction of the pairs of an output and an input position that the kernel connects."""
+        pairs = sum(len(offset.outputs) for offset in self.offsets())
+        return pairs / math.prod((*self.out_shape[1:], *self.in_shape[1:]))
+
+    def offsets(self) -> Iterator[Offset]:
+        """Yield every offset of every region that connects anything; offsets of all kernels in row-major order."""
+        _, height, width = self.out_shape
+        reads = [self._reads(axis) for axis in (0, 1)]  # [positions out, kernel size]: the position in, or -1
+        parts = zip((height, width), self.regions, strict=True)
+        areas = itertools.product(*(np.split(np.arange(size), regions) for size, regions in parts))
+        for region, (rows, columns) in enumerate(areas):
+            for row, column in np.ndindex(*self.kernel_size):
+                y, x = reads[0][rows, row], reads[1][columns, column]
+                outputs = (rows[y >= 0, None] * width + columns[x >= 0]).ravel()
+                inputs = (y[y >= 0, None] * self.in_shape[2] + x[x >= 0]).ravel()
+                if len(outputs):
+                    yield Offset(region, row, column, outputs, inputs)
+
+    def _reads(self, axis: int) -> Positions:
+        """Return which input position each output position reads at each offset, −1 for padding."""
+        size, kernel = self.in_shape[1 + axis], self.kernel_size[axis]
+        stride, padding, dilation = self.stride[axis], self.padding[axis], self.dilation[axis]
+        positions = max(0, (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1)
+        found = np.arange(positions)[:, None] * stride - padding + np.arange(kernel) * dilation
+        return np.where((found >= 0) & (found < size), found, -1)
