@@ -100,9 +100,13 @@ def mask_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.random.G
     for g in geometries:
         one = replace(g, in_shape=(1, *g.in_shape[1:]), out_channels=1, groups=1, regions=(1, 1))
         masks.append(unrolled(np.ones(one.kernel_shape), one).toarray())
-    seed = int(rng.integers(2**31))
     above, below, _ = non_negative_factorization(
-        masks[0], n_components=outputs, init="nndsvda", random_state=seed, max_iter=1000, tol=1e-3
+        masks[0],
+        n_components=outputs,
+        init="nndsvda" if outputs <= min(masks[0].shape) else "random",
+        random_state=int(rng.integers(2**31)),
+        max_iter=1000,
+        tol=1e-3,
     )
     factors = [below.T, above]
     for mask in masks[1:]:
