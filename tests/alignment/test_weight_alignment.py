@@ -63,6 +63,13 @@ def test_of_a_convolution_it_is_that_of_the_unrolled_matrix() -> None:
     assert measured.undefined == {}
 
 
+def test_zero_feedback_leaves_a_convolution_without_an_angle() -> None:
+    net = fa.DFA(fa.networks.ConvNet((1, 8, 8), (2, 2)), example_input=torch.zeros(1, 1, 8, 8))
+    for matrix in net.feedback_matrices.values():
+        matrix.zero_()
+    assert math.isnan(fa.weight_alignment(net).layers["1.0"])
+
+
 def test_a_pooled_convolution_is_undefined_and_the_dense_part_measured() -> None:
     model = nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 2, 3, padding=1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(18, 3)

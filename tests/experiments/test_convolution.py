@@ -52,6 +52,8 @@ def test_dense_layers_can_align_with_anything_and_training_respects_every_bound(
     of_random = bounds.sel(rule="random")
     assert (of_random.sel(net="locally connected") >= of_random.sel(net="convolutional")).all()
     assert (of_random.sel(net="locally connected") > of_random.sel(net="convolutional")).any()
+    # Every seed has feedback of its own, which alone decides the bound.
+    assert float(of_random.sel(net="convolutional", seed=0)[0]) != float(of_random.sel(net="convolutional", seed=1)[0])
 
 
 def test_nets_of_one_seed_begin_as_one_function_with_one_feedback() -> None:

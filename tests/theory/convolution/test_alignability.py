@@ -244,7 +244,8 @@ def test_a_large_layer_needs_no_matrix_of_its_size() -> None:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"in_shape": (3, 6)}, "in_shape has three"),
+    ({"in_shape": (3, 6)}, "in_shape has three sizes"),
+    ({"stride": (1, 1, 1)}, "differs between the two axes has two"),
     ({"in_shape": (3, 0, 6)}, "no size may be below 1"),
     ({"out_channels": 0}, "no size may be below 1"),
     ({"kernel_size": 0}, "no size may be below 1"),

@@ -1,7 +1,6 @@
 """Convolutions: how well they can align with feedback, and feedback that fits them."""
 
 from feedalign.theory.convolution.alignability import (
-    Array,
     Match,
     alignability,
     best_match,
@@ -11,7 +10,7 @@ from feedalign.theory.convolution.alignability import (
     random_estimate,
 )
 from feedalign.theory.convolution.fitting import mask_feedback, optimal_feedback, unrolled, weight_feedback
-from feedalign.theory.convolution.geometry import Geometry, Offset
+from feedalign.theory.convolution.geometry import Array, Geometry, Offset
 
 __all__ = [
     "Array",

@@ -20,13 +20,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.linalg import eigh, orth
 
 from feedalign.errors import ArgumentError, FeedbackShapeError
-from feedalign.theory.convolution.geometry import Geometry, Offset, Pair
-
-Array = NDArray[np.float64]
+from feedalign.theory.convolution.geometry import Array, Geometry, Offset, Pair
 
 
 def alignability(
@@ -73,8 +71,7 @@ def alignability(
     """
     kernel, step, pad, spread = (_pair(each) for each in (kernel_size, stride, padding, dilation))
     geometry = Geometry(in_shape, out_channels, kernel, step, pad, spread, groups, _pair(regions))
-    U, V = map(orth, _feedback(F_out, F_in, geometry))
-    return _top(U, V, geometry)[0]
+    return _top(*_bases(F_out, F_in, geometry), geometry)[0]
 
 
 class Match(NamedTuple):
@@ -93,7 +90,7 @@ class Match(NamedTuple):
 
 def best_match(F_out: ArrayLike, F_in: ArrayLike, geometry: Geometry) -> Match:
     """Return the kernel that reaches `alignability`, and what it aligns with there; arguments and errors see there."""
-    U, V = map(orth, _feedback(F_out, F_in, geometry))
+    U, V = _bases(F_out, F_in, geometry)
     alignment, A = _top(U, V, geometry)
     target = U @ A, V
     return Match(alignment, nearest_kernel(*target, geometry), target)
@@ -138,11 +135,7 @@ def inner_products(
         FeedbackShapeError: kernel or feedback of another shape than the layer's.
     """
     F, G = _feedback(F_out, F_in, geometry)
-    W = np.asarray(kernel, dtype=np.float64)
-    if W.size != math.prod(geometry.kernel_shape):
-        raise FeedbackShapeError(f"the kernel has shape {W.shape}, expected {geometry.kernel_shape}")
-    W = W.reshape(geometry.kernel_shape)
-    nearest = nearest_kernel(F, G, geometry)
+    W, nearest = geometry.kernels(kernel), nearest_kernel(F, G, geometry)
     along, length = (float(np.einsum("roihw,roihw,rhw->", W, each, _positions(geometry))) for each in (nearest, W))
     return along, length, float(np.vdot(F.T @ F, G.T @ G))
 
@@ -177,7 +170,7 @@ def channelwise_estimate(geometry: Geometry) -> float:
 
 
 def _pair(value: int | Pair) -> Pair:
-    return (value, value) if isinstance(value, int) else value
+    return value if isinstance(value, tuple | list) else (value, value)
 
 
 def _top(U: Array, V: Array, geometry: Geometry) -> tuple[float, Array]:
@@ -210,10 +203,17 @@ def _feedback(F_out: ArrayLike, F_in: ArrayLike, geometry: Geometry) -> tuple[Ar
                 f"{name} has shape {matrix.shape}, expected [{math.prod(shape)}, outputs], for {shape} channels, "
                 "height and width"
             )
-        if not np.isfinite(matrix).all() or not matrix.any():
-            raise ArgumentError(f"{name} is zero or not finite, so nothing can align with it")
         found.append(matrix)
     return found[0], found[1]
+
+
+def _bases(F_out: ArrayLike, F_in: ArrayLike, geometry: Geometry) -> tuple[Array, Array]:
+    """Return orthonormal bases of the columns of both."""
+    sides = _feedback(F_out, F_in, geometry)
+    for name, matrix in zip(("F_out", "F_in"), sides, strict=True):
+        if not np.isfinite(matrix).all() or not matrix.any():
+            raise ArgumentError(f"{name} is zero or not finite, so nothing can align with it")
+    return orth(sides[0]), orth(sides[1])
 
 
 def _grouped(left: Array, right: Array, offset: Offset, geometry: Geometry) -> Iterator[tuple[Array, Array]]:

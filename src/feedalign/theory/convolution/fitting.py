@@ -13,16 +13,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.linalg import lstsq, polar
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import svds
 
-from feedalign.errors import ArgumentError, FeedbackShapeError
+from feedalign.errors import ArgumentError
 from feedalign.theory.convolution.alignability import best_match
-from feedalign.theory.convolution.geometry import Geometry
-
-Array = NDArray[np.float64]
+from feedalign.theory.convolution.geometry import Array, Geometry
 
 
 def optimal_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.random.Generator) -> list[Array]:
@@ -153,11 +151,8 @@ def weight_feedback(kernels: Sequence[ArrayLike], geometries: Sequence[Geometry]
 
 
 def unrolled(kernel: ArrayLike, geometry: Geometry) -> csr_array:
-    """Return the sparse matrix [o·p, i·q] of a layer; kernel [o, i, height, width] or [regions, ...]."""
-    weights = np.asarray(kernel, dtype=np.float64)
-    if weights.size != math.prod(geometry.kernel_shape):
-        raise FeedbackShapeError(f"the kernel has shape {weights.shape}, expected {geometry.kernel_shape}")
-    weights = weights.reshape(geometry.kernel_shape)
+    """Return the sparse matrix [o·p, i·q] of a layer; kernel and errors as in `Geometry.kernels`."""
+    weights = geometry.kernels(kernel)
     positions = [math.prod(shape[1:]) for shape in (geometry.out_shape, geometry.in_shape)]
     out, into = weights.shape[1:3]
     channel_out, channel_in = np.divmod(np.arange(out * into), into)

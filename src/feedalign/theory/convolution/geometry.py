@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from feedalign.errors import ArgumentError
+from feedalign.errors import ArgumentError, FeedbackShapeError
 
+Array = NDArray[np.float64]
 Positions = NDArray[np.intp]
 Pair = tuple[int, int]
 
@@ -57,9 +58,12 @@ class Geometry:
     regions: Pair = (1, 1)
 
     def __post_init__(self) -> None:
+        pairs = (self.kernel_size, self.stride, self.padding, self.dilation, self.regions)
+        if len(self.in_shape) != 3 or any(len(pair) != 2 for pair in pairs):
+            raise ArgumentError(f"in_shape has three sizes, and what differs between the two axes has two; got {self}")
         sizes = (*self.in_shape, self.out_channels, *self.kernel_size, *self.stride, *self.dilation, self.groups)
-        if len(self.in_shape) != 3 or min(*sizes, *self.regions) < 1 or min(self.padding) < 0:
-            raise ArgumentError(f"no size may be below 1, nor padding below 0, and in_shape has three; got {self}")
+        if min(*sizes, *self.regions) < 1 or min(self.padding) < 0:
+            raise ArgumentError(f"no size may be below 1, nor padding below 0; got {self}")
         if self.in_shape[0] % self.groups or self.out_channels % self.groups:
             raise ArgumentError(
                 f"groups={self.groups} must divide the {self.in_shape[0]} channels in and {self.out_channels} out"
@@ -123,6 +127,17 @@ class Geometry:
             self.in_shape[0] // self.groups,
             *self.kernel_size,
         )
+
+    def kernels(self, kernel: ArrayLike) -> Array:
+        """Return a kernel [o, i, height, width], or one for each region, as `kernel_shape`.
+
+        Raises:
+            FeedbackShapeError: it has another number of weights.
+        """
+        weights = np.asarray(kernel, dtype=np.float64)
+        if weights.size != math.prod(self.kernel_shape):
+            raise FeedbackShapeError(f"the kernel has shape {weights.shape}, expected {self.kernel_shape}")
+        return weights.reshape(self.kernel_shape)
 
     @property
     def taps(self) -> int:
