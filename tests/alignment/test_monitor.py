@@ -49,7 +49,9 @@ def train(rule: Any, monitored: bool, steps: int = 25, **options: Any) -> tuple[
     return ({name: value.clone() for name, value in net.state_dict().items()}, torch.get_rng_state()), monitor
 
 
-@pytest.mark.parametrize("rule", [fa.DFA, fa.FA, fa.Backprop, fa.DirectKolenPollack, fa.SignSymmetry])
+@pytest.mark.parametrize(
+    "rule", [fa.DFA, fa.FA, fa.Backprop, fa.ConditionedDFA, fa.DirectKolenPollack, fa.SignSymmetry]
+)
 @pytest.mark.parametrize("at", ["preactivation", "parameters"])
 def test_training_runs_to_the_same_bits_with_and_without_it(rule: Any, at: Any) -> None:
     options: dict[str, Any] = {"every": 3, "at": at, "conditioning": rule in (fa.DFA, fa.DirectKolenPollack)}
