@@ -1,0 +1,298 @@
+"""What is diagnosed: a model in a rule, its loss and its batches, of a data set or of the user's own."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib
+import inspect
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from feedalign import feedback
+from feedalign.alignment import output_errors, undisturbed
+from feedalign.data import load, prepare
+from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
+from feedalign.experiments.diagnose_config import DiagnoseConfig
+from feedalign.networks import MLP
+from feedalign.rules import DFA, ConditionedDFA, Rule, SequentialRule
+
+RECIPES = {
+    "gaussian": feedback.Gaussian,
+    "uniform": feedback.Uniform,
+    "orthogonal": feedback.Orthogonal,
+    "rademacher": feedback.Rademacher,
+}
+# What only a data set's own network and batches are made from.
+_OF_DATASETS = ("repeat", "hidden", "activation", "batch_size")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides the result: the config, and a digest of what code of the user's own made of it."""
+
+    config: DiagnoseConfig
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Everything ready to be looked at and trained.
+
+    Attributes:
+        config: as it was asked for.
+        name: of what is diagnosed.
+        nets: by name, the model in each rule it is trained with; "plain" and "conditioned" unless it came wrapped.
+        loss_fn: scalar loss of (output, y).
+        batches: of training; can be iterated anew.
+        probe: (x, y) of the samples on which alignment is measured.
+    """
+
+    config: DiagnoseConfig
+    name: str
+    nets: dict[str, Rule]
+    loss_fn: Callable[[Any, Any], Tensor]
+    batches: Iterable[Any]
+    probe: tuple[Any, Any]
+
+    @property
+    def net(self) -> Rule:
+        """The first of the nets: what is looked at before training."""
+        return next(iter(self.nets.values()))
+
+    @property
+    def identity(self) -> Identity:
+        """Digest of code, model, probe and first errors: a run of this config on anything else is another run."""
+        digest = hashlib.sha256(repr(self.net.model).encode())
+        if self.config.model is not None:
+            digest.update(inspect.getsource(_module_of(self.config.model)).encode())
+        with undisturbed(self.net):
+            errors = output_errors(self.net, self.loss_fn, *self.probe)
+        for tensor in (*self.net.state_dict().values(), errors):
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return Identity(self.config, digest.hexdigest()[:12])
+
+    def stream(self) -> Iterator[tuple[Any, Any]]:
+        """Yield batches without end, from the beginning again after the last."""
+        while True:
+            yield from map(pair_of, self.batches)
+
+
+class _Shuffled:
+    """Batches of equal size in a new order at each iteration, from torch's own generator, which `seeded` sets."""
+
+    def __init__(self, x: Tensor, y: Tensor, size: int) -> None:
+        self.x, self.y, self.size = x, y, size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        whole = len(self.x) // self.size * self.size
+        for indices in torch.randperm(len(self.x))[:whole].split(self.size):
+            yield self.x[indices], self.y[indices]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within this context torch's own generator begins at a seed; afterwards it is as before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def prepared(config: DiagnoseConfig) -> Setting:
+    """Return the model wrapped, its feedback drawn, and the batches of a config.
+
+    Raises:
+        ArgumentError: a value is out of range, or what the user's function gave cannot be diagnosed; says why.
+        DataError: the data set was not fetched, or is damaged.
+    """
+    for name, least in {"steps": 1, "batch_size": 1, "samples": 1, "probe": 1, "seed": 0}.items():
+        if getattr(config, name) < least:
+            raise ArgumentError(f"{name}={getattr(config, name)} must be at least {least}")
+    if not (math.isfinite(config.lr) and config.lr > 0):
+        raise ArgumentError(f"lr={config.lr} must be a positive number")
+    if config.model is None:
+        return _of_dataset(config)
+    if config.dataset is not None:
+        raise ArgumentError(f"got dataset={config.dataset!r} and model={config.model!r}; give one of them")
+    for name in _OF_DATASETS:
+        if getattr(config, name) != getattr(DiagnoseConfig(), name):
+            raise ArgumentError(f"{name} is for a data set; with --model the function makes network and batches")
+    return _of_function(config, config.model)
+
+
+def _of_dataset(config: DiagnoseConfig) -> Setting:
+    name = config.dataset or "digits"
+    data = load(name)
+    x, _ = prepare(data)
+    times = torch.ones(data.classes, dtype=torch.int64)
+    for label, count in _repeats(config.repeat, data.classes).items():
+        times[label] = count
+        name += f", class {label} × {count}"
+    x, y = (each.repeat_interleave(times[data.train_labels], 0) for each in (x, data.train_labels))
+    if config.batch_size > len(x):
+        raise ArgumentError(f"batch_size={config.batch_size} must be at most the {len(x)} training samples")
+    if config.points:
+        raise ArgumentError("points is for a model of your own; those of a data set's network are its hidden layers")
+    model = MLP([x.shape[1], *config.hidden, data.classes], config.activation, seed=config.seed)
+    if not config.hidden:
+        raise ArgumentError("hidden=() leaves no hidden layer to align; give widths such as 100 100")
+    return _wrapped(config, name, model, functional.cross_entropy, _Shuffled(x, y, config.batch_size), ())
+
+
+def _repeats(given: tuple[str, ...], classes: int) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for text in given:
+        label, separator, times = text.partition("=")
+        if not (separator and label.isdecimal() and times.isdecimal() and int(times) >= 1 and int(label) < classes):
+            raise ArgumentError(
+                f"repeat={text!r} must be LABEL=TIMES, such as 3=20, with a label from 0 to {classes - 1} and a "
+                "whole number of at least 1"
+            )
+        if int(label) in found:
+            raise ArgumentError(f"repeat={text!r}: label {label} is there twice")
+        found[int(label)] = int(times)
+    return found
+
+
+def _of_function(config: DiagnoseConfig, spec: str) -> Setting:
+    module, _, name = spec.partition(":")
+    function = getattr(_module_of(spec), name, None)
+    if not callable(function):
+        raise ArgumentError(f"model={spec!r}: {module} has no function {name!r}; define it there")
+    with seeded(config.seed):
+        try:
+            made = function()
+        except Exception as error:
+            raise ArgumentError(
+                f"model={spec!r}: {name}() raised {type(error).__name__}: {error}; it must run without arguments"
+            ) from error
+    if not (isinstance(made, tuple) and len(made) in (3, 4)):
+        raise ArgumentError(
+            f"model={spec!r}: {name}() returned {_kind(made)}, expected a tuple (model, loss function, batches), or "
+            "with the names of the points as a fourth"
+        )
+    model, loss_fn, batches, *rest = made
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model={spec!r}: first came {_kind(model)}, expected a torch.nn.Module")
+    if not callable(loss_fn):
+        raise ArgumentError(
+            f"model={spec!r}: second came {_kind(loss_fn)}, expected a loss function of (output, y), such as "
+            "torch.nn.functional.cross_entropy"
+        )
+    if not isinstance(batches, Iterable) or isinstance(batches, str | Tensor):
+        raise ArgumentError(
+            f"model={spec!r}: third came {_kind(batches)}, expected batches (x, y) that can be iterated, such as a "
+            "DataLoader or a list"
+        )
+    if iter(batches) is batches:
+        raise ArgumentError(
+            f"model={spec!r}: the batches can be iterated only once, but are looked at before training too; "
+            "return a DataLoader or a list instead of a generator"
+        )
+    points = config.points or tuple(rest[0] if rest else ())
+    return _wrapped(config, spec, model, loss_fn, batches, points)
+
+
+def _module_of(spec: str) -> Any:
+    module, separator, name = spec.partition(":")
+    if not (separator and module and name):
+        raise ArgumentError(f"model={spec!r} must be package.module:function, such as mine.nets:small")
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        what = "it" if error.name in (module, module.partition(".")[0]) else f"{error.name!r}, which it imports,"
+        raise ArgumentError(
+            f"model={spec!r}: cannot import {module}: {what} is not found; run in the folder that holds it, or "
+            "install it"
+        ) from error
+    except Exception as error:
+        raise ArgumentError(
+            f"model={spec!r}: importing {module} raised {type(error).__name__}: {error}; mend the module"
+        ) from error
+    finally:
+        sys.path.remove(here)
+
+
+def _wrapped(
+    config: DiagnoseConfig,
+    name: str,
+    model: nn.Module,
+    loss_fn: Callable[[Any, Any], Tensor],
+    batches: Iterable[Any],
+    points: tuple[str, ...],
+) -> Setting:
+    """Wrap the model in the rules to compare, unless it is; take the probe, and see that it all fits together."""
+    nets: dict[str, Rule]
+    if isinstance(model, SequentialRule):
+        raise ArgumentError(
+            f"the model is wrapped in {type(model).__name__}, which sends no error straight to a layer; return the "
+            "bare model, or one in a direct rule such as DFA"
+        )
+    if isinstance(model, Rule):
+        if points or config.feedback != DiagnoseConfig.feedback:
+            raise ArgumentError("the model is wrapped already; points and feedback are for a bare one")
+        nets = {type(model).__name__: model}
+    else:
+        options: Any = {"points": points or "auto", "feedback": RECIPES[config.feedback](), "seed": config.seed}
+        twin = copy.deepcopy(model)
+        try:
+            nets = {"plain": DFA(model, **options), "conditioned": ConditionedDFA(twin, **options)}
+        except PointsError as error:
+            raise ArgumentError(f"{error}; points go by --points, or come fourth from the function") from error
+    setting = Setting(config, name, nets, loss_fn, batches, (None, None))
+    with seeded(config.seed):
+        probe = _probe(setting)
+        for net in nets.values():
+            net.train()
+            try:
+                with undisturbed(net):
+                    output_errors(net, loss_fn, *probe)
+            except (PointsError, FeedbackShapeError, OutputError) as error:
+                raise ArgumentError(str(error)) from error
+            except Exception as error:
+                raise ArgumentError(
+                    f"model or loss failed on the first samples, {type(error).__name__}: {error}; batches must be "
+                    "(x, y) as loss(model(x), y) takes them"
+                ) from error
+    return Setting(config, name, nets, loss_fn, batches, probe)
+
+
+def _probe(setting: Setting) -> tuple[Any, Any]:
+    """Return as many samples as asked for from the first batches; the first batch where they cannot be joined."""
+    xs: list[Any] = []
+    ys: list[Any] = []
+    for x, y in map(pair_of, setting.batches):
+        xs.append(x)
+        ys.append(y)
+        if not (isinstance(x, Tensor) and isinstance(y, Tensor)) or sum(map(len, xs)) >= setting.config.probe:
+            break
+    if not xs:
+        raise ArgumentError("there is no batch: what was given to iterate over is empty; give at least one (x, y)")
+    if not (isinstance(xs[0], Tensor) and isinstance(ys[0], Tensor)):
+        return xs[0], ys[0]
+    return torch.cat(xs)[: setting.config.probe], torch.cat(ys)[: setting.config.probe]
+
+
+def pair_of(batch: Any) -> tuple[Any, Any]:
+    """Return (x, y) of a batch, x as a Tensor or a tuple of inputs; ArgumentError unless it is a pair."""
+    if not (isinstance(batch, tuple | list) and len(batch) == 2):
+        raise ArgumentError(f"a batch is {_kind(batch)}, expected a pair (x, y); y is whatever the loss takes")
+    x, y = batch
+    return (tuple(x) if isinstance(x, list) else x), y
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"
