@@ -284,6 +284,18 @@ def test_tiny_gradients_keep_their_angle_in_single_precision() -> None:
     assert tiny.layers == pytest.approx(exact, abs=1e-5)  # float32 forward passes differ by rounding
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("at", ["preactivation", "point", "parameters"])
+def test_half_precision_finds_the_same_angles(dtype: torch.dtype, at: Any) -> None:
+    """Errors of some 1e-3, whose squares are below float16's range."""
+    net, x, y = setup()
+    exact = fa.gradient_alignment(net, functional.cross_entropy, x, y, at=at)
+    half = fa.gradient_alignment(net.to(dtype), lambda o, t: functional.cross_entropy(o, t) / 64, x.to(dtype), y, at=at)
+    assert half.skipped == exact.skipped
+    assert half.layers == pytest.approx(exact.layers, abs=0.05 if dtype == torch.bfloat16 else 0.01)
+    assert half.norm_ratios == pytest.approx(exact.norm_ratios, rel=0.1 if dtype == torch.bfloat16 else 0.02)
+
+
 def test_measuring_leaves_no_gradient_and_training_as_it_was() -> None:
     net, x, y = setup()
     fa.gradient_alignment(net, functional.cross_entropy, x, y)

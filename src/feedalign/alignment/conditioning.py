@@ -114,9 +114,10 @@ def conditioning(net: Rule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: An
         else:
             layers[label] = _alignment_matrix(weight.detach().double(), above, below, precision)
         below = above
-    # Singular values of the errors themselves: squared ones would lose half of the digits.
+    # Singular values of the errors themselves: squared ones would lose half of the digits. What rounding of the entries
+    # leaves is a few times `precision`, however many samples or inputs there are.
     singular = torch.linalg.svdvals(error / error.shape[0] ** 0.5)
-    return Conditioning(spectrum_of(singular, max(error.shape) * precision, squared=True), layers, undefined)
+    return Conditioning(spectrum_of(singular, error.shape[1] * precision, squared=True), layers, undefined)
 
 
 @torch.enable_grad()
@@ -157,7 +158,7 @@ def _alignment_matrix(weight: Tensor, above: Tensor | None, below: Tensor | None
     described = matrix if above is None else above @ matrix
     described = described if below is None else described @ below.T
     norms = [torch.linalg.vector_norm(each, dim=(-2, -1)).square().mean() for each in (weight - described, weight)]
-    spectrum = spectrum_of(torch.linalg.svdvals(matrix), max(matrix.shape[-2:]) * precision)
+    spectrum = spectrum_of(torch.linalg.svdvals(matrix), matrix.shape[-2] * precision)
     return AlignmentMatrix(matrix, spectrum, float((norms[0] / norms[1]).sqrt()))
 
 
