@@ -13,6 +13,8 @@ from feedalign.cli import main
 
 SHORT = ("--steps", "12", "--probe", "60", "--samples", "200", "--hidden", "20", "20")
 MODULE = """
+from collections import OrderedDict
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -28,6 +30,9 @@ def good():
 
 def with_points():
     return model(), loss, batches, ["1"]
+
+def one_point():
+    return nn.Sequential(OrderedDict(low=nn.Linear(6, 8), act=nn.Tanh(), top=nn.Linear(8, 3))), loss, batches, "act"
 
 def wrong_points():
     return model(), loss, batches, ["one"]
@@ -118,7 +123,7 @@ def test_a_data_set_gives_table_figure_and_netcdf(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == out
 
 
-@pytest.mark.parametrize("function", ["good", "with_points", "wrapped"])
+@pytest.mark.parametrize("function", ["good", "with_points", "one_point", "wrapped"])
 def test_a_model_of_ones_own(function: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", "--model", f"my_nets:{function}", "--steps", "5"]) == 0
     assert f"samples of my_nets:{function}" in capsys.readouterr().out

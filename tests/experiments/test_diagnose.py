@@ -221,6 +221,37 @@ def test_layers_without_a_matrix_and_inputs_that_are_no_vectors(mine: Any, embed
     assert "layer act: no number for its weights, since" in "\n".join(diagnosis.notes(dataset))
 
 
+def test_sequences_of_several_lengths_are_taken_for_isotropic(mine: Any) -> None:
+    """An error for each entry, and no vectors of one length: the probe is what can be joined of the first batches."""
+
+    def made() -> Any:
+        torch.manual_seed(0)
+        lengths = (5, 5, 7, 5)
+        batches = [(torch.randn(4, length, 3), torch.randint(2, (4, length))) for length in lengths]
+        model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+        return model, lambda output, y: functional.cross_entropy(output.flatten(0, 1), y.flatten()), batches
+
+    setting = mine(made, steps=6)
+    assert setting.probe[0].shape == (8, 5, 3)
+    dataset = diagnosis.run(setting, lambda *_: None)
+    assert dataset.attrs["samples"] == 40  # entries of the batches of one shape
+    assert dataset.gradient_alignment_by_output.notnull().all()
+    pooled = mine(lambda: (Pooled(), functional.cross_entropy, [(x, y[:, 0]) for x, y in made()[2]], ["act"]), steps=2)
+    assert diagnosis.run(pooled, lambda *_: None).attrs["isotropic"] == 1
+
+
+class Pooled(nn.Module):
+    """One output for a sequence of any length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act, self.readout = nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.readout(self.act(self.first(x.mean(1))))
+        return output
+
+
 def test_a_wrapped_model_is_taken_with_its_own_feedback(mine: Any) -> None:
     model, loss_fn, batches = small()
     net = fa.ConditionedDFA(model, feedback=fa.feedback.Orthogonal(), seed=5)

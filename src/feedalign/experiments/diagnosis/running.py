@@ -143,10 +143,11 @@ def look(setting: Setting) -> Seen:
             errors.append(e.flatten(0, -2).double())
             silent.append(e0)
             inputs = _vectors(x, size)
-            vectors = inputs is not None and inputs.shape[1] * e0.shape[1] <= _LARGEST
+            vectors = vectors and inputs is not None and inputs.shape[1] * e0.shape[1] <= _LARGEST
             if inputs is not None and vectors:
                 product = -e0.T @ inputs
-                cov = product if cov is None else cov + product
+                vectors = cov is None or cov.shape == product.shape
+                cov = product if cov is None or not vectors else cov + product
             if sum(map(len, errors)) >= setting.config.samples:
                 break
     e, e0 = torch.cat(errors), torch.cat(silent)

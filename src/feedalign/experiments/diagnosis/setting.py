@@ -102,7 +102,7 @@ class _Shuffled:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Within this context torch's own generator begins at a seed; afterwards it is as before."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 
@@ -198,7 +198,8 @@ def _of_function(config: DiagnoseConfig, spec: str) -> Setting:
             f"model={spec!r}: the batches can be iterated only once, but are looked at before training too; "
             "return a DataLoader or a list instead of a generator"
         )
-    points = config.points or tuple(rest[0] if rest else ())
+    named = rest[0] if rest else ()
+    points = config.points or ((named,) if isinstance(named, str) else tuple(named))
     return _wrapped(config, spec, model, loss_fn, batches, points)
 
 
@@ -270,18 +271,25 @@ def _wrapped(
 
 def _probe(setting: Setting) -> tuple[Any, Any]:
     """Return as many samples as asked for from the first batches; the first batch where they cannot be joined."""
-    xs: list[Any] = []
-    ys: list[Any] = []
+    joined: list[tuple[Any, Any]] = []
     for x, y in map(pair_of, setting.batches):
-        xs.append(x)
-        ys.append(y)
-        if not (isinstance(x, Tensor) and isinstance(y, Tensor)) or sum(map(len, xs)) >= setting.config.probe:
+        if joined and _shapes(x, y) != _shapes(*joined[0]):
             break
-    if not xs:
+        joined.append((x, y))
+        if _shapes(x, y) is None or sum(len(x) for x, _ in joined) >= setting.config.probe:
+            break
+    if not joined:
         raise ArgumentError("there is no batch: what was given to iterate over is empty; give at least one (x, y)")
-    if not (isinstance(xs[0], Tensor) and isinstance(ys[0], Tensor)):
-        return xs[0], ys[0]
-    return torch.cat(xs)[: setting.config.probe], torch.cat(ys)[: setting.config.probe]
+    if _shapes(*joined[0]) is None:
+        return joined[0]
+    x, y = (torch.cat(side)[: setting.config.probe] for side in zip(*joined, strict=True))
+    return x, y
+
+
+def _shapes(x: Any, y: Any) -> tuple[torch.Size, torch.Size] | None:
+    """Return the shapes of one sample; None where they cannot be joined along a first axis."""
+    tensors = isinstance(x, Tensor) and isinstance(y, Tensor) and x.ndim and y.ndim
+    return (x.shape[1:], y.shape[1:]) if tensors else None
 
 
 def pair_of(batch: Any) -> tuple[Any, Any]:
