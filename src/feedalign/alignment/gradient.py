@@ -139,7 +139,9 @@ class _Run:
             for node in self.path:
                 at_place = node(at_place)
             return at_place.detach()
-        (found,) = _backward(list(zip(self.given, derivatives, strict=False)), [self.place])
+        # What the loss does not use, such as a last hidden state, has none; what is sent is for the activation alone.
+        ends = [(end, one) for end, one in zip(self.given, derivatives, strict=False) if one is not None]
+        (found,) = _backward(ends, [self.place])
         return torch.zeros_like(self.place) if found is None else found
 
     @cached_property
@@ -283,7 +285,7 @@ def _parameters(net: Rule, point: str) -> list[Tensor]:
     return list(dict.fromkeys(parameter for parameter in parameters if parameter.requires_grad))
 
 
-def _backward(ends: list[tuple[Tensor, Tensor | None]], targets: list[Tensor]) -> list[Tensor | None]:
+def _backward(ends: Sequence[tuple[Tensor, Tensor | None]], targets: list[Tensor]) -> list[Tensor | None]:
     """Return the derivative of the ends, weighted, with respect to each target; None where none depends on it."""
     live = [(end, weight) for end, weight in ends if end.requires_grad]
     if not live or not targets:
