@@ -95,7 +95,8 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Diagnose what a function returns, as if it stood in a module of one's own."""
 
     def run(made: Any, **options: Any) -> Any:
-        monkeypatch.setattr("feedalign.experiments.diagnosis.setting._module_of", lambda _: Module(made))
+        for user in ("own_code", "setting"):
+            monkeypatch.setattr(f"feedalign.experiments.diagnosis.{user}.module_of", lambda _: Module(made))
         monkeypatch.setattr("inspect.getsource", lambda _: "")
         return diagnosis.prepared(DiagnoseConfig(model="mine:make", **options))
 

@@ -24,7 +24,8 @@ from feedalign.experiments.diagnosis.expectation import (
     second_moment,
     spectrum,
 )
-from feedalign.experiments.diagnosis.setting import Setting, pair_of, seeded
+from feedalign.experiments.diagnosis.own_code import seeded
+from feedalign.experiments.diagnosis.setting import Setting, pair_of
 from feedalign.experiments.progress import Progress
 from feedalign.rules import ConditionedDFA, Rule
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib
 import inspect
 import math
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +19,7 @@ from feedalign.alignment import output_errors, undisturbed
 from feedalign.data import load, prepare
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
 from feedalign.experiments.diagnose_config import DiagnoseConfig
+from feedalign.experiments.diagnosis.own_code import kind_of, made_by, module_of, seeded
 from feedalign.networks import MLP
 from feedalign.rules import DFA, ConditionedDFA, Rule, SequentialRule
 
@@ -74,7 +71,7 @@ class Setting:
         """Digest of code, model, probe and first errors: a run of this config on anything else is another run."""
         digest = hashlib.sha256(repr(self.net.model).encode())
         if self.config.model is not None:
-            digest.update(inspect.getsource(_module_of(self.config.model)).encode())
+            digest.update(inspect.getsource(module_of(self.config.model)).encode())
         with undisturbed(self.net):
             errors = output_errors(self.net, self.loss_fn, *self.probe)
         for tensor in (*self.net.state_dict().values(), errors):
@@ -99,14 +96,6 @@ class _Shuffled:
             yield self.x[indices], self.y[indices]
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Within this context torch's own generator begins at a seed; afterwards it is as before."""
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield
-
-
 def prepared(config: DiagnoseConfig) -> Setting:
     """Return the model wrapped, its feedback drawn, and the batches of a config.
 
@@ -126,7 +115,8 @@ def prepared(config: DiagnoseConfig) -> Setting:
     for name in _OF_DATASETS:
         if getattr(config, name) != getattr(DiagnoseConfig(), name):
             raise ArgumentError(f"{name} is for a data set; with --model the function makes network and batches")
-    return _of_function(config, config.model)
+    model, loss_fn, batches, points = made_by(config.model, config.seed)
+    return _wrapped(config, config.model, model, loss_fn, batches, config.points or points)
 
 
 def _of_dataset(config: DiagnoseConfig) -> Setting:
@@ -161,68 +151,6 @@ def _repeats(given: tuple[str, ...], classes: int) -> dict[int, int]:
             raise ArgumentError(f"repeat={text!r}: label {label} is there twice")
         found[int(label)] = int(times)
     return found
-
-
-def _of_function(config: DiagnoseConfig, spec: str) -> Setting:
-    module, _, name = spec.partition(":")
-    function = getattr(_module_of(spec), name, None)
-    if not callable(function):
-        raise ArgumentError(f"model={spec!r}: {module} has no function {name!r}; define it there")
-    with seeded(config.seed):
-        try:
-            made = function()
-        except Exception as error:
-            raise ArgumentError(
-                f"model={spec!r}: {name}() raised {type(error).__name__}: {error}; it must run without arguments"
-            ) from error
-    if not (isinstance(made, tuple) and len(made) in (3, 4)):
-        raise ArgumentError(
-            f"model={spec!r}: {name}() returned {_kind(made)}, expected a tuple (model, loss function, batches), or "
-            "with the names of the points as a fourth"
-        )
-    model, loss_fn, batches, *rest = made
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(f"model={spec!r}: first came {_kind(model)}, expected a torch.nn.Module")
-    if not callable(loss_fn):
-        raise ArgumentError(
-            f"model={spec!r}: second came {_kind(loss_fn)}, expected a loss function of (output, y), such as "
-            "torch.nn.functional.cross_entropy"
-        )
-    if not isinstance(batches, Iterable) or isinstance(batches, str | Tensor):
-        raise ArgumentError(
-            f"model={spec!r}: third came {_kind(batches)}, expected batches (x, y) that can be iterated, such as a "
-            "DataLoader or a list"
-        )
-    if iter(batches) is batches:
-        raise ArgumentError(
-            f"model={spec!r}: the batches can be iterated only once, but are looked at before training too; "
-            "return a DataLoader or a list instead of a generator"
-        )
-    named = rest[0] if rest else ()
-    points = config.points or ((named,) if isinstance(named, str) else tuple(named))
-    return _wrapped(config, spec, model, loss_fn, batches, points)
-
-
-def _module_of(spec: str) -> Any:
-    module, separator, name = spec.partition(":")
-    if not (separator and module and name):
-        raise ArgumentError(f"model={spec!r} must be package.module:function, such as mine.nets:small")
-    here = os.getcwd()
-    sys.path.insert(0, here)
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        what = "it" if error.name in (module, module.partition(".")[0]) else f"{error.name!r}, which it imports,"
-        raise ArgumentError(
-            f"model={spec!r}: cannot import {module}: {what} is not found; run in the folder that holds it, or "
-            "install it"
-        ) from error
-    except Exception as error:
-        raise ArgumentError(
-            f"model={spec!r}: importing {module} raised {type(error).__name__}: {error}; mend the module"
-        ) from error
-    finally:
-        sys.path.remove(here)
 
 
 def _wrapped(
@@ -295,12 +223,6 @@ def _shapes(x: Any, y: Any) -> tuple[torch.Size, torch.Size] | None:
 def pair_of(batch: Any) -> tuple[Any, Any]:
     """Return (x, y) of a batch, x as a Tensor or a tuple of inputs; ArgumentError unless it is a pair."""
     if not (isinstance(batch, tuple | list) and len(batch) == 2):
-        raise ArgumentError(f"a batch is {_kind(batch)}, expected a pair (x, y); y is whatever the loss takes")
+        raise ArgumentError(f"a batch is {kind_of(batch)}, expected a pair (x, y); y is whatever the loss takes")
     x, y = batch
     return (tuple(x) if isinstance(x, list) else x), y
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"a {type(value).__name__}"
