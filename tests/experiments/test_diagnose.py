@@ -253,6 +253,28 @@ class Pooled(nn.Module):
         return output
 
 
+class Loop(nn.Module):
+    """A cell that runs three times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.act, self.readout = nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = x
+        for _ in range(3):
+            h = self.act(self.cell(h) + x)
+        output: torch.Tensor = self.readout(h)
+        return output
+
+
+def test_a_point_that_runs_several_times_is_one_layer(mine: Any) -> None:
+    _, loss_fn, batches = small()
+    dataset = diagnosis.run(mine((Loop(), loss_fn, batches, "act"), steps=3, lr=1e-3), lambda *_: None)
+    assert dataset.layer.values.tolist() == ["act", "readout"]
+    assert dataset.gradient_alignment.notnull().all()
+
+
 def test_a_wrapped_model_is_taken_with_its_own_feedback(mine: Any) -> None:
     model, loss_fn, batches = small()
     net = fa.ConditionedDFA(model, feedback=fa.feedback.Orthogonal(), seed=5)

@@ -41,42 +41,34 @@ def run(setting: Setting, progress: Progress) -> xr.Dataset:
 
     Where a net diverges, what is measured is NaN from there on, and `diverged_at` says after how many steps.
     """
-    net, probe = setting.net, setting.probe
     seen = look(setting)
-    moments = {"error": second_moment(seen.errors), "input_output": seen.cov_yx @ seen.cov_yx.T}
-    feedback = [F.detach().double().cpu().numpy() for F in net.feedback_matrices.values()]
-    P = conditioner(seen.errors)
-    outputs, hidden = len(P), len(feedback)
-    cosines = [expected_cosines(seen, feedback, conditioning) for conditioning in (None, P)]
-    loudest = np.abs(seen.errors).argmax(1)
-    with undisturbed(net):
-        loudest_of_probe = output_errors(net, setting.loss_fn, *probe).abs().argmax(-1).flatten().cpu().numpy()
+    expected = _expected(setting.net, seen)  # before anything is trained
+    with undisturbed(setting.net):
+        errors = output_errors(setting.net, setting.loss_fn, *setting.probe)
+    loudest = errors.abs().argmax(-1).flatten().cpu().numpy()
     total = len(setting.nets) * setting.config.steps
     trained = [
-        _train(setting, net_i, partial(_within, progress, i * setting.config.steps, total))
-        for i, net_i in enumerate(setting.nets.values())
+        _train(setting, net, partial(_within, progress, i * setting.config.steps, total))
+        for i, net in enumerate(setting.nets.values())
     ]
-    layers = [block.point or "readout" for block in net.blocks]
+    attrs = {
+        "name": setting.name,
+        "samples": len(seen.errors),
+        "probe": len(loudest),
+        "steps": setting.config.steps,
+        "isotropic": int(seen.isotropic),
+    }
+    return xr.merge([expected, _measured(setting, trained, loudest, seen.errors.shape[1])]).assign_attrs(attrs)
+
+
+def _expected(net: Rule, seen: Seen) -> xr.Dataset:
+    """Return what is seen before training, and what theory makes of it."""
+    moments = {"error": second_moment(seen.errors), "input_output": seen.cov_yx @ seen.cov_yx.T}
     spectra = {name: spectrum(moment) for name, moment in moments.items()}
-    steps = sorted({record.step for each in trained for record in each.records})
-    gradient = np.full((len(trained), len(steps), hidden), np.nan)
-    for values, each in zip(gradient, trained, strict=True):
-        for record in each.records:
-            values[steps.index(record.step)] = list(_gradient(record).layers.values())
-    last = {name: np.full((len(trained), len(layers)), np.nan) for name in _LAST}
-    by_output = np.full((len(trained), hidden, outputs), np.nan)
-    undefined = [""] * len(layers)
-    for n, of_net in enumerate(trained):
-        if of_net.diverged_at is not None:
-            continue
-        record = of_net.records[-1]
-        assert record.conditioning is not None
-        samples = np.stack([cosine.flatten().cpu().numpy() for cosine in _gradient(record).per_sample.values()])
-        by_output[n] = _by_output(samples, loudest_of_probe, outputs)
-        undefined = [_reason(record, label) for label in _labels(net)]
-        for name, of_record in _LAST.items():
-            for k, (label, point) in enumerate(zip(_labels(net), layers, strict=True)):
-                last[name][n, k] = of_record(record, label, point)
+    feedback = [F.detach().double().cpu().numpy() for F in net.feedback_matrices.values()]
+    P = conditioner(seen.errors)
+    cosines = [expected_cosines(seen, feedback, conditioning) for conditioning in (None, P)]
+    loudest = np.abs(seen.errors).argmax(1)
     return xr.Dataset(
         {
             **{f"{name}_moment": (("output", "output_2"), moment) for name, moment in moments.items()},
@@ -88,7 +80,7 @@ def run(setting: Setting, progress: Progress) -> xr.Dataset:
             "expected_gradient_alignment": (("sent", "hidden"), [np.nanmean(each, axis=1) for each in cosines]),
             "expected_by_output": (
                 ("sent", "hidden", "output"),
-                [_by_output(each, loudest, outputs) for each in cosines],
+                [_by_output(each, loudest, len(P)) for each in cosines],
                 {"long_name": "gradient alignment in the first steps, of errors largest at an output"},
             ),
             "predicted_steps": (
@@ -96,6 +88,35 @@ def run(setting: Setting, progress: Progress) -> xr.Dataset:
                 predicted_steps(moments["error"], feedback),
                 {"long_name": "steps to 1 % of the loss in a deep linear net, isotropic inputs"},
             ),
+        },
+        coords={"sent": list(SENT), "hidden": list(net.points)},
+    )
+
+
+def _measured(setting: Setting, trained: list[_Trained], loudest: NDArray[np.int64], outputs: int) -> xr.Dataset:
+    """Return what was measured along training, and of every layer at its end."""
+    # A point that runs several times has a block for each run, which hold the same modules but for the first.
+    blocks = {block.point or "readout": block for block in setting.net.blocks}
+    labels = [", ".join(block.weights) or block.point for block in blocks.values()]
+    steps = sorted({record.step for each in trained for record in each.records})
+    gradient = np.full((len(trained), len(steps), len(setting.net.points)), np.nan)
+    for values, each in zip(gradient, trained, strict=True):
+        for record in each.records:
+            values[steps.index(record.step)] = list(_gradient(record).layers.values())
+    last = {name: np.full((len(trained), len(blocks)), np.nan) for name in _LAST}
+    by_output = np.full((len(trained), len(setting.net.points), outputs), np.nan)
+    undefined = [""] * len(blocks)
+    for n, of_net in enumerate(trained):
+        if of_net.diverged_at is not None:
+            continue
+        record = of_net.records[-1]
+        samples = np.stack([cosine.flatten().cpu().numpy() for cosine in _gradient(record).per_sample.values()])
+        by_output[n] = _by_output(samples, loudest, outputs)
+        undefined = [_reason(record, label) for label in labels]
+        for name, of_record in _LAST.items():
+            last[name][n] = [of_record(record, label, point) for label, point in zip(labels, blocks, strict=True)]
+    return xr.Dataset(
+        {
             "gradient_alignment": (("net", "step", "hidden"), gradient),
             "gradient_alignment_by_output": (("net", "hidden", "output"), by_output),
             **{name: (("net", "layer"), values) for name, values in last.items()},
@@ -104,20 +125,12 @@ def run(setting: Setting, progress: Progress) -> xr.Dataset:
             "diverged_at": ("net", [np.nan if each.diverged_at is None else each.diverged_at for each in trained]),
         },
         coords={
-            "sent": list(SENT),
             "net": list(setting.nets),
             "as_sent": ("net", [SENT[isinstance(each, ConditionedDFA)] for each in setting.nets.values()]),
-            "hidden": layers[:-1],
-            "layer": layers,
+            "hidden": list(setting.net.points),
+            "layer": list(blocks),
             "step": steps,
             "when": ["before", "after"],
-        },
-        attrs={
-            "name": setting.name,
-            "samples": len(seen.errors),
-            "probe": len(loudest_of_probe),
-            "steps": setting.config.steps,
-            "isotropic": int(seen.isotropic),
         },
     )
 
@@ -221,11 +234,6 @@ def _by_output(cosines: Array, loudest: NDArray[np.int64], outputs: int) -> Arra
         total = np.where(known, samples, 0).sum(1)
         found[:, output] = np.divide(total, count, out=np.full(len(cosines), np.nan), where=count > 0)
     return found
-
-
-def _labels(net: Rule) -> list[str]:
-    """Return the names that weight alignment and conditioning give to the blocks."""
-    return [", ".join(block.weights) or block.point for block in net.blocks]
 
 
 def _gradient(record: Measurement) -> Any:
