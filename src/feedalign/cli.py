@@ -1,4 +1,4 @@
-"""The command line: `feedalign reproduce`, `feedalign theory`, `feedalign list`, `feedalign data fetch`.
+"""The command line: `feedalign reproduce`, `diagnose`, `theory`, `list` and `data fetch`.
 
 Exit status: 0 done, and every claim that was checked is supported; 1 a claim is not supported, or a run diverged; 2 the
 command was used wrongly; 3 something outside failed (data, disk); 130 interrupted.
@@ -20,7 +20,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as ProgressBar
 
 from feedalign.errors import ArgumentError, FeedalignError
-from feedalign.experiments import TheoryConfig
+from feedalign.experiments import DiagnoseConfig, TheoryConfig
 
 if TYPE_CHECKING:
     from feedalign.experiments import Experiment, Progress
@@ -86,24 +86,45 @@ def theory(
         config: the setting.
         runs: folder of the runs.
     """
-    from rich.table import Table
-
     from feedalign.experiments import theory_run
     from feedalign.runs import run_once
 
     theory_run.prepare(config)  # before anything is shown or written: is it a setting at all?
     with _progress(theory_run.NAME) as progress:
         run = run_once(theory_run.NAME, config, partial(theory_run.run, config, progress), runs)
-    heading, rows = theory_run.table(run.dataset)
-    table = Table(*heading, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    _out.print(table)
+    _show(*theory_run.table(run.dataset))
     for line in theory_run.summary(run.dataset):
         _out.print(line, markup=False)
     theory_run.plot(run.dataset).savefig(run.folder / "figure.svg", metadata={"Date": None})
     _out.print(f"figure.svg and result.nc are in {run.folder}", markup=False)
     return 1 if theory_run.diverged(run.dataset) else 0
+
+
+def diagnose(
+    config: Annotated[DiagnoseConfig, tyro.conf.arg(name="")] = DiagnoseConfig(),  # noqa: B008 — frozen
+    *,
+    runs: Path = Path("runs"),
+) -> int:
+    """Tell whether a network will align on your data, and why: what theory expects, then what is measured.
+
+    Args:
+        config: what to diagnose.
+        runs: folder of the runs.
+    """
+    from feedalign.experiments import diagnosis
+    from feedalign.runs import run_once
+
+    setting = diagnosis.prepared(config)  # before anything is shown or written: is it something to diagnose?
+    with _progress(diagnosis.NAME) as progress:
+        run = run_once(diagnosis.NAME, setting.identity, partial(diagnosis.run, setting, progress), runs)
+    for line in diagnosis.before(run.dataset):
+        _out.print(line, markup=False)
+    _show(*diagnosis.table(run.dataset))
+    for line in (*diagnosis.notes(run.dataset), diagnosis.verdict(run.dataset)):
+        _out.print(line, markup=False)
+    diagnosis.plot(run.dataset).savefig(run.folder / "figure.svg", metadata={"Date": None})
+    _out.print(f"figure.svg and result.nc are in {run.folder}", markup=False)
+    return 1 if diagnosis.diverged(run.dataset) else 0
 
 
 def list_() -> int:
@@ -144,7 +165,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     try:
         status: int = tyro.extras.subcommand_cli_from_dict(
-            {"reproduce": reproduce, "theory": theory, "list": list_, "data": data},
+            {"reproduce": reproduce, "diagnose": diagnose, "theory": theory, "list": list_, "data": data},
             prog="feedalign",
             description="Train with direct feedback alignment, and know when it works. Begin with: feedalign reproduce",
             args=args,
@@ -159,6 +180,15 @@ def main(args: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _err.print("feedalign: interrupted; finished runs are kept, the same command goes on after them")
         return 130
+
+
+def _show(heading: list[str], rows: list[list[str]]) -> None:
+    """Print a table, as wide as it is: rich would cut it to the width it takes a pipe to have."""
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+    for row in (heading, *rows):
+        _out.print(
+            "  ".join(f"{entry:{width}}" for entry, width in zip(row, widths, strict=True)).rstrip(), markup=False
+        )
 
 
 def _config(experiment: Experiment, preset: str, dataset: str | None) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import feedalign as fa
+from feedalign.alignment import output_errors
 from feedalign.errors import ArgumentError, OutputError
 
 
@@ -94,6 +95,31 @@ def test_errors_of_a_softmax_have_rank_one_less_than_there_are_classes(dtype: to
     assert error.rank == 3
     assert 1 < error.condition_number < 1e3
     assert 1 < error.effective_rank <= 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_finds_the_same_conditioning(dtype: torch.dtype) -> None:
+    """Many samples and inputs, of which each number is off by up to a thousandth, or a hundredth."""
+    x, y = batch(n=500, features=100)
+    net = fa.DFA(linear([100, 50, 3]), seed=1)
+    exact = fa.conditioning(net, summed, x, y / 5)
+    found = fa.conditioning(net.to(dtype), summed, x.to(dtype), y.to(dtype) / 5)
+    assert found.error.rank == 3
+    assert found.error.condition_number == pytest.approx(exact.error.condition_number, rel=0.05)
+    for name, layer in found.layers.items():
+        assert layer.spectrum.rank == 3
+        assert layer.spectrum.condition_number == pytest.approx(exact.layers[name].spectrum.condition_number, rel=0.05)
+        assert layer.residual == pytest.approx(exact.layers[name].residual, abs=0.01)
+
+
+def test_the_errors_of_a_model_and_of_silence() -> None:
+    x, y = batch()
+    net = fa.DFA(linear([6, 10, 3]), seed=1)
+    torch.testing.assert_close(output_errors(net, summed, x, y), net(x).detach() - y)
+    torch.testing.assert_close(output_errors(net, summed, x, y, silent=True), -y)
+    labels = torch.arange(40) % 3
+    silent = output_errors(net, functional.cross_entropy, x, labels, silent=True)
+    torch.testing.assert_close(silent, (1 / 3 - functional.one_hot(labels, 3).double()) / 40)
 
 
 def test_an_ensemble_has_the_spectra_of_its_networks() -> None:

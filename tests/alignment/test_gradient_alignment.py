@@ -116,6 +116,105 @@ def test_at_the_parameters_it_compares_what_loss_backward_leaves_there(kind: str
     assert measured.total == pytest.approx(float(total), abs=1e-9)
 
 
+class Cube(torch.autograd.Function):
+    """An activation written in Python, whose graph is autograd's to run."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor) -> Tensor:
+        ctx.save_for_backward(a)
+        return a**3
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (a,) = ctx.saved_tensors
+        grown: Tensor = 3 * a**2 * gradient
+        return grown
+
+
+class Called(nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, a: Tensor) -> Tensor:
+        h: Tensor = self.function(a)
+        return h
+
+
+WAYS: dict[str, Any] = {
+    "tanh": nn.Tanh,
+    "relu in place": lambda: nn.ReLU(inplace=True),
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "identity": nn.Identity,
+    "several in a row": lambda: nn.Sequential(nn.ELU(), nn.Dropout(0.3), nn.Unflatten(1, (2, 4)), nn.Flatten()),
+    "layer norm without parameters": lambda: nn.LayerNorm(8, elementwise_affine=False),
+    "uses it twice": lambda: Called(lambda a: a * a.sigmoid()),
+    "changes it in place": lambda: Called(lambda a: a.mul_(2).tanh()),
+    "in Python": lambda: Called(Cube.apply),
+    "single precision in between": lambda: Called(lambda a: a.float().tanh().double()),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_leads_from_the_weights_to_the_point_it_is_autograds_derivative(way: str) -> None:
+    _, x, y = setup()
+    torch.manual_seed(0)
+    first, point, readout = nn.Linear(5, 8), WAYS[way](), nn.Linear(8, 3)
+    net = fa.DFA(nn.Sequential(first, point, readout), points=["1"], seed=1).double()
+    torch.manual_seed(5)
+    measured = fa.gradient_alignment(net, functional.cross_entropy, x, y).per_sample["1"]
+    torch.manual_seed(5)  # the same dropout
+    a = first(x)
+    h = point(a.clone())
+    output = readout(h.clone())
+    e, true = torch.autograd.grad(functional.cross_entropy(output, y), [output, a], retain_graph=True)
+    (sent,) = torch.autograd.grad(h, a, (e @ net.feedback_matrices["1"].T).to(h.dtype))
+    expected = functional.cosine_similarity(true, sent, dim=-1)
+    torch.testing.assert_close(measured, expected, rtol=1e-9, atol=1e-11)
+
+
+class Bypassed(nn.Module):
+    """The pre-activation goes on past the point; one matrix serves two blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.one, self.act, self.two = nn.Linear(5, 6), nn.Linear(6, 6), nn.Tanh(), nn.Tanh()
+        self.readout = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.one(self.embed(x))
+        h = self.act(a)
+        output: Tensor = self.readout(self.two(self.one(h) + a))
+        return output
+
+
+def test_what_goes_past_a_point_is_in_the_parameters_gradients_and_not_in_the_points_derivative() -> None:
+    _, x, y = setup()
+    torch.manual_seed(0)
+    model = Bypassed().double()
+    net = fa.DFA(model, points=("act", "two"), seed=1)
+    measured = fa.gradient_alignment(net, functional.cross_entropy, x, y)
+    a = model.one(model.embed(x))
+    h = model.act(a)
+    output = model.readout(model.two(model.one(h) + a))
+    e, at_h = torch.autograd.grad(functional.cross_entropy(output, y), [output, h])
+    slope = 1 - h.detach() ** 2
+    true, sent = at_h * slope, (e @ net.feedback_matrices["act"].T) * slope
+    expected = functional.cosine_similarity(true, sent, dim=-1)
+    torch.testing.assert_close(measured.per_sample["act"], expected, rtol=1e-9, atol=1e-11)
+    updates = fa.gradient_alignment(net, functional.cross_entropy, x, y, at="parameters")
+    gradients = []
+    for context in (contextlib.nullcontext(), net.backprop()):
+        net.zero_grad()
+        with context:
+            functional.cross_entropy(net(x), y).backward()
+        of_two = (model.one.weight.grad, model.one.bias.grad)
+        gradients.append(torch.cat([gradient.flatten() for gradient in of_two if gradient is not None]))
+    cosine = functional.cosine_similarity(gradients[0], gradients[1], dim=0)
+    assert updates.layers["two"] == pytest.approx(float(cosine), abs=1e-9)
+
+
 def test_at_the_parameters_a_frozen_block_is_skipped() -> None:
     net, x, y = setup()
     net.model.get_submodule("0").requires_grad_(False)
@@ -183,6 +282,18 @@ def test_tiny_gradients_keep_their_angle_in_single_precision() -> None:
     tiny = fa.gradient_alignment(net.float(), lambda o, t: 1e-30 * functional.cross_entropy(o, t), x.float(), y)
     assert tiny.skipped == {"1": 0, "3": 0}
     assert tiny.layers == pytest.approx(exact, abs=1e-5)  # float32 forward passes differ by rounding
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("at", ["preactivation", "point", "parameters"])
+def test_half_precision_finds_the_same_angles(dtype: torch.dtype, at: Any) -> None:
+    """Errors of some 1e-3, whose squares are below float16's range."""
+    net, x, y = setup()
+    exact = fa.gradient_alignment(net, functional.cross_entropy, x, y, at=at)
+    half = fa.gradient_alignment(net.to(dtype), lambda o, t: functional.cross_entropy(o, t) / 64, x.to(dtype), y, at=at)
+    assert half.skipped == exact.skipped
+    assert half.layers == pytest.approx(exact.layers, abs=0.05 if dtype == torch.bfloat16 else 0.01)
+    assert half.norm_ratios == pytest.approx(exact.norm_ratios, rel=0.1 if dtype == torch.bfloat16 else 0.02)
 
 
 def test_measuring_leaves_no_gradient_and_training_as_it_was() -> None:

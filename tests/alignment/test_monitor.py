@@ -49,7 +49,9 @@ def train(rule: Any, monitored: bool, steps: int = 25, **options: Any) -> tuple[
     return ({name: value.clone() for name, value in net.state_dict().items()}, torch.get_rng_state()), monitor
 
 
-@pytest.mark.parametrize("rule", [fa.DFA, fa.FA, fa.Backprop, fa.DirectKolenPollack, fa.SignSymmetry])
+@pytest.mark.parametrize(
+    "rule", [fa.DFA, fa.FA, fa.Backprop, fa.ConditionedDFA, fa.DirectKolenPollack, fa.SignSymmetry]
+)
 @pytest.mark.parametrize("at", ["preactivation", "parameters"])
 def test_training_runs_to_the_same_bits_with_and_without_it(rule: Any, at: Any) -> None:
     options: dict[str, Any] = {"every": 3, "at": at, "conditioning": rule in (fa.DFA, fa.DirectKolenPollack)}
@@ -143,6 +145,21 @@ def test_a_writer_gets_every_number() -> None:
     writer = Writer()
     record = fa.AlignmentMonitor(fa.DFA(network(), seed=2), functional.cross_entropy, x, y, writer=writer).measure(3)
     assert writer.got == {tag: (value, 3) for tag, value in record.scalars.items()}
+
+
+def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
+    """Optional, `pip install feedalign[loops]`; without it this is skipped."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    tensorboard = pytest.importorskip("torch.utils.tensorboard")
+    x, y = data()
+    with tensorboard.SummaryWriter(str(tmp_path)) as writer:
+        monitor = fa.AlignmentMonitor(fa.DFA(network(), seed=2), functional.cross_entropy, x, y, every=2, writer=writer)
+        for step in range(5):
+            monitor(step)
+    events = accumulator.EventAccumulator(str(tmp_path)).Reload()
+    for tag, value in monitor.records[-1].scalars.items():
+        assert [event.step for event in events.Scalars(tag)] == [0, 2, 4]
+        assert events.Scalars(tag)[-1].value == pytest.approx(value, rel=1e-6)
 
 
 def test_half_precision_and_autocast() -> None:

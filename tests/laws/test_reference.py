@@ -21,6 +21,7 @@ EXACT = 1e-12
 
 RULES: dict[str, Any] = {
     "backprop": fa.Backprop,
+    "conditioned": fa.ConditionedDFA,
     "dfa": fa.DFA,
     "dfa-sign-mean": lambda m, **k: fa.DFA(m, error="sign", reduction="mean", **k),
     "dfa-sign-sum": lambda m, **k: fa.DFA(m, error="sign", reduction="sum", **k),

@@ -46,13 +46,16 @@ CASES = [
     "KolenPollack",
     "DirectKolenPollack",
     "DirectKolenPollack, not centred",
+    "ConditionedDFA",
     "DFA, drawn late",
     "FA, drawn late",
     "KolenPollack, drawn late",
+    "ConditionedDFA, drawn late",
     "DFA, accumulated",
     "FA, accumulated",
     "DFA, recomputed",
     "DirectKolenPollack, recomputed",
+    "ConditionedDFA, recomputed",
 ]
 
 

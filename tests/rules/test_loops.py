@@ -21,7 +21,7 @@ from feedalign.errors import ArgumentError, PointsError
 
 EXACT: Any = {"rtol": 1e-11, "atol": 1e-13}
 FIXED = [fa.DFA, fa.FA]
-LEARNED = [fa.KolenPollack, fa.DirectKolenPollack]
+LEARNED = [fa.KolenPollack, fa.DirectKolenPollack, fa.ConditionedDFA]
 # Torch's own tracing of an autograd function.
 TRACED = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 
@@ -315,6 +315,7 @@ DIRECT: list[Any] = [
     (fa.DRTP, {}),
     (fa.DFA, {"batch_dims": 1}),
     (fa.DirectKolenPollack, {}),
+    (fa.ConditionedDFA, {"every": 1}),
 ]
 
 

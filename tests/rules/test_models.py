@@ -274,6 +274,7 @@ DIRECT: dict[str, Any] = {
     "dfa": fa.DFA,
     "sign": lambda *a, **k: fa.DFA(*a, error="sign", **k),
     "drtp": fa.DRTP,
+    "conditioned": fa.ConditionedDFA,
     "dkp": fa.DirectKolenPollack,
     "readout": fa.ReadoutOnly,
     "backprop": fa.Backprop,

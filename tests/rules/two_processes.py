@@ -23,13 +23,16 @@ CASES: dict[str, dict[str, Any]] = {
     "KolenPollack": {"rule": fa.KolenPollack},
     "DirectKolenPollack": {"rule": fa.DirectKolenPollack},
     "DirectKolenPollack, not centred": {"rule": fa.DirectKolenPollack, "centred": False},
+    "ConditionedDFA": {"rule": fa.ConditionedDFA, "every": 2},
     "DFA, drawn late": {"rule": fa.DFA, "late": True},
     "FA, drawn late": {"rule": fa.FA, "late": True},
     "KolenPollack, drawn late": {"rule": fa.KolenPollack, "late": True},
+    "ConditionedDFA, drawn late": {"rule": fa.ConditionedDFA, "late": True, "every": 1},
     "DFA, accumulated": {"rule": fa.DFA, "parts": 2},
     "FA, accumulated": {"rule": fa.FA, "parts": 2},
     "DFA, recomputed": {"rule": fa.DFA, "recompute": True},
     "DirectKolenPollack, recomputed": {"rule": fa.DirectKolenPollack, "recompute": True},
+    "ConditionedDFA, recomputed": {"rule": fa.ConditionedDFA, "recompute": True, "every": 1},
     "DFA, aligned late": {"rule": fa.DFA, "late": True, "feedback": fa.feedback.Aligned()},
 }
 

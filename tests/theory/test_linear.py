@@ -291,6 +291,8 @@ def test_bad_input_of_the_others() -> None:
         linear.population(np.eye(4), np.ones((3, 4)), feedback=F, lr=0.1, steps=2, noise_std=-1)
     with pytest.raises(ArgumentError, match="3 orthonormal columns need widths of at least 3, got 2"):
         linear.draw_feedback([2], 3, np.random.default_rng(0), "orthonormal")
+    with pytest.raises(ArgumentError, match="kind='other' is unknown; expected 'gaussian' or 'orthonormal'"):
+        linear.draw_feedback([9], 3, np.random.default_rng(0), "other")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="got 1 weights and 3 feedback matrices"):
         linear.residuals([np.eye(3)], F)
 
@@ -300,6 +302,36 @@ def test_the_conditioner_is_the_inverse_root() -> None:
     P = linear.conditioner(cov)
     np.testing.assert_allclose(P, P.T, atol=1e-12)
     np.testing.assert_allclose(P @ cov @ cov.T @ P, np.eye(3), atol=1e-10)
+
+
+def test_directions_left_out_are_sent_nothing_and_the_others_as_without_them() -> None:
+    """Targets that sum to zero, as those of a softmax, have no covariance along (1, ..., 1)."""
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(np.column_stack([np.ones(4), rng.standard_normal((4, 3))]))[0][:, 1:]
+    within = rng.standard_normal((3, 7))
+    P = linear.conditioner(basis @ within, leave_out=1e-9)
+    np.testing.assert_allclose(P @ np.ones(4), 0, atol=1e-12)
+    np.testing.assert_allclose(basis.T @ P @ basis, linear.conditioner(within), atol=1e-10)
+    with pytest.raises(ArgumentError, match="cov_yx has rank 3, expected that of its 4 outputs"):
+        linear.conditioner(basis @ within)
+    with pytest.raises(ArgumentError, match="cov_yx has rank 0"):
+        linear.conditioner(np.zeros((3, 7)), leave_out=1e-9)
+
+
+def test_cosines_of_single_errors_are_those_of_the_signals_written_out() -> None:
+    x, y, F = problem()
+    run = linear.train(x, y, feedback=F, lr=0.01, epochs=50, conditioning=np.diag([1.0, 2.0, 3.0]))
+    e = np.random.default_rng(2).standard_normal((5, 3))
+    e[1] = 0
+    back = e
+    for W, matrix, found in zip(run.weights()[:0:-1], F[::-1], run.cosines(e)[::-1], strict=True):
+        back, sent = back @ W, e * [1, 2, 3] @ matrix.T
+        with np.errstate(invalid="ignore"):
+            expected = (back * sent).sum(1) / np.linalg.norm(back, axis=1) / np.linalg.norm(sent, axis=1)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+        assert np.isnan(found).tolist() == [False, True, False, False, False]
+    with pytest.raises(ArgumentError, match=r"errors must be a matrix \[·, 3\], got shape \(5, 2\)"):
+        run.cosines(e[:, :2])
 
 
 def test_recorded_states_are_those_of_shorter_runs() -> None:

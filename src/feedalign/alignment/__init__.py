@@ -1,7 +1,14 @@
 """What is measured: angles of gradients and weights with the feedback, of runs with one another; conditioning."""
 
 from feedalign.alignment.alignability import Alignability, LayerAlignability, alignability
-from feedalign.alignment.conditioning import AlignmentMatrix, Conditioning, Spectrum, conditioning
+from feedalign.alignment.conditioning import (
+    AlignmentMatrix,
+    Conditioning,
+    Spectrum,
+    conditioning,
+    output_errors,
+    spectrum_of,
+)
 from feedalign.alignment.descent import Descent, descent
 from feedalign.alignment.gradient import GradientAlignment, gradient_alignment
 from feedalign.alignment.monitor import AlignmentMonitor, Measurement, undisturbed
@@ -30,6 +37,8 @@ __all__ = [
     "descent",
     "gradient_alignment",
     "onset",
+    "output_errors",
+    "spectrum_of",
     "undisturbed",
     "weight_alignment",
 ]

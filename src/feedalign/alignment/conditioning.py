@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from feedalign.alignment.weight import weight_of
@@ -97,7 +98,7 @@ def conditioning(net: Rule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: An
         raise ArgumentError(
             f"{type(net).__name__} has no feedback from the output, so no alignment matrices; wrap the model in DFA"
         )
-    error = _errors(net, loss_fn, x if isinstance(x, tuple) else (x,), y).flatten(0, -2).double()
+    error = output_errors(net, loss_fn, x, y).flatten(0, -2).double()
     precision = torch.finfo(next(net.parameters()).dtype).eps
     modules = dict(net.model.named_modules())
     feedback = {name: matrix.double() for name, matrix in net.feedback_matrices.items()}
@@ -113,17 +114,34 @@ def conditioning(net: Rule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: An
         else:
             layers[label] = _alignment_matrix(weight.detach().double(), above, below, precision)
         below = above
-    # Singular values of the errors themselves: squared ones would lose half of the digits.
+    # Singular values of the errors themselves: squared ones would lose half of the digits. What rounding of the entries
+    # leaves is a few times `precision`, however many samples or inputs there are.
     singular = torch.linalg.svdvals(error / error.shape[0] ** 0.5)
-    return Conditioning(_spectrum(singular, max(error.shape) * precision, squared=True), layers, undefined)
+    return Conditioning(spectrum_of(singular, error.shape[1] * precision, squared=True), layers, undefined)
 
 
 @torch.enable_grad()
-def _errors(net: Rule, loss_fn: Callable[[Any, Any], Tensor], inputs: tuple[Any, ...], y: Any) -> Tensor:
+def output_errors(
+    net: Rule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any, *, silent: bool = False
+) -> Float[Tensor, "*batch outputs"]:
+    """Return e = ∂loss/∂output on a batch, [*batch, C], with the loss's reduction factor.
+
+    One forward pass, and the backward pass of the loss alone; the model runs in the mode it is in.
+
+    Args:
+        net: a wrapped model.
+        loss_fn: scalar loss of (output, y).
+        x: input, or a tuple of inputs.
+        y: whatever loss_fn takes.
+        silent: take the error of an output that is zero, instead of the model's own.
+
+    Raises:
+        OutputError: the loss is not one number with a gradient.
+    """
     with torch.no_grad():
-        output = net(*inputs)
+        output = net(*(x if isinstance(x, tuple) else (x,)))
     tapped = net.error_tap.of(output)
-    leaf = tapped.detach().requires_grad_()
+    leaf = (torch.zeros_like(tapped) if silent else tapped.detach()).requires_grad_()
     loss = loss_fn(exchange(output, tapped, leaf), y)
     if loss.numel() != 1 or not loss.requires_grad:
         raise OutputError(
@@ -140,12 +158,18 @@ def _alignment_matrix(weight: Tensor, above: Tensor | None, below: Tensor | None
     described = matrix if above is None else above @ matrix
     described = described if below is None else described @ below.T
     norms = [torch.linalg.vector_norm(each, dim=(-2, -1)).square().mean() for each in (weight - described, weight)]
-    spectrum = _spectrum(torch.linalg.svdvals(matrix), max(matrix.shape[-2:]) * precision)
+    spectrum = spectrum_of(torch.linalg.svdvals(matrix), matrix.shape[-2] * precision)
     return AlignmentMatrix(matrix, spectrum, float((norms[0] / norms[1]).sqrt()))
 
 
-def _spectrum(singular: Tensor, tolerance: float, *, squared: bool = False) -> Spectrum:
-    """Return the spectrum of singular values [..., r], zero if below tolerance times the largest."""
+def spectrum_of(singular: Tensor, tolerance: float, *, squared: bool = False) -> Spectrum:
+    """Return the spectrum of descending singular values.
+
+    Args:
+        singular: [..., r].
+        tolerance: those up to this share of the largest are taken for zero.
+        squared: the matrix is A Aᵀ, the singular values those of A.
+    """
     present = singular > tolerance * singular[..., :1]
     values = singular.square() if squared else singular
     smallest = torch.where(present, values, torch.inf).amin(-1)

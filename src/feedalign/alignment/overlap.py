@@ -34,7 +34,7 @@ def cross_seed_overlap(states: Sequence[Mapping[str, Tensor]]) -> CrossSeedOverl
 
     Args:
         states: one `state_dict` per run. Weight matrices and kernels are compared, in float64; biases, statistics and
-            feedback matrices are not.
+            what a rule keeps beside the model, such as feedback matrices, are not.
 
     Returns:
         Mean cosines by layer and in total.
@@ -49,7 +49,7 @@ def cross_seed_overlap(states: Sequence[Mapping[str, Tensor]]) -> CrossSeedOverl
         {
             name: tensor.double().flatten()
             for name, tensor in state.items()
-            if tensor.ndim >= 2 and tensor.is_floating_point() and not name.startswith("feedback.")
+            if tensor.ndim >= 2 and tensor.is_floating_point() and not name.startswith(("feedback.", "gathered."))
         }
         for state in states
     ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import lazy_loader
 
 from feedalign.errors import ArgumentError
+from feedalign.experiments.diagnose_config import DiagnoseConfig
 from feedalign.experiments.progress import Progress
 from feedalign.experiments.theory_config import TheoryConfig
 from feedalign.experiments.verdict import Verdict
@@ -16,12 +17,22 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-    from feedalign.experiments import theory_run
+    from feedalign.experiments import diagnosis, theory_run
 
-__all__ = ["NAMES", "Experiment", "Progress", "TheoryConfig", "Verdict", "get", "theory_run"]
+__all__ = [
+    "NAMES",
+    "DiagnoseConfig",
+    "Experiment",
+    "Progress",
+    "TheoryConfig",
+    "Verdict",
+    "diagnosis",
+    "get",
+    "theory_run",
+]
 
-# The command line reads TheoryConfig before it knows whether anything will be computed.
-__getattr__, __dir__, _ = lazy_loader.attach(__name__, submodules=["theory_run"])
+# The command line reads the configs before it knows whether anything will be computed.
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submodules=["diagnosis", "theory_run"])
 
 # In the order of a report; imported when asked for.
 NAMES = (

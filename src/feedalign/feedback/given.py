@@ -49,6 +49,7 @@ class Conditioned:
 
     With P = (Σ_yx Σ_xy)^(−1/2) (of isotropic inputs: Cov(y)^(−1/2)) the alignment matrices are
     well conditioned from the first step, and so the layers align where outputs are correlated or of unequal variance.
+    `theory.linear.conditioner` makes P of a known covariance; the rule `ConditionedDFA` finds one in training.
 
     Attributes:
         P: [outputs, outputs].

@@ -1,6 +1,7 @@
 """How the error reaches the layers: rules that wrap any `nn.Module` and leave the training loop as it is."""
 
 from feedalign.rules.base import Rule, check_wrapped
+from feedalign.rules.conditioned import ConditionedDFA
 from feedalign.rules.controls import Backprop, Frozen, ReadoutOnly
 from feedalign.rules.dfa import DFA, DRTP
 from feedalign.rules.direct import DirectRule
@@ -28,6 +29,7 @@ __all__ = [
     "RULES",
     "Backprop",
     "Block",
+    "ConditionedDFA",
     "DirectKolenPollack",
     "DirectRule",
     "ErrorTap",

@@ -74,6 +74,7 @@ class Rule(nn.Module):
 
     cuts: ClassVar[bool] = True
     learns_feedback: ClassVar[bool] = False
+    gathers: ClassVar[bool] = False  # from every backward pass, over all processes that run it
     _probes: ClassVar[bool] = True  # a Jacobian takes data, so no matrix can be drawn without
 
     def __init__(
@@ -100,6 +101,7 @@ class Rule(nn.Module):
         self.recipe = Gaussian() if feedback is None else feedback
         self.seed = seed
         self.feedback = _Matrices()
+        self.gathered = _Matrices()  # what a rule that gathers keeps
         self.blocks: tuple[Block, ...] = ()
         self._pass = _Pass()
         modules = dict(model.named_modules())
@@ -154,7 +156,7 @@ class Rule(nn.Module):
             self._prepare(args, kwargs)
         if not self.learns:
             return self.model(*args, **kwargs)
-        if self.learns_feedback:
+        if self.learns_feedback or self.gathers:
             self._pass.group = group_of_pass()
         return self._run(args, kwargs)
 
@@ -270,7 +272,7 @@ class _Pass:
     drawn: bool = False  # the matrices, at the first pass
     shapes: Sequence[torch.Size] = ()  # of output and activations, found to fit the matrices
     large: bool = False  # what is sent at these shapes, all of it at once
-    group: Any = None  # of the processes that learn the feedback together
+    group: Any = None  # of the processes that learn or gather together
     backward: int = -1  # autograd's number of the last backward pass through the rule's graph
 
     def enter_backward(self, *_: Any) -> None:
@@ -326,7 +328,7 @@ class _Tap:
 
 
 class _Matrices(nn.Module):
-    """Feedback matrices by point. A buffer's name must hold no dot, so it has the point's name with slashes."""
+    """Feedback by point, or other buffers by name. A name must hold no dot, so points have slashes in their place."""
 
     @property
     def matrices(self) -> dict[str, Tensor]:

@@ -52,6 +52,8 @@ class _Send(torch.autograd.Function):
         rule, matrices = ctx.rule, ctx.matrices
         rule._pass.enter_backward()
         message = rule.message(error)
+        if rule.gathers:
+            rule.gather(error)
         if ctx.later is not None:
             return None, None, None, None, error, *ctx.later.leave(message)
         # To the activation's own precision autograd casts the signal.
@@ -94,7 +96,8 @@ class _Later:
 class DirectRule(Rule):
     """A rule that sends every hidden layer one message, through the layer's own matrix, while the readout keeps e.
 
-    A subclass says what the message is, `message`; where it learns its feedback, also how, `learn`.
+    A subclass says what the message is, `message`; where that depends on errors before, what it takes from them,
+    `gather`; where it learns its feedback, also how, `learn`.
 
     Args:
         model: see `Rule`, as for points, feedback, seed and example_input.
@@ -131,6 +134,12 @@ class DirectRule(Rule):
     def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
         """Return what is sent through every F_l: here e = ∂loss/∂output itself, with the loss's reduction factor."""
         return error
+
+    def gather(self, error: Float[Tensor, "*batch outputs"]) -> None:
+        """Keep what later messages take from the errors; called if `gathers`, once a backward pass, after its message.
+
+        Gradients are off in here. Under `DistributedDataParallel` the errors are those of this process.
+        """
 
     def learn(
         self,

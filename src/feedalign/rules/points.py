@@ -123,9 +123,8 @@ def axes_problem(
 @contextmanager
 def observing(model: nn.Module, names: Iterable[str], see: Callable[[str, Any], Any]) -> Iterator[None]:
     """Call see(name, output) each time a named module has run; what it returns, if anything, replaces the output."""
-    modules = dict(model.named_modules())
     handles = [
-        modules[name].register_forward_hook(lambda _module, _inputs, output, name=name: see(name, output))
+        model.get_submodule(name).register_forward_hook(lambda _module, _inputs, output, name=name: see(name, output))
         for name in names
     ]
     try:

@@ -27,10 +27,15 @@ def of_first(tensor: Tensor, group: Any) -> Tensor:
     return tensor
 
 
-def averaged(tensor: Tensor, group: Any) -> Tensor:
-    """Return the mean over the group's processes; without a group the tensor itself."""
+def summed(tensor: Tensor, group: Any) -> Tensor:
+    """Return the sum over the group's processes; without a group the tensor itself."""
     if group is None:
         return tensor
     total = tensor.clone().contiguous()
     distributed.all_reduce(total, group=group)
-    return total / distributed.get_world_size(group)
+    return total
+
+
+def averaged(tensor: Tensor, group: Any) -> Tensor:
+    """Return the mean over the group's processes; without a group the tensor itself."""
+    return tensor if group is None else summed(tensor, group) / distributed.get_world_size(group)

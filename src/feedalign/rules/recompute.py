@@ -74,6 +74,8 @@ class _BlockByBlock(list[tuple[str, Tensor]]):
         super().__init__()
         self.rule, self.wanted, self.error = rule, wanted, error
         self.message = rule.message(error)
+        if rule.gathers:
+            rule.gather(error)
         self.gradients: list[Tensor | None] = [None] * len(wanted)
         # What is learned in a backward pass changes nothing of that pass, also if a module runs twice.
         matrices = rule.feedback_matrices

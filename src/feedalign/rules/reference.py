@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from feedalign.errors import ArgumentError
 from feedalign.rules.base import Rule
+from feedalign.rules.conditioned import ConditionedDFA
 from feedalign.rules.controls import Backprop, Frozen, ReadoutOnly
 from feedalign.rules.dfa import DFA, DRTP
 from feedalign.rules.kolen_pollack import DirectKolenPollack, KolenPollack
@@ -65,6 +66,9 @@ def gradients(
 def _message_of(net: Rule) -> Message | None:
     if (type(net) is DFA and net.error == "true") or type(net) is DirectKolenPollack:
         return lambda e: e
+    if type(net) is ConditionedDFA:
+        P = net.conditioner.clone()
+        return lambda e: torch.einsum("dc,...c->...d", P, e)
     if type(net) in (DFA, DRTP):
         averages = net.reduction == "mean"
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from feedalign.errors import ArgumentError
 from feedalign.rules.base import Rule
+from feedalign.rules.conditioned import ConditionedDFA
 from feedalign.rules.controls import Backprop, Frozen, ReadoutOnly
 from feedalign.rules.dfa import DFA, DRTP
 from feedalign.rules.kolen_pollack import DirectKolenPollack, KolenPollack
@@ -16,6 +17,7 @@ from feedalign.rules.sign_symmetry import SignSymmetry
 RULES: Mapping[str, type[Rule]] = MappingProxyType(
     {
         "backprop": Backprop,
+        "conditioned-dfa": ConditionedDFA,
         "dfa": DFA,
         "direct-kolen-pollack": DirectKolenPollack,
         "drtp": DRTP,

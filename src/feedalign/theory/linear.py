@@ -94,16 +94,24 @@ class State:
             y: targets, [samples, C].
         """
         inputs, targets = _samples(x, y)
-        e = self.predict(inputs) - targets
+        cosines = self.cosines(self.predict(inputs) - targets)
+        return np.array([np.nanmean(layer) if not np.isnan(layer).all() else np.nan for layer in cosines])
+
+    def cosines(self, errors: ArrayLike) -> Array:
+        """Return cos(δ_l^DFA, δ_l^BP) of every error, [L − 1, samples]; NaN where one of the two is zero.
+
+        Args:
+            errors: e, [samples, C].
+        """
+        e = _matrix("errors", errors, None, self.alignment_matrices[-1].shape[0])
         sent = e if self.conditioning is None else e @ self.conditioning.T
-        means = []
+        found = []
         for G, M in zip(self.grams, self._back(), strict=True):
             true = e @ M.T  # δ = F_l M e
             dots = ((sent @ G) * true).sum(1)
             norms = np.sqrt(((sent @ G) * sent).sum(1).clip(0)) * np.sqrt(((true @ G) * true).sum(1).clip(0))
-            angles = dots[norms > 0] / norms[norms > 0]
-            means.append(angles.mean() if angles.size else np.nan)
-        return np.array(means)
+            found.append(np.divide(dots, norms, out=np.full(len(e), np.nan), where=norms > 0))
+        return np.array(found)
 
     def predicted_gradient_alignment(self, error_covariance: ArrayLike | None = None) -> Array:
         r"""Return what gradient alignment is to be expected from A and G alone, [L − 1].
@@ -319,7 +327,7 @@ def population(
     return Run(run.alignment_matrices, run.feedback, run.conditioning, losses, run.recorded, run.states)
 
 
-def conditioner(cov_yx: ArrayLike) -> Array:
+def conditioner(cov_yx: ArrayLike, *, leave_out: float | None = None) -> Array:
     r"""Return what conditions the error for the hidden layers, P = (Σ_yx Σ_xy)^(−½), [C, C].
 
     From zero the first steps make A_2 ∝ Σ_yx Σ_xy, which is badly conditioned where outputs are correlated or differ
@@ -328,21 +336,24 @@ def conditioner(cov_yx: ArrayLike) -> Array:
 
     Args:
         cov_yx: Σ_yx = E[y xᵀ], [C, n_0].
+        leave_out: singular values up to this share of the largest are taken for zero, and P sends nothing along their
+            directions, as along (1, ..., 1) of a softmax; refused unless given.
 
     Raises:
-        ArgumentError: Σ_yx is no finite matrix, or has not full rank C, so that an output has nothing to be
-            conditioned by.
+        ArgumentError: Σ_yx is no finite matrix, or zero, or (without `leave_out`) has not full rank C, so that an
+            output has nothing to be conditioned by.
     Source: follows from Refinetti et al. (2021), section 3.
     """
     cov = _matrix("cov_yx", cov_yx, None, None)
     left, singular, _ = np.linalg.svd(cov, full_matrices=False)
-    rank = int((singular > len(singular) * np.finfo(float).eps * singular[0]).sum()) if singular[0] > 0 else 0
-    if rank < cov.shape[0]:
+    tolerance = len(singular) * np.finfo(float).eps if leave_out is None else leave_out
+    rank = int((singular > tolerance * singular[0]).sum()) if singular[0] > 0 else 0
+    if rank < (cov.shape[0] if leave_out is None else 1):
         raise ArgumentError(
             f"cov_yx has rank {rank}, expected that of its {cov.shape[0]} outputs; leave out outputs that are "
             "combinations of others, or that no input tells anything of"
         )
-    return (left / singular) @ left.T
+    return (left[:, :rank] / singular[:rank]) @ left[:, :rank].T
 
 
 def first_steps(cov_yx: ArrayLike, feedback: Sequence[ArrayLike], conditioning: ArrayLike | None = None) -> list[Array]:

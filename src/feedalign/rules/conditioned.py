@@ -1,0 +1,129 @@
+"""Conditioned feedback without being told the outputs' covariance: the errors seen in training tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from feedalign.errors import ArgumentError, PointsError
+from feedalign.feedback import Feedback
+from feedalign.rules.direct import DirectRule
+from feedalign.rules.processes import summed
+
+
+class ConditionedDFA(DirectRule):
+    r"""Direct feedback alignment of a conditioned error: hidden layers are sent F_l P e, the readout keeps e.
+
+    .. math:: P = c \, (S + \tfrac{C}{N} I)^{-1/2}, \quad S ∝ \langle e e^T \rangle, \quad
+        c^2 = \mathrm{tr}\, S \,/\, \mathrm{tr}\big(S (S + \tfrac{C}{N} I)^{-1}\big)
+
+    In deep linear networks the first steps from zero make the second alignment matrix ∝ Σ_yx Σ_xy, which is badly
+    conditioned where outputs are correlated or differ in size; P = (Σ_yx Σ_xy)^(−½) makes it ∝ I
+    (`theory.linear.conditioner`, which must be told). With isotropic inputs Σ_yx Σ_xy is the second moment of the
+    targets, which are the first errors up to their sign; later, where the error is a linear map E of the input, that of
+    the errors is E Eᵀ, and P E has orthonormal rows again. So the running average of e eᵀ stands in for it.
+
+    * *Average.* Every backward pass counts by its number of errors, and the passes before it are multiplied by `decay`.
+      Each is divided by its mean square first, so that the loss's scale, a `GradScaler`'s factor and a loss that falls
+      do not matter (S has a mean eigenvalue of 1). A pass with errors all zero, or not all finite, is left out.
+    * *Regularised.* Beside the N errors it was averaged over, S is joined by C white ones, so that directions with next
+      to no error, such as (1, ..., 1) under a softmax, are not blown up, and P is near I as long as little is known.
+    * *Norm-preserving.* c keeps the mean square length of P e at that of e, over the errors averaged, so that a
+      learning rate that suits DFA keeps its meaning. Equal and uncorrelated outputs give P = I: DFA.
+
+    A backward pass changes P for the passes after it, never its own; P is renewed after the first one and then after
+    every `every` of them. *Every* backward pass is one: with gradients accumulated over k of them, give a multiple of
+    k. Measuring (`gradient_alignment`, `AlignmentMonitor`, `alignment.descent`) is none. Average and P are buffers,
+    saved in `state_dict`. Under `DistributedDataParallel` the errors of all processes count; of an ensemble, those of
+    all networks, which share P. A compiled model works P out at every pass, and keeps it at those.
+
+    Args:
+        model: see `Rule`, as for points, feedback, seed and example_input.
+        points: see `Rule`.
+        feedback: recipe of F_l.
+        seed: see `Rule`.
+        every: backward passes from one renewal of P to the next.
+        decay: in [0, 1); the average reaches back over some 1/(1 − decay) passes.
+        **options: `example_input`, `output` and `batch_dims`, see `Rule`; `recompute`, see `DirectRule`.
+
+    Raises:
+        ArgumentError: `every` below 1, or `decay` outside [0, 1).
+    Source: ours; follows from Refinetti et al. (2021), section 3.
+    """
+
+    gathers: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        points: str | Iterable[str] = "auto",
+        feedback: Feedback | None = None,
+        seed: int = 0,
+        *,
+        every: int = 10,
+        decay: float = 0.99,
+        **options: Any,
+    ) -> None:
+        if every < 1:
+            raise ArgumentError(f"every={every} must be a number of backward passes of at least 1")
+        if not 0 <= decay < 1:
+            raise ArgumentError(f"decay={decay} must lie in [0, 1); 0.99 averages over about 100 backward passes")
+        super().__init__(model, points, feedback, seed, **options)
+        self.every, self.decay = every, decay
+
+    @property
+    def conditioner(self) -> Tensor:
+        """P as it is now, [C, C].
+
+        Raises:
+            PointsError: no forward pass has told C yet.
+        """
+        if "conditioner" not in self.gathered.matrices:
+            raise PointsError(
+                "the conditioner is not known yet, since the number of outputs is not; give example_input=, or run one "
+                "forward pass"
+            )
+        return self.gathered.matrices["conditioner"]
+
+    def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
+        """Return P e, with the loss's reduction factor; P is symmetric."""
+        return error @ self.gathered.of(("conditioner",))[0].to(error.dtype)
+
+    def gather(self, error: Float[Tensor, "*batch outputs"]) -> None:
+        """Take the errors of a backward pass into the average, and renew P if that is due."""
+        moment, conditioner, passes = self.gathered.of(("moment", "conditioner", "passes"))
+        errors = error.flatten(0, -2).double()  # squares of small ones are below single precision
+        entries = summed(errors.new_tensor(len(errors)), self._pass.group)
+        fresh = summed(errors.T @ errors, self._pass.group)
+        # Not trace(), of which the compiler's own code warns.
+        square = (fresh * torch.eye(len(fresh), device=fresh.device)).sum() / len(fresh)
+        known = torch.isfinite(square) & (square > 0)
+        moment.copy_(torch.where(known, self.decay * moment + fresh * (entries / square), moment))  # N S
+        due = passes % self.every == 0
+        if torch.compiler.is_compiling() or due:
+            conditioner.copy_(torch.where(due, _inverse_root(moment.double()), conditioner))
+        passes.add_(1)
+
+    def _draw(self, found: Any, jacobians: dict[str, Tensor]) -> None:
+        super()._draw(found, jacobians)
+        if "passes" not in self.gathered.matrices:  # else they are of a state that was loaded
+            like = next(iter(self.feedback_matrices.values()))
+            outputs = like.shape[1]
+            self.gathered.put("moment", like.new_zeros(outputs, outputs))
+            self.gathered.put("conditioner", torch.eye(outputs, dtype=like.dtype, device=like.device))
+            self.gathered.put("passes", torch.zeros((), dtype=torch.int64, device=like.device))
+
+
+def _inverse_root(moment: Tensor) -> Tensor:
+    """Return P from N S; the identity where nothing was averaged yet."""
+    values, vectors = torch.linalg.eigh(moment)
+    values = values.clamp(min=0)  # rounding
+    shrunk = values + len(moment)
+    norm = (values.sum() / (values / shrunk).sum()).sqrt()
+    norm = torch.where(norm.isnan(), len(moment) ** 0.5, norm)
+    root: Tensor = norm * (vectors / shrunk.sqrt()) @ vectors.T
+    return root
