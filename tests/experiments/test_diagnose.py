@@ -219,7 +219,27 @@ def test_layers_without_a_matrix_and_inputs_that_are_no_vectors(mine: Any, embed
     heading, rows = diagnosis.table(dataset)
     assert [row[1] for row in rows] == ["act", "readout"] * 2
     assert rows[0][heading.index("residual")] == "–"
-    assert "layer act: no number for its weights, since" in "\n".join(diagnosis.notes(dataset))
+    assert "layer act has dashes, since" in "\n".join(diagnosis.notes(dataset))
+
+
+def test_layers_that_cannot_align_are_named_with_what_would_help(mine: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(64, 3, 16, 16, generator=generator), torch.randint(3, (64,), generator=generator)
+    net = fa.networks.ConvNet((3, 16, 16), (4, 6, 8), 3)
+    made = (net, functional.cross_entropy, [(x[:32], y[:32]), (x[32:], y[32:])])
+    setting = mine(made, steps=3)
+    bounds = fa.alignability(setting.net).layers
+    dataset = diagnosis.run(setting, lambda *_: None)
+    expected = [np.nan, bounds["1.0"].bound, bounds["2.0"].bound, 1.0]
+    np.testing.assert_array_equal(dataset.alignability, expected)
+    heading, rows = diagnosis.table(dataset)
+    assert [row[heading.index("at most")] for row in rows[:4]] == ["–", *(f"{bound:.2f}" for bound in expected[1:])]
+    assert f"by at most {expected[1]:.2f} to {expected[2]:.2f}, whatever the training, in layer 1" in diagnosis.verdict(
+        dataset
+    )
+    assert "(with channelwise feedback 0.34)" in diagnosis.verdict(dataset)
+    dense = dataset.assign(alignability=dataset.alignability.fillna(1) * 0 + 1)
+    assert "at most" not in diagnosis.verdict(dense)
 
 
 def test_sequences_of_several_lengths_are_taken_for_isotropic(mine: Any) -> None:

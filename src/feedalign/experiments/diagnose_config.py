@@ -18,7 +18,7 @@ class DiagnoseConfig:
         hidden: widths of the hidden layers of a data set's network.
         activation: of a data set's network.
         points: feedback points of a model of your own, by dotted name; found in an nn.Sequential.
-        feedback: how its matrices are drawn, unless the model is wrapped already.
+        feedback: how its matrices are drawn, unless the model is wrapped already; channelwise and smooth for images.
         steps: of training before what is measured is compared with what was expected.
         lr: learning rate of plain gradient descent.
         batch_size: samples a step of a data set.
@@ -33,7 +33,7 @@ class DiagnoseConfig:
     hidden: tuple[int, ...] = (100, 100)
     activation: Literal["tanh", "relu", "linear"] = "tanh"
     points: tuple[str, ...] = ()
-    feedback: Literal["gaussian", "uniform", "orthogonal", "rademacher"] = "gaussian"
+    feedback: Literal["gaussian", "uniform", "orthogonal", "rademacher", "channelwise", "smooth"] = "gaussian"
     steps: int = 200
     lr: float = 0.1
     batch_size: int = 32

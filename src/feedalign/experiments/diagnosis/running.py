@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from feedalign.alignment import AlignmentMonitor, Measurement, output_errors, undisturbed
+from feedalign.alignment import AlignmentMonitor, Measurement, alignability, output_errors, undisturbed
 from feedalign.errors import ArgumentError, OutputError
 from feedalign.experiments.diagnosis.expectation import (
     Seen,
@@ -106,6 +106,8 @@ def _measured(setting: Setting, trained: list[_Trained], loudest: NDArray[np.int
     last = {name: np.full((len(trained), len(blocks)), np.nan) for name in _LAST}
     by_output = np.full((len(trained), len(setting.net.points), outputs), np.nan)
     undefined = [""] * len(blocks)
+    bounds = alignability(setting.net).layers  # conditioning mixes the outputs, and changes no bound
+    of_layer = [bounds.get(label) for label in labels]
     for n, of_net in enumerate(trained):
         if of_net.diverged_at is not None:
             continue
@@ -121,6 +123,8 @@ def _measured(setting: Setting, trained: list[_Trained], loudest: NDArray[np.int
             "gradient_alignment_by_output": (("net", "hidden", "output"), by_output),
             **{name: (("net", "layer"), values) for name, values in last.items()},
             "undefined": ("layer", undefined),
+            "alignability": ("layer", [np.nan if each is None else each.bound for each in of_layer]),
+            "alignability_channelwise": ("layer", [np.nan if each is None else each.channelwise for each in of_layer]),
             "loss": (("net", "when"), [each.losses for each in trained]),
             "diverged_at": ("net", [np.nan if each.diverged_at is None else each.diverged_at for each in trained]),
         },

@@ -28,6 +28,8 @@ RECIPES = {
     "uniform": feedback.Uniform,
     "orthogonal": feedback.Orthogonal,
     "rademacher": feedback.Rademacher,
+    "channelwise": feedback.Channelwise,
+    "smooth": feedback.Smooth,
 }
 # What only a data set's own network and batches are made from.
 _OF_DATASETS = ("repeat", "hidden", "activation", "batch_size")

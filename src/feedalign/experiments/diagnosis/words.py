@@ -12,6 +12,8 @@ from feedalign.experiments.diagnosis.expectation import MOST_STEPS, Direction, d
 # Conditioned feedback is advised where theory gives it this much: the factor within which ill-conditioned outputs are
 # to be learned as white ones are.
 WORTH = 1.2
+# Below this alignability a layer is named: its shape, not its training, keeps it from aligning.
+LIMITED = 0.5
 
 
 def diverged(dataset: xr.Dataset) -> bool:
@@ -36,6 +38,7 @@ COLUMNS: tuple[tuple[str, Callable[[xr.Dataset], str]], ...] = (
     ("(even)", _of("measured_even", "+.2f")),
     ("norm ratio", _of("norm_ratio", ".2g")),
     ("weights", _of("weight_alignment", "+.2f")),
+    ("at most", _of("alignability", ".2f")),
     ("cond(Â)", _of("condition_number", ".3g")),
     ("residual", _of("residual", ".2f")),
 )
@@ -112,6 +115,8 @@ def verdict(dataset: xr.Dataset) -> str:
         f"Of plain feedback, theory expects a gradient alignment of {float(even.sel(sent='plain')):.2f} in the first "
         "steps, mean over layers and outputs."
     )
+    if (dataset.alignability < LIMITED).any():
+        sentences.append(_limited(dataset))
     for net in dataset.net.values:
         of_net, label = dataset.sel(net=net), "" if dataset.sizes["net"] == 1 else f", {net}"
         if of_net.diverged_at.notnull():
@@ -142,10 +147,29 @@ def _advice(plain: float, conditioned: float) -> str:
     )
 
 
+def _limited(dataset: xr.Dataset) -> str:
+    """Name the layers whose weights can hardly align, and what would help."""
+    few = dataset.sel(layer=dataset.layer[dataset.alignability < LIMITED])
+    each = ", ".join(
+        f"{layer} (with channelwise feedback {float(channelwise):.2f})" if channelwise > bound else str(layer)
+        for layer, bound, channelwise in zip(
+            few.layer.values, few.alignability.values, few.alignability_channelwise.values, strict=True
+        )
+    )
+    most = f"{float(few.alignability.max()):.2f}"
+    least = f"{float(few.alignability.min()):.2f}"
+    return (
+        "Sparse and shared weights can align with this feedback by at most "
+        f"{most if most == least else f'{least} to {most}'}, whatever the training, in layer {each}: take feedback of "
+        "their structure, feedalign.feedback.Smooth, or better learned feedback, feedalign.DirectKolenPollack."
+    )
+
+
 def notes(dataset: xr.Dataset) -> list[str]:
     """Say how to read the table, and why layers have no number for their weights."""
     undefined = zip(dataset.layer.values, dataset.undefined.values, strict=True)
     return [
         "expected, measured: gradient alignment, mean over samples; (even): mean over outputs, each counting alike",
-        *(f"layer {layer}: no number for its weights, since {reason}" for layer, reason in undefined if reason),
+        "weights: their alignment; at most: the most that any weights of the layer can reach with this feedback",
+        *(f"layer {layer} has dashes, since {reason}" for layer, reason in undefined if reason),
     ]
