@@ -141,6 +141,23 @@ def test_after_a_long_time_it_rests_at_the_minimum_dfa_selects(activation: str, 
         np.testing.assert_allclose(end.v * np.sqrt(np.diag(end.Q)), v * np.sqrt(np.diag(start.T)), atol=1e-3)
 
 
+@pytest.mark.parametrize("lr", [0.1, 0.3])
+def test_a_relu_student_that_has_learned_its_teacher_stays_there(lr: float) -> None:
+    """Students and teachers then lie in one plane, on the edge of what is a covariance; errors must not push beyond."""
+    rng = np.random.default_rng(0)
+    A, scale = np.array([0.8, 1.5]), np.array([0.5, 2.0])
+    w_teacher = 2 * np.hstack((np.linalg.cholesky([[1.0, 0.2], [0.2, 0.8]]), np.zeros((2, 2))))
+    w = scale[:, None] * w_teacher + 0.05 * rng.standard_normal((2, 4))
+    start = shallow.OrderParameters.from_weights(w=w, w_teacher=w_teacher, v=A / scale + 0.03, A=A)
+    run = shallow.integrate(start, feedback=[0.7, 1.3], lr=lr, times=[10.0, 2000.0, 5000.0], activation="relu")
+    assert run.generalisation_error[0] > 1e-5
+    assert np.abs(run.generalisation_error[1:]).max() < 1e-9
+    assert np.linalg.eigvalsh(run.final.covariance)[0] > -1e-8
+    minimum, distance = shallow.nearest_minimum(run.final, "relu")
+    np.testing.assert_array_equal(minimum.v, A)
+    assert distance < 1e-4
+
+
 def test_it_stops_when_the_error_has_sunk_to_what_was_asked(make_start: MakeStart) -> None:
     times = np.array([0.0, 1.0, 10.0, 100.0, 10_000.0])
     kwargs: dict[str, Any] = {"feedback": F, "lr": 0.3}

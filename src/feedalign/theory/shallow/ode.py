@@ -25,7 +25,7 @@ from scipy.integrate import solve_ivp
 
 from feedalign.errors import ArgumentError, DivergenceError
 from feedalign.theory.shallow.compiling import compiled
-from feedalign.theory.shallow.integrals import i2, i3, i4, j2
+from feedalign.theory.shallow.integrals import RELU, i2, i3, i4, j2
 from feedalign.theory.shallow.order_parameters import OrderParameters, generalisation_error
 from feedalign.theory.shallow.setting import Rule, Setting, check_times
 from feedalign.theory.shallow.trajectory import Trajectory
@@ -49,6 +49,17 @@ def _covariance(state: Array, T: Array, K: int) -> Array:
 
 
 @compiled
+def _negative_part(C: Array) -> Array:
+    """What a symmetric matrix has beyond the nearest positive semi-definite one."""
+    if not np.isfinite(C).all():  # implicit methods try such states; the answer then is not finite either
+        return np.zeros_like(C)
+    eigenvalues, vectors = np.linalg.eigh(C)
+    if eigenvalues[0] >= 0.0:
+        return np.zeros_like(C)
+    return (vectors * np.minimum(eigenvalues, 0.0)) @ vectors.T
+
+
+@compiled
 def drift(
     state: Array,
     T: Array,
@@ -69,6 +80,11 @@ def drift(
     K = feedback.size
     n = K + M
     C = _covariance(state, T, K)
+    # A solver's error can take C out of the covariances, where relu averages mean nothing: left alone, their formulas
+    # drive a student from the teacher it has learned to a false fixed point. The nearest covariance is asked instead,
+    # and what lies beyond it decays.
+    beyond = _negative_part(C) if activation == RELU else np.zeros_like(C)
+    C -= beyond
     v = state[K * n :]
     f = v if backprop else feedback
     s = np.concatenate((-v, A))
@@ -88,9 +104,10 @@ def drift(
                 for b in range(a):
                     square += 2 * s[a] * s[b] * i4(activation, C, k, l, a, b)
             change[k * K + l] = lr * (f[k] * pull[k, l] + f[l] * pull[l, k]) + lr**2 / batch_size * f[k] * f[l] * square
+            change[k * K + l] -= lr * beyond[k, l]
             change[l * K + k] = change[k * K + l]
         for m in range(M):
-            change[K * K + k * M + m] = lr * f[k] * pull[k, K + m]
+            change[K * K + k * M + m] = lr * (f[k] * pull[k, K + m] - beyond[k, K + m])
         change[K * n + k] = 0.0
         for a in range(n):
             change[K * n + k] += lr_readout * s[a] * i2(activation, C, k, a)

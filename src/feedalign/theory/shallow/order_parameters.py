@@ -13,8 +13,8 @@ from feedalign.theory.shallow.integrals import activation_code, i2
 
 Array = NDArray[np.float64]
 
-# Eigenvalues of overlaps are negative by rounding where they come from weights, by the solver's error (measured: up to
-# 1.4e-7 of the trace, where relu units coincide) where they come from integration; beyond, it is a user's mistake.
+# Eigenvalues of overlaps are negative by rounding where they come from weights, by the solver's error (of the size of
+# its tolerances, where units coincide) where they come from integration; beyond, it is a user's mistake.
 _PSD_TOLERANCE = 1e-6
 
 
