@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 
-from feedalign.errors import ArgumentError, DivergenceError
+from feedalign.errors import DivergenceError
+from feedalign.theory.shallow import checks
 from feedalign.theory.shallow.compiling import compiled
 from feedalign.theory.shallow.integrals import RELU, i2, i3, i4, j2
 from feedalign.theory.shallow.order_parameters import OrderParameters, generalisation_error
@@ -163,15 +164,13 @@ def integrate(
     """
     setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std, batch_size)
     checked_times = check_times(times)
-    if stop_at_error is not None and not (np.isfinite(stop_at_error) and stop_at_error > 0):
-        raise ArgumentError(f"stop_at_error={stop_at_error} must be a positive number, or None to go to the last time")
-    if method not in METHODS:
-        raise ArgumentError(f"method={method!r} is unknown; expected one of {', '.join(METHODS)}")
-    for name, value in {"rtol": rtol, "atol": atol}.items():
-        if not (np.isfinite(value) and value > 0):
-            raise ArgumentError(f"{name}={value} must be a positive number")
-    if not max_step > 0:
-        raise ArgumentError(f"max_step={max_step} must be a positive number, or infinity to leave it to the solver")
+    if stop_at_error is not None:
+        checks.positive("stop_at_error", stop_at_error, ", or None to go to the last time")
+    checks.one_of("method", method, METHODS)
+    checks.positive("rtol", rtol)
+    checks.positive("atol", atol)
+    if max_step != np.inf:
+        checks.positive("max_step", max_step, ", or infinity to leave it to the solver")
 
     def rhs(time: float, state: Array) -> Array:  # noqa: ARG001 — solve_ivp's signature; the dynamics is autonomous
         return drift(
