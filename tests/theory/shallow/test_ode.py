@@ -124,6 +124,23 @@ def test_the_teacher_is_a_fixed_point_without_noise() -> None:
     np.testing.assert_allclose(end.v[0], A, atol=1e-12)
 
 
+@pytest.mark.parametrize("lr", [0.1, 0.5, 1.5])
+def test_one_linear_unit_follows_its_closed_solution(lr: float) -> None:
+    r"""With v = F = A = 1 frozen, ΔR = R − T and D = Q − 2R + T decay, and noise keeps D at η σ² / (2 − η).
+
+    dΔR/dt = −η ΔR and dD/dt = −(2η − η²) D + η² σ², from ε_g = D/2.
+    """
+    sigma, times = 0.4, np.array([0.0, 0.7, 3.0, 10.0, 1000.0])
+    start = shallow.OrderParameters(Q=[[0.5]], R=[[-0.3]], T=[[1.2]], v=[1.0], A=[1.0])  # type: ignore[arg-type]
+    run = shallow.integrate(
+        start, feedback=[1.0], lr=lr, lr_readout=0.0, noise_std=sigma, activation="linear", times=times
+    )
+    np.testing.assert_allclose(run.R[:, 0, 0] - 1.2, (-0.3 - 1.2) * np.exp(-lr * times), atol=1e-7)
+    rest = lr * sigma**2 / (2 - lr)
+    D = rest + (0.5 + 0.6 + 1.2 - rest) * np.exp(-lr * (2 - lr) * times)
+    np.testing.assert_allclose(run.generalisation_error, D / 2, atol=1e-7)
+
+
 @pytest.mark.parametrize(("activation", "v"), [("erf", [-1.5, 0.8]), ("relu", [0.8, 1.5])])
 def test_after_a_long_time_it_rests_at_the_minimum_dfa_selects(activation: str, v: list[float]) -> None:
     """erf: the signed permutation of A nearest to F. ReLU, F > 0: v_k |w_k|, since units can be rescaled."""

@@ -90,6 +90,26 @@ def test_mean_over_seeds_agrees_with_the_equations_within_its_standard_error(
         assert np.abs(z).max() < stats.t.isf(0.0005 / z.size, 29), name
 
 
+@pytest.mark.parametrize("activation", ["erf", "relu", "linear"])
+@pytest.mark.parametrize("rule", ["dfa", "bp"])
+@pytest.mark.parametrize(("K", "M"), [(1, 3), (4, 2)])
+def test_other_sizes_and_rules_agree_with_the_equations(
+    make_start: MakeStart, activation: str, rule: Any, K: int, M: int
+) -> None:
+    """K < M and K > M, a readout that learns at a tenth of the rate, noise; N = 20 000."""
+    start = make_start(K=K, M=M)
+    kwargs: dict[str, Any] = {
+        "feedback": np.linspace(-0.8, 0.6, K), "lr": 0.3, "lr_readout": 0.03, "times": [4.0], "noise_std": 0.3,
+        "activation": activation, "rule": rule,
+    }  # fmt: skip
+    limit = shallow.integrate(start, **kwargs)
+    runs = shallow.simulate(start, seeds=range(20), input_dim=20_000, **kwargs)
+    for name in ("Q", "R", "v", "generalisation_error"):
+        values, exact = getattr(runs, name), getattr(limit, name)
+        z = (values.mean(0) - exact) / (values.std(0, ddof=1) / np.sqrt(20))
+        assert np.abs(z).max() < stats.t.isf(0.0005 / z.size, 19), name
+
+
 @pytest.mark.parametrize("activation", ["erf", "relu"])
 def test_batches_agree_with_the_equations(make_start: MakeStart, activation: str) -> None:
     """An average over 8 inputs at lr = 2: without the division of its square by 8 the equations would be far off."""
@@ -102,10 +122,14 @@ def test_batches_agree_with_the_equations(make_start: MakeStart, activation: str
     assert np.abs(shallow.integrate(start, **kwargs).Q[-1] - limit).max() > 50 * standard_error.max()
 
 
-def test_threads_and_progress_change_nothing(make_start: MakeStart) -> None:
-    kwargs: dict[str, Any] = {"feedback": F, "lr": 0.3, "times": [0.5, 7.0], "input_dim": 60, "seeds": range(5)}
+@pytest.mark.parametrize(("method", "batch_size"), [("reduced", 1), ("explicit", 1), ("explicit", 3)])
+def test_threads_and_progress_change_nothing(make_start: MakeStart, method: Any, batch_size: int) -> None:
+    kwargs: dict[str, Any] = {
+        "feedback": F, "lr": 0.3, "times": [0.5, 7.0], "input_dim": 60, "seeds": range(5), "noise_std": 0.1,
+        "method": method, "batch_size": batch_size,
+    }  # fmt: skip
     calls: list[tuple[int, int]] = []
-    plain = shallow.simulate(make_start(), **kwargs)
+    plain = shallow.simulate(make_start(), **kwargs, threads=4)
     watched = shallow.simulate(
         make_start(), **kwargs, threads=1, progress=lambda done, total: calls.append((done, total))
     )

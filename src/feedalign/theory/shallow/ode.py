@@ -148,7 +148,7 @@ def integrate(
         lr_readout: η_v, learning rate of the second layer; lr unless given, 0 freezes it.
         batch_size: B, inputs a step averages its update over; time still counts steps.
         stop_at_error: stop when ε_g has sunk to this. The last time of the trajectory is then when it did; the
-            requested times after it are left out.
+            requested times after it are left out. Below about 1e-7 smaller tolerances are needed as well.
         method: a solver of `scipy.integrate.solve_ivp`: LSODA, RK45, RK23, DOP853, Radau or BDF.
         rtol: relative tolerance of the solver.
         atol: absolute tolerance of the solver.
