@@ -76,7 +76,7 @@ def test_the_same_setting_is_not_computed_twice(
 ) -> None:
     assert main(["theory", *SHORT]) == 0
     first = capsys.readouterr().out
-    monkeypatch.setattr(shallow, "integrate", None)
+    monkeypatch.setattr(theory_run, "run", lambda *_: pytest.fail("computed again"))
     assert main(["theory", *SHORT]) == 0
     assert capsys.readouterr().out == first
 
@@ -108,8 +108,8 @@ def test_divergence_says_when_and_keeps_the_last_finite_state(capsys: pytest.Cap
         (["--measurements", "1"], "measurements=1 must be at least 2"),
         (["--simulate", "-1"], "simulate=-1 must be at least 0"),
         (["--seed", "-1"], "seed=-1 must be at least 0"),
-        (["--students", "0"], "students=0 must be a number of hidden units"),
-        (["--teachers", "0"], "units=0 must be a number of hidden units"),
+        (["--students", "0"], "students=0 must be at least 1"),
+        (["--teachers", "0"], "teachers=0 must be at least 1"),
         (["--input-dim", "3"], "input_dim=3 must be a whole number of at least K + M = 4"),
         (["--readout", "1"], "readout=(1.0,) must be 2 finite numbers, one for each of teachers=2"),
         (["--feedback", "1", "nan"], "feedback=(1.0, nan) must be 2 finite numbers, one for each of students=2"),
@@ -117,6 +117,7 @@ def test_divergence_says_when_and_keeps_the_last_finite_state(capsys: pytest.Cap
         (["--rules"], "rules=() must name dfa, bp, or both"),
         (["--stop-at-error", "0"], "stop_at_error=0.0 must be a positive number"),
         (["--batch-size", "0"], "batch_size=0"),
+        (["--input-dim", "4", "--simulate", "2"], "input_dim=4 must be a whole number of at least K + M + 1 = 5"),
         (["--rtol", "-1"], "rtol=-1.0"),
         (["--atol", "nan"], "atol=nan"),
     ],
@@ -125,9 +126,16 @@ def test_a_wrong_value_is_refused_before_anything_is_written(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["theory", *arguments]) == 2
-    err = capsys.readouterr().err
+    out, err = capsys.readouterr()
     assert message in err
     assert err.startswith("feedalign: ")
+    assert not out
+    assert not Path("runs").exists()
+
+
+def test_a_simulation_that_would_never_end_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["theory", "--simulate", "1", "--end-time", "1e15"]) == 2
+    assert "times reach to 1e+15, which is 5e+17 steps" in capsys.readouterr().err
     assert not Path("runs").exists()
 
 

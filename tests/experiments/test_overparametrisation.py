@@ -22,7 +22,7 @@ TINY = replace(
     runs=2,
 )
 
-ALIGNS, UNMATCHED, SMALL, SPARE = range(4)
+ALIGNS, UNMATCHED, SMALL, SPARE, SPECIALISED = range(5)
 
 
 def run(config: overparametrisation.Config = TINY) -> xr.Dataset:
@@ -51,6 +51,13 @@ def test_the_same_config_gives_the_same_bits_and_more_runs_keep_the_first(tiny: 
     assert not run(replace(TINY, first_seed=1)).equals(tiny)
 
 
+def test_unit_overlap_is_a_cosine_that_a_single_teacher_gives_in_full(tiny: xr.Dataset) -> None:
+    assert (tiny.unit_overlap > 0).all()
+    assert (tiny.unit_overlap <= 1 + 1e-12).all()
+    alone = run(replace(TINY, teachers=1, students=(1,), end_time=1000.0, lr=0.3))
+    assert (alone.unit_overlap.sel(activation="erf").isel(time=-1) > 0.99).all()
+
+
 def test_a_run_that_diverges_is_never_supported() -> None:
     diverged = run(replace(TINY, lr=200.0))
     assert np.isnan(diverged.overlap).any()
@@ -74,7 +81,11 @@ def ideal(runs: int = 20) -> xr.Dataset:
     error = np.empty_like(overlap)
     error[:] = np.array([[0.5, 0.45, 0.05], [0.5, 0.45, 1e-6], [0.5, 0.45, 1e-6]])[:, None]
     return xr.Dataset(
-        {"overlap": (dims, overlap), "generalisation_error": (dims, error)},
+        {
+            "overlap": (dims, overlap),
+            "unit_overlap": (dims, np.broadcast_to([0.1, 0.71, 0.85], overlap.shape).copy()),
+            "generalisation_error": (dims, error),
+        },
         coords={"activation": ["erf", "relu"], "rule": ["dfa", "bp"], "students": [1, 2, 4], "time": [0.0, 1.0, 2.0]},
         attrs={"teachers": 2},
     )
@@ -104,6 +115,10 @@ def forget_if_large(dataset: xr.Dataset) -> None:
     dataset.overlap[1, 0, 2, :, -1] -= 0.05
 
 
+def serve_all_alike(dataset: xr.Dataset) -> None:
+    dataset.unit_overlap[1, 0, 0, :, -1] = 0.7  # 1/√2 for two teachers
+
+
 def lose_a_run(dataset: xr.Dataset) -> None:
     dataset.overlap[0, 0, 1, 0] = np.nan
 
@@ -115,6 +130,7 @@ def lose_a_run(dataset: xr.Dataset) -> None:
         (match, {UNMATCHED}),
         (forget_if_small, {SMALL}),
         (forget_if_large, {SPARE}),
+        (serve_all_alike, {SPECIALISED}),
         (lose_a_run, {ALIGNS, SMALL, SPARE}),
     ],
 )

@@ -17,7 +17,7 @@ TINY = replace(
     two_phases.CONFIGS["quick"], input_dim=50, end_time=20.0, late_time=100.0, measurements=6, draws=2, seeds=3
 )
 
-ALIGNS, SINKS, SINKS_RELU, AGREES, TURNS, NEEDS_SIGNS = range(6)
+ALIGNS, SINKS, SINKS_RELU, AGREES, TURNS, AT_MINIMA, NEEDS_SIGNS = range(7)
 
 
 def run(config: two_phases.Config = TINY) -> xr.Dataset:
@@ -30,7 +30,7 @@ def tiny() -> xr.Dataset:
 
 
 def test_the_result_has_named_dimensions_and_units(tiny: xr.Dataset) -> None:
-    assert set(tiny.data_vars) == {"late_readout", "late_error"} | {
+    assert set(tiny.data_vars) == {"feedback", "late_readout", "late_error"} | {
         f"{name}_{kind}" for name in ("generalisation_error", "overlap") for kind in ("theory", "simulation")
     }
     assert tiny.time.attrs["units"] == tiny.late_time.attrs["units"] == "steps / input dimension"
@@ -73,7 +73,7 @@ def test_the_figure_can_be_saved_and_its_caption_counts(tiny: xr.Dataset) -> Non
 
 def test_a_tiny_run_is_checked(tiny: xr.Dataset) -> None:
     verdicts = two_phases.check(tiny)
-    assert len(verdicts) == 6
+    assert len(verdicts) == 7
     assert all("2 draws × 3 simulated seeds" in verdict.sample for verdict in verdicts[:3])
 
 
@@ -100,6 +100,7 @@ def made(overlap: NDArray[np.float64], error: NDArray[np.float64]) -> xr.Dataset
     readout[..., 1, :] = np.array([1.0, -1.0])[:, None]
     late_error[..., 1] = np.array([[1e-6, 1e-6], [1e-6, 0.5]])[:, None]
     variables["late_readout"] = (("activation", "draw", "sign", "late_time", "unit"), readout)
+    variables["feedback"] = (("activation", "draw", "unit"), np.broadcast_to([0.9, 0.3], (2, DRAWS, 2)).copy())
     variables["late_error"] = (("activation", "draw", "sign", "late_time"), late_error)
     coordinates = {"activation": ["erf", "relu"], "rule": ["dfa", "bp"], "sign": [1, -1], "time": TIMES}
     return xr.Dataset(variables, coords=coordinates)
@@ -143,6 +144,14 @@ def turn_but_one_sign(dataset: xr.Dataset) -> None:
     dataset.late_readout[0, 3, 1, -1, 0] *= -1
 
 
+def point_the_feedback_elsewhere(dataset: xr.Dataset) -> None:
+    dataset.feedback[0, 5, 1] *= -1
+
+
+def arrive_nowhere(dataset: xr.Dataset) -> None:
+    dataset.late_error[0] = 0.1
+
+
 def learn_with_turned_feedback(dataset: xr.Dataset) -> None:
     dataset.late_error[1, 6, 1, -1] = 1e-6
 
@@ -160,7 +169,9 @@ def learn_with_turned_feedback(dataset: xr.Dataset) -> None:
         (spoil("generalisation_error_simulation", 10), {AGREES}),
         (misalign_one_run, {ALIGNS}),
         (keep_the_alignment_of_relu, {SINKS_RELU}),
-        (turn_but_one_sign, {TURNS}),
+        (turn_but_one_sign, {TURNS, AT_MINIMA}),
+        (point_the_feedback_elsewhere, {AT_MINIMA}),
+        (arrive_nowhere, {AT_MINIMA}),
         (learn_with_turned_feedback, {NEEDS_SIGNS}),
     ],
 )

@@ -191,7 +191,7 @@ def plot(dataset: xr.Dataset) -> Figure:
                 below.gradient_alignment.mean("layer"),
                 "b",
                 "how far gradients do",
-                "gradient alignment, below the top layer",
+                "gradient alignment (cosine)",
             ),
             (bottom_left, recovery(dataset), "c", "what that is worth", "recovery"),
         ):

@@ -2,7 +2,8 @@ r"""Fewer and more students than teachers: what aligns when the teacher cannot b
 
 Claim: alignment does not wait for a solution to exist. The readout turns to the feedback first whatever the number of
 students K; an erf student too small for its teacher (K < M) keeps as much of that alignment as one that fits; one with
-units to spare (K ≥ 2M) has more solutions to choose from, and keeps more, erf or ReLU.
+units to spare (K ≥ 2M) has more solutions to choose from, and keeps more, erf or ReLU. The hidden units of a student
+too small turn to single teacher units all the same, instead of serving all of them.
 
 Setting: reduced simulation, exact in law; the teacher has M units of equal readout, the feedback is Gaussian. For ReLU
 it is made positive, since otherwise some teachers could not be learned (see relu-recovery); then backprop, which ends
@@ -37,7 +38,7 @@ NAME = "overparametrisation"
 CLAIM = (
     "The readout aligns with the feedback first whether the student is too small for its teacher, fits it, or has "
     "units to spare; an erf student too small keeps as much of the alignment as one that fits, and spare units keep "
-    "more."
+    "more. Units of a student too small turn to single teacher units all the same."
 )
 ACTIVATIONS = ("erf", "relu")
 RULES = ("dfa", "bp")
@@ -84,17 +85,19 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
     times = np.unique(np.concatenate([[0.0], np.rint(np.geomspace(0.1, config.end_time, config.measurements) * N) / N]))
     dims = {"activation": ACTIVATIONS, "rule": RULES, "students": config.students, "run": range(config.runs)}
     tasks = list(itertools.product(*dims.values()))
-    error, overlap = np.full((len(tasks), len(times)), np.nan), np.full((len(tasks), len(times)), np.nan)
+    error, overlap, unit_overlap = np.full((3, len(tasks), len(times)), np.nan)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for done, trajectory in enumerate(threads.map(lambda task: _one(config, times, *task), tasks)):
             if trajectory is not None:
                 error[done], overlap[done] = trajectory.generalisation_error, trajectory.overlap
+                unit_overlap[done] = _unit_overlap(trajectory)
             progress(done + 1, len(tasks))
     shape = (*map(len, dims.values()), len(times))
     return xr.Dataset(
         {
             "generalisation_error": ((*dims, "time"), error.reshape(shape)),
             "overlap": ((*dims, "time"), overlap.reshape(shape)),
+            "unit_overlap": ((*dims, "time"), unit_overlap.reshape(shape), {"long_name": "max |cos(w_k, w̃_m)|, mean"}),
         },
         coords={
             "activation": list(ACTIVATIONS),
@@ -128,6 +131,13 @@ def _one(
         return None
 
 
+def _unit_overlap(trajectory: shallow.Trajectory) -> NDArray[np.float64]:
+    """Cosine of each student unit with the teacher unit it is nearest to, sign apart; mean over students [time]."""
+    lengths = np.sqrt(np.diagonal(trajectory.Q, axis1=-2, axis2=-1)[..., None] * np.diag(trajectory.start.T))
+    cosines: NDArray[np.float64] = np.abs(trajectory.R / lengths).max(axis=-1).mean(axis=-1)
+    return cosines
+
+
 def check(dataset: xr.Dataset) -> list[Verdict]:
     """Hold the parts of the claim against the data."""
     M, K = dataset.attrs["teachers"], dataset.students
@@ -140,6 +150,8 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     small = _difference(few.sel(activation="erf"), fits.sel(activation="erf"))
     spare = [_difference(many.sel(activation=each), fits.sel(activation=each)) for each in ACTIVATIONS]
     worse = min(spare, key=lambda pair: pair[0] - 2 * pair[1])
+    turned = [final.unit_overlap.sel(students=K < M, activation=each) for each in ACTIVATIONS]
+    specialised = min((float(each.mean(skipna=False)), stats.sem(each.values, axis=None)) for each in turned)
     runs = f"{dataset.sizes['run']} runs for each K and activation, {int(np.isnan(overlap).sum())} "
     runs += "diverged; spread: standard error, two of them"
     return [
@@ -177,6 +189,16 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
             sample=f"{runs}; the worse activation",
             margin=2.0,
         ),
+        Verdict(
+            claim="units of students with K < M turn to single teacher units: final largest |cos(w_k, w̃_m)|, mean; "
+            "1/√M, the threshold, is that of units that serve all M alike",
+            effect=float(specialised[0]),
+            spread=float(specialised[1]),
+            threshold=1 / np.sqrt(M),
+            side="above",
+            sample=f"{runs}; the worse activation",
+            margin=2.0,
+        ),
     ]
 
 
@@ -189,23 +211,27 @@ def _difference(ours: xr.DataArray, theirs: xr.DataArray) -> tuple[float, float]
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw ε_g and cos(v, F) over time for every K, and the final cosine against K beside backprop's."""
     with figure_style():
-        figure = Figure(figsize=(8.6, 2.8), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
+        figure = Figure(figsize=(10.4, 2.8), layout="constrained")
+        left, middle, units, right = figure.subplots(1, 4)
         dfa = dataset.sel(rule="dfa", activation="erf", time=dataset.time > 0)
         colours = layer_colours(dataset.sizes["students"])
         for K, colour in zip(dataset.students.values, colours, strict=True):
             of_size = dfa.sel(students=K)
             left.plot(of_size.time, of_size.generalisation_error.median("run"), color=colour, label=f"{K}")
             middle.plot(of_size.time, of_size.overlap.mean("run"), color=colour)
+            units.plot(of_size.time, of_size.unit_overlap.mean("run"), color=colour)
         left.set(xscale="log", yscale="log", ylabel=r"generalisation error $\epsilon_g$")
         left.legend(title="students K", ncols=2, loc="lower left", handlelength=1.2, columnspacing=1)
         letter(left, "a", f"erf, M = {dataset.attrs['teachers']}")
         middle.set(xscale="log", ylabel=r"overlap $\cos(v, F)$")
         letter(middle, "b", "the same students align first")
-        for axes in (left, middle):
+        units.axhline(1 / np.sqrt(dataset.attrs["teachers"]), color="0.7", lw=0.8, ls=":", zorder=0)
+        units.set(xscale="log", ylabel=r"units: mean of $\max_m |\cos(w_k, \tilde w_m)|$", ylim=(0, 1.05))
+        letter(units, "c", "units turn to teachers")
+        for axes in (left, middle, units):
             axes.set(xlabel="time (steps / input dimension)")
         _draw_final(right, dataset)
-        letter(right, "c", "what is kept at the end")
+        letter(right, "d", "what is kept at the end")
     return figure
 
 
@@ -220,7 +246,7 @@ def _draw_final(axes: Axes, dataset: xr.Dataset) -> None:
                 label=f"{RULE_LABELS[rule]}, {ACTIVATION_LABELS[activation]}",
             )  # fmt: skip
     axes.axvline(dataset.attrs["teachers"], color="0.7", lw=0.8, ls=":", zorder=0)
-    axes.set(xlabel="students K", ylabel=r"final $\cos(v, F)$", xticks=dataset.students.values, ylim=(-0.6, 1.05))
+    axes.set(xlabel="students K", ylabel=r"final $\cos(v, F)$", xticks=dataset.students.values, ylim=(-1.15, 1.05))
     axes.legend(loc="lower right", fontsize=7)
 
 
@@ -228,7 +254,8 @@ def caption(dataset: xr.Dataset) -> str:
     """Say what the figure shows and over how many runs."""
     return (
         f"Students with K units of a teacher with M = {dataset.attrs['teachers']} units of equal readout. Median "
-        "generalisation error (a) and mean overlap of readout and feedback (b) of erf students under DFA. (c) Final "
-        "overlap: mean and two standard errors; dotted: K = M. "
+        "generalisation error (a) and mean overlap of readout and feedback (b) of erf students under DFA. (c) Cosine "
+        "of a student unit with the teacher unit it is nearest to, mean over units and runs; dotted: 1/√M, where a "
+        "unit serves all teacher units alike. (d) Final overlap: mean and two standard errors; dotted: K = M. "
         f"{dataset.sizes['run']} runs for each K, activation and rule."
     )

@@ -31,7 +31,7 @@ def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.f
     """
     if not (np.isfinite(config.end_time) and config.end_time > 0):
         raise ArgumentError(f"end_time={config.end_time} must be a positive number")
-    for name, least in {"measurements": 2, "simulate": 0, "seed": 0}.items():
+    for name, least in {"students": 1, "teachers": 1, "measurements": 2, "simulate": 0, "seed": 0}.items():
         if getattr(config, name) < least:
             raise ArgumentError(f"{name}={getattr(config, name)} must be at least {least}")
     if not config.rules or len(set(config.rules)) < len(config.rules):
@@ -51,7 +51,33 @@ def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.f
         else _numbers("feedback", config.feedback, "students", config.students)
     )
     times = np.geomspace(min(0.1, config.end_time / 10), config.end_time, config.measurements)
-    return start, F, np.unique(np.concatenate([[0.0], np.rint(times * config.input_dim) / config.input_dim]))
+    times = np.unique(np.concatenate([[0.0], np.rint(times * config.input_dim) / config.input_dim]))
+    theory, simulation = _arguments(config, F)
+    shallow.integrate(start, times=[0.0], **theory)  # no step, but all arguments are looked at
+    if config.simulate:
+        shallow.simulate(start, times=times[:1], **simulation)
+    return start, F, times
+
+
+def _arguments(config: TheoryConfig, F: NDArray[np.float64]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `integrate` and `simulate` are given besides start, times and rule."""
+    common: dict[str, Any] = {
+        "feedback": F,
+        "lr": config.lr,
+        "lr_readout": config.lr_readout,
+        "activation": config.activation,
+        "noise_std": config.noise_std,
+        "batch_size": config.batch_size,
+    }
+    theory = common | {
+        "method": config.method, "rtol": config.rtol, "atol": config.atol, "stop_at_error": config.stop_at_error,
+    }  # fmt: skip
+    simulation = common | {
+        "method": "reduced" if config.batch_size == 1 else "explicit",
+        "input_dim": config.input_dim,
+        "seeds": range(config.simulate),
+    }
+    return theory, simulation
 
 
 def _numbers(name: str, values: tuple[float, ...], units: str, count: int) -> NDArray[np.float64]:
@@ -69,15 +95,7 @@ def run(config: TheoryConfig, progress: Progress) -> xr.Dataset:
     """
     start, F, times = prepare(config)
     K, M, rules = start.students, start.teachers, config.rules
-    common: dict[str, Any] = {
-        "feedback": F,
-        "lr": config.lr,
-        "lr_readout": config.lr_readout,
-        "activation": config.activation,
-        "noise_std": config.noise_std,
-        "batch_size": config.batch_size,
-    }
-    solver: dict[str, Any] = {"method": config.method, "rtol": config.rtol, "atol": config.atol}
+    of_theory, of_simulation = _arguments(config, F)
     theory: dict[str, NDArray[np.float64]]
     theory = {name: np.full((len(rules), len(times)), np.nan) for name in ("generalisation_error", "overlap")}
     last = {"Q": np.empty((len(rules), K, K)), "R": np.empty((len(rules), K, M)), "v": np.empty((len(rules), K))}
@@ -90,13 +108,11 @@ def run(config: TheoryConfig, progress: Progress) -> xr.Dataset:
     simulation = {name: np.full((len(rules), config.simulate, len(times)), np.nan) for name in theory}
     for i, rule in enumerate(rules):
         try:
-            exact = shallow.integrate(
-                start, times=times, rule=rule, stop_at_error=config.stop_at_error, **common, **solver
-            )
+            exact = shallow.integrate(start, times=times, rule=rule, **of_theory)
             ended_at[i], final = exact.times[-1], exact.final
         except DivergenceError as error:
             ended_at[i], diverged[i], final = error.time, True, cast(shallow.OrderParameters, error.state)
-            exact = shallow.integrate(start, times=times[times <= error.time], rule=rule, **common, **solver)
+            exact = shallow.integrate(start, times=times[times <= error.time], rule=rule, **of_theory)
         known = int((times <= ended_at[i]).sum())
         for name, values in theory.items():
             values[i, :known] = getattr(exact, name)[:known]
@@ -104,10 +120,8 @@ def run(config: TheoryConfig, progress: Progress) -> xr.Dataset:
         if config.simulate:
             try:
                 runs = shallow.simulate(
-                    start, times=times, rule=rule, input_dim=config.input_dim, seeds=range(config.simulate),
-                    method="reduced" if config.batch_size == 1 else "explicit",
-                    progress=partial(_within, progress, i, len(rules)), **common,
-                )  # fmt: skip
+                    start, times=times, rule=rule, progress=partial(_within, progress, i, len(rules)), **of_simulation
+                )
                 for name, values in simulation.items():
                     values[i] = getattr(runs, name)
             except DivergenceError as error:

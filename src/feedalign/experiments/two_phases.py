@@ -2,7 +2,7 @@ r"""Align, then memorise: the two phases of DFA in a shallow network.
 
 Claim: from small weights the readout v first turns to the feedback F, cos(v, F) → 1, while the generalisation error has
 hardly moved; then the student learns its teacher, and the cosine sinks to what the teacher allows. The order-parameter
-equations describe both phases. Turned feedback, −F, takes an erf student to the solution with all signs turned; a ReLU
+equations describe both phases. Turned feedback, −F, takes an erf student to the minimum with all signs turned; a ReLU
 student has no such solution, and does not learn.
 
 Setting: K = M = 2 erf or ReLU units; the teacher's readout is (1, 1), first layers and feedback are Gaussian, for ReLU
@@ -71,6 +71,7 @@ ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
 ACTIVATIONS = ("erf", "relu")
 RULES: tuple[Literal["dfa", "bp"], ...] = ("dfa", "bp")
 SIGNS = (1, -1)
+SOLVED = 1e-5  # ε_g at which the readout is at its minimum to a per cent
 
 
 def run(config: Config, progress: Progress) -> xr.Dataset:
@@ -85,6 +86,7 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
     simulation = {name: np.empty((*shape, len(RULES), config.seeds, len(times))) for name in names}
     readout = np.empty((*shape, len(SIGNS), len(late_times), K))
     late_error = np.empty((*shape, len(SIGNS), len(late_times)))
+    feedbacks = np.empty((*shape, K))
     for a, activation in enumerate(ACTIVATIONS):
         for draw in range(config.draws):
             rng = np.random.default_rng([config.first_seed, draw])
@@ -95,6 +97,7 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
                 A=np.ones(K),
             )
             feedback = shallow.draw_feedback("random" if activation == "erf" else "positive", start, rng)
+            feedbacks[a, draw] = feedback
             setting: dict[str, Any] = {"lr": config.lr, "activation": activation}
             for r, rule in enumerate(RULES):
                 exact = shallow.integrate(start, feedback=feedback, rule=rule, times=times, **setting)
@@ -114,6 +117,7 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
         {f"{name}_theory": ((*dims, "time"), values) for name, values in theory.items()}
         | {f"{name}_simulation": ((*dims, "seed", "time"), values) for name, values in simulation.items()}
         | {
+            "feedback": (("activation", "draw", "unit"), feedbacks),
             "late_readout": ((*turned, "unit"), readout, {"long_name": "v under DFA with sign · F, theory"}),
             "late_error": (turned, late_error, {"long_name": "ε_g under DFA with sign · F, theory"}),
         },
@@ -155,6 +159,10 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     )
     erf, relu = (dataset.sel(activation=activation) for activation in ACTIVATIONS)
     final = erf.late_readout.isel(late_time=-1).transpose("draw", "sign", "unit").values
+    feedback, solved = erf.feedback.transpose("draw", "unit").values, erf.late_error.isel(late_time=-1) < SOLVED
+    solved = solved.transpose("draw", "sign").values
+    expected = [[shallow.selected_solution(np.ones(len(F)), sign * F) for sign in SIGNS] for F in feedback]
+    distance = np.linalg.norm(final - expected, axis=-1)[solved]
     cosine = (final[:, 0] * final[:, 1]).sum(axis=-1) / np.linalg.norm(final, axis=-1).prod(axis=-1)
     learned = (relu.late_error.isel(late_time=-1) / relu.late_error.isel(late_time=0)).transpose("draw", "sign").values
     return [
@@ -193,6 +201,14 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
             threshold=-0.99,
             side="below",
             sample=f"{draws} draws, theory",
+        ),
+        Verdict(
+            claim="erf: both ends are the minima with the signs of F and of −F: largest distance of v from them",
+            effect=float(distance.max()) if distance.size else np.nan,
+            spread=float(distance.std()) if distance.size else np.nan,
+            threshold=0.05,
+            side="below",
+            sample=f"{distance.size} of {solved.size} ends, those with ε_g below {SOLVED:g}; theory",
         ),
         Verdict(
             claim="relu: with −F nothing is learned: smallest ε_g / ε_g(0) at the end",
@@ -241,6 +257,9 @@ def plot(dataset: xr.Dataset) -> Figure:
 
 def _draw_plane(axes: Axes, dataset: xr.Dataset) -> None:
     """Draw the first two entries of v from its start to its solution, with F and with −F; dots: where it ends."""
+    if dataset.activation == "erf":  # the minima of relu are families
+        minima = shallow.global_minima(np.ones(dataset.sizes["unit"])).v
+        axes.plot(minima[:, 0], minima[:, 1], "x", color="0.3", ms=7, label="minima")
     for sign, style in zip(SIGNS, ("-", "--"), strict=True):
         v = dataset.late_readout.sel(sign=sign).transpose("draw", "late_time", "unit").values
         for draw in range(len(v) - 1, -1, -1):
@@ -252,6 +271,8 @@ def _draw_plane(axes: Axes, dataset: xr.Dataset) -> None:
     axes.axhline(0, color="0.8", lw=0.8, zorder=0)
     axes.axvline(0, color="0.8", lw=0.8, zorder=0)
     axes.set(xlabel="$v_1$", ylabel="$v_2$")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.45 * (high - low))  # room for the legend
     axes.legend(loc="upper right")
 
 
@@ -274,6 +295,7 @@ def caption(dataset: xr.Dataset) -> str:
         "feedback (b, f; c and g enlarge its top). Strong lines: theory of one draw of teacher, start and feedback; "
         f"points: mean and standard deviation of {seeds} simulated runs of it; thin lines: theory of {others} further "
         "draws. (d, h) Theory of the readout under DFA from its start near 0 to its end (dots), with feedback F and "
-        "with −F: the two ends of an erf student have opposite signs; a ReLU student with −F stays near 0. Simulated "
-        "ReLU students leave plateaus a little earlier than theory, which neglects fluctuations at finite N."
+        "with −F; crosses: the global minima of erf. The two ends of an erf student have opposite signs; a ReLU "
+        "student with −F stays near 0. Simulated ReLU students leave plateaus a little earlier than theory, which "
+        "neglects fluctuations at finite N."
     )

@@ -21,7 +21,7 @@ from feedalign.files import replacing
 
 # Part of every hash: raise it when the meaning of a config or the layout of a data set changes, and old runs stay
 # where they are but are no longer taken for new ones.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ def start_of(A: object = (1.0, -0.4), seed: int = 0, **change: Any) -> OrderPara
 
 def test_readouts() -> None:
     rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(draw_readout("uniform", 2.0, rng), [1, 1])  # type: ignore[arg-type]
     np.testing.assert_array_equal(draw_readout("uniform", 3, rng), [1, 1, 1])
     np.testing.assert_array_equal(draw_readout("alternating", 5, rng), [1, -1, 1, -1, 1])
     assert stats.kstest(draw_readout("random", 2000, rng), "norm").pvalue > RARE
@@ -121,12 +122,15 @@ def test_orthogonal_feedback_has_every_direction_and_the_length_of_a_random_one(
         ({"A": [[1.0, 2.0]]}, r"A must be a vector \[M\], one entry per teacher unit, got shape \(1, 2\)"),
         ({"A": []}, r"A must be a vector \[M\]"),
         ({"A": [1.0, np.nan]}, "A holds NaN"),
-        ({"students": 0}, "students=0 must be a number of hidden units"),
+        ({"A": "uniform"}, "A must be an array of real numbers, got 'uniform'"),
+        ({"students": 0}, "students=0 must be a whole number of at least 1"),
         ({"students": 1.5}, "students=1.5 must be"),
+        ({"students": "two"}, "students='two' must be a whole number"),
         ({"input_dim": 3}, r"input_dim=3 must be a whole number of at least K \+ M = 4"),
         ({"input_dim": 50.5}, "input_dim=50.5 must be a whole number"),
         ({"w_std": -1.0}, "w_std=-1.0 must be a number that is not negative"),
         ({"v_std": math.inf}, "v_std=inf must be a number"),
+        ({"v_std": None}, "v_std=None must be a number"),
     ],
 )
 def test_bad_starts_say_what_was_expected(change: dict[str, Any], message: str) -> None:
@@ -151,7 +155,7 @@ def test_bad_feedback_says_what_was_expected(kind: Any, start: dict[str, Any], m
 
 def test_bad_readouts_say_what_was_expected() -> None:
     rng = np.random.default_rng(0)
-    with pytest.raises(ArgumentError, match="units=0 must be a number of hidden units"):
+    with pytest.raises(ArgumentError, match="units=0 must be a whole number of at least 1"):
         draw_readout("random", 0, rng)
     with pytest.raises(ArgumentError, match="kind='ones' is unknown; expected one of random, uniform, alternating"):
         draw_readout("ones", 2, rng)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import mpmath as mp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -67,25 +68,72 @@ def test_slope_is_the_derivative() -> None:
             assert integrals.activation_slope(code, u) == pytest.approx(rise / (2 * h), abs=1e-9)
 
 
-@settings(max_examples=80, deadline=None)
+def test_erf_averages_beside_thirty_digits(record_property: Any) -> None:
+    """Given x, the units u_i = λ_i x + w_i e_i are independent, and every average is one integral over x."""
+    C, loads, widths = np.empty((4, 4)), [1.3, -0.7, 0.9, 2.0], [0.5, 1.2, 0.1, 0.8]
+    for i, j in itertools.product(range(4), repeat=2):
+        C[i, j] = loads[i] * loads[j] + (widths[i] ** 2 if i == j else 0)
+
+    def g(i: int, x: Any) -> Any:  # E[g(u_i) | x]
+        return mp.erf(loads[i] * x / mp.sqrt(2 * (1 + mp.mpf(widths[i]) ** 2)))
+
+    def slope(i: int, x: Any) -> Any:  # E[g'(u_i) | x]
+        variance = 1 + mp.mpf(widths[i]) ** 2
+        return mp.sqrt(2 / mp.pi / variance) * mp.exp(-((loads[i] * x) ** 2) / 2 / variance)
+
+    def average(*factors: tuple[Callable[[int, Any], Any], int]) -> float:
+        with mp.workdps(30):
+            return float(
+                mp.quad(lambda x: mp.npdf(x) * mp.fprod(f(i, x) for f, i in factors), mp.linspace(-12, 12, 13))
+            )
+
+    errors = []
+    for k, l, a, b in itertools.permutations(range(4)):
+        errors += [
+            integrals.i2(integrals.ERF, C, a, b) - average((g, a), (g, b)),
+            integrals.j2(integrals.ERF, C, k, l) - average((slope, k), (slope, l)),
+            integrals.i3(integrals.ERF, C, k, l, a) - average((slope, k), (lambda i, x: loads[i] * x, l), (g, a)),
+            integrals.i4(integrals.ERF, C, k, l, a, b) - average((slope, k), (slope, l), (g, a), (g, b)),
+        ]
+    record_property("largest error beside 30 digits", float(np.abs(errors).max()))
+    assert np.abs(errors).max() < 1e-14
+
+
+@settings(max_examples=120, deadline=None)
 @given(
-    st.integers(0, 10_000), st.sampled_from(["zero", "identical", "student is teacher", "opposite"]),
-    st.sampled_from(["erf", "linear"]),
-)  # fmt: skip
+    st.integers(0, 10_000),
+    st.sampled_from(["zero", "identical", "student is teacher", "opposite"]),
+    st.sampled_from(sorted(integrals.ACTIVATIONS)),
+)
 def test_degenerate_covariances_stay_finite_and_consistent(seed: int, kind: str, name: str) -> None:
-    """Zero, coinciding or opposite units: averages equal those of the units they coincide with."""
+    """Coinciding units have the averages of one; an odd activation turns signs with a unit; a unit of zero is none."""
     code = integrals.activation_code(name)
     factor = np.random.default_rng(seed).standard_normal((4, 6))
-    factor[1] = {"zero": 0.0, "identical": 1.0, "student is teacher": 0.0, "opposite": -1.0}[kind] * factor[0]
-    if kind == "student is teacher":
-        factor[1] = factor[2]
+    twin, sign = {"zero": (1, 0), "identical": (0, 1), "student is teacher": (2, 1), "opposite": (0, -1)}[kind]
+    factor[1] = sign * factor[twin]
     C = factor @ factor.T / 6
-    twin, sign = {"zero": (1, 1), "identical": (0, 1), "student is teacher": (2, 1), "opposite": (0, -1)}[kind]
-    values = [integrals.i4(code, C, k, l, a, b) for k, l, a, b in itertools.product(range(4), repeat=4)]
-    assert np.isfinite(values).all()
-    for a in range(4):
+    quadruples = list(itertools.product(range(4), repeat=4))
+    i4 = {c: integrals.i4(code, C, *c) for c in quadruples}
+    assert np.isfinite(list(i4.values())).all()
+    if kind == "zero":
+        for a, k in itertools.product(range(4), repeat=2):
+            assert integrals.i2(code, C, 1, a) == integrals.i3(code, C, k, a, 1) == i4[k, k, 1, a] == 0
+        return
+    if name == "relu" and sign == -1:
+        for a, b in itertools.product(range(4), repeat=2):  # never active together
+            assert i4[0, 1, a, b] == pytest.approx(0, abs=1e-12)
+            assert integrals.j2(code, C, 0, 1) == pytest.approx(
+                0, abs=1e-7
+            )  # the root of what rounding leaves of 1 − ρ
+        return
+    for a, k in itertools.product(range(4), repeat=2):
+        # Where units coincide, rounding of 1e-16 in C enters a root: 1e-8, and 1e-7 where C is large.
         assert integrals.i2(code, C, 1, a) == pytest.approx(sign * integrals.i2(code, C, twin, a), abs=1e-7)
-        assert integrals.i3(code, C, 0, a, 1) == pytest.approx(sign * integrals.i3(code, C, 0, a, twin), abs=1e-7)
+        assert integrals.i3(code, C, k, a, 1) == pytest.approx(sign * integrals.i3(code, C, k, a, twin), abs=1e-7)
+        assert integrals.j2(code, C, 1, a) == pytest.approx(integrals.j2(code, C, twin, a), abs=1e-7)
+    for k, l, a, b in quadruples:
+        same = i4[tuple(twin if unit == 1 else unit for unit in (k, l, a, b))]
+        assert i4[k, l, a, b] == pytest.approx(sign ** (a == 1) * sign ** (b == 1) * same, abs=1e-7)
 
 
 def test_unknown_activation_names_the_known_ones() -> None:

@@ -124,6 +124,23 @@ def test_the_teacher_is_a_fixed_point_without_noise() -> None:
     np.testing.assert_allclose(end.v[0], A, atol=1e-12)
 
 
+@pytest.mark.parametrize("lr", [0.1, 0.5, 1.5])
+def test_one_linear_unit_follows_its_closed_solution(lr: float) -> None:
+    r"""With v = F = A = 1 frozen, ΔR = R − T and D = Q − 2R + T decay, and noise keeps D at η σ² / (2 − η).
+
+    dΔR/dt = −η ΔR and dD/dt = −(2η − η²) D + η² σ², from ε_g = D/2.
+    """
+    sigma, times = 0.4, np.array([0.0, 0.7, 3.0, 10.0, 1000.0])
+    start = shallow.OrderParameters(Q=[[0.5]], R=[[-0.3]], T=[[1.2]], v=[1.0], A=[1.0])  # type: ignore[arg-type]
+    run = shallow.integrate(
+        start, feedback=[1.0], lr=lr, lr_readout=0.0, noise_std=sigma, activation="linear", times=times
+    )
+    np.testing.assert_allclose(run.R[:, 0, 0] - 1.2, (-0.3 - 1.2) * np.exp(-lr * times), atol=1e-7)
+    rest = lr * sigma**2 / (2 - lr)
+    D = rest + (0.5 + 0.6 + 1.2 - rest) * np.exp(-lr * (2 - lr) * times)
+    np.testing.assert_allclose(run.generalisation_error, D / 2, atol=1e-7)
+
+
 @pytest.mark.parametrize(("activation", "v"), [("erf", [-1.5, 0.8]), ("relu", [0.8, 1.5])])
 def test_after_a_long_time_it_rests_at_the_minimum_dfa_selects(activation: str, v: list[float]) -> None:
     """erf: the signed permutation of A nearest to F. ReLU, F > 0: v_k |w_k|, since units can be rescaled."""
@@ -139,6 +156,23 @@ def test_after_a_long_time_it_rests_at_the_minimum_dfa_selects(activation: str, 
         np.testing.assert_allclose(end.R, [[0, -1], [1, 0]] @ start.T, atol=1e-3)
     else:
         np.testing.assert_allclose(end.v * np.sqrt(np.diag(end.Q)), v * np.sqrt(np.diag(start.T)), atol=1e-3)
+
+
+@pytest.mark.parametrize("lr", [0.1, 0.3])
+def test_a_relu_student_that_has_learned_its_teacher_stays_there(lr: float) -> None:
+    """Students and teachers then lie in one plane, on the edge of what is a covariance; errors must not push beyond."""
+    rng = np.random.default_rng(0)
+    A, scale = np.array([0.8, 1.5]), np.array([0.5, 2.0])
+    w_teacher = 2 * np.hstack((np.linalg.cholesky([[1.0, 0.2], [0.2, 0.8]]), np.zeros((2, 2))))
+    w = scale[:, None] * w_teacher + 0.05 * rng.standard_normal((2, 4))
+    start = shallow.OrderParameters.from_weights(w=w, w_teacher=w_teacher, v=A / scale + 0.03, A=A)
+    run = shallow.integrate(start, feedback=[0.7, 1.3], lr=lr, times=[10.0, 2000.0, 5000.0], activation="relu")
+    assert run.generalisation_error[0] > 1e-5
+    assert np.abs(run.generalisation_error[1:]).max() < 1e-9
+    assert np.linalg.eigvalsh(run.final.covariance)[0] > -1e-8
+    minimum, distance = shallow.nearest_minimum(run.final, "relu")
+    np.testing.assert_array_equal(minimum.v, A)
+    assert distance < 1e-4
 
 
 def test_it_stops_when_the_error_has_sunk_to_what_was_asked(make_start: MakeStart) -> None:
@@ -218,16 +252,24 @@ def test_no_feedback_no_overlap_and_a_zero_readout_has_no_angle() -> None:
         ({"times": []}, "at least one time"),
         ({"times": [-1.0, 1.0]}, "finite and not negative"),
         ({"times": [0.0, np.nan]}, "finite and not negative"),
+        ({"times": [1e300]}, r"times reach to 1e\+300; beyond 9.0072e\+15 floats do not tell t from t \+ 1"),
         ({"activation": "tanh"}, "activation='tanh' is unknown; expected one of erf"),
-        ({"rule": "fa"}, "rule='fa' is unknown; expected 'dfa' or 'bp'"),
+        ({"rule": "fa"}, "rule='fa' is unknown; expected one of dfa, bp"),
         ({"feedback": None}, "rule='dfa' needs feedback="),
         ({"feedback": [1.0]}, "feedback must be 2 finite numbers"),
         ({"feedback": [1.0, np.nan]}, "feedback must be 2 finite numbers"),
         ({"lr": 0.0}, "lr=0.0 must be a positive number"),
         ({"lr": np.nan}, "lr=nan must be a positive number"),
-        ({"lr_readout": -0.1}, "lr_readout=-0.1 must be positive, or 0"),
+        ({"lr_readout": -0.1}, "lr_readout=-0.1 must be a number that is not negative"),
         ({"noise_std": -0.1}, "noise_std=-0.1 must be"),
         ({"batch_size": 0}, "batch_size=0 must be a whole number of at least 1"),
+        ({"lr": "fast"}, "lr='fast' must be a positive number"),
+        ({"lr": None}, "lr=None must be a positive number"),
+        ({"noise_std": np.nan}, "noise_std=nan must be"),
+        ({"times": "late"}, "times must be an array of real numbers, got 'late'"),
+        ({"feedback": "random"}, "feedback must be an array of real numbers, got 'random'"),
+        ({"activation": ["erf"]}, r"activation=\['erf'\] is unknown"),
+        ({"batch_size": np.nan}, "batch_size=nan must be a whole number"),
         ({"batch_size": 1.5}, "batch_size=1.5 must be a whole number of at least 1"),
     ],
 )
@@ -249,6 +291,7 @@ def test_bad_input_says_what_was_expected(
         ({"rtol": 0.0}, "rtol=0.0 must be a positive number"),
         ({"atol": np.nan}, "atol=nan must be a positive number"),
         ({"max_step": 0.0}, "max_step=0.0 must be a positive number"),
+        ({"stop_at_error": "small"}, "stop_at_error='small' must be a positive number, or None"),
     ],
 )
 def test_a_bad_solver_option_says_what_was_expected(

@@ -22,6 +22,9 @@ GOOD = {"Q": np.eye(2), "R": np.zeros((2, 3)), "T": np.eye(3), "v": np.ones(2), 
         ({"R": np.ones((2, 3))}, "has the eigenvalue -.*positive semi-definite"),
         ({"Q": -np.eye(2)}, "has the eigenvalue -1"),
         ({"A": [1.0, np.nan, 0.0]}, "A holds NaN or infinity"),
+        ({"A": "random"}, "A must be an array of real numbers, got 'random'"),
+        ({"v": [1.0, [2.0]]}, r"v must be an array of real numbers, got \[1.0, \[2.0\]\]"),
+        ({"Q": 1j * np.eye(2)}, "Q must be an array of real numbers"),
     ],
 )
 def test_what_no_weights_could_have_is_refused(change: dict[str, object], message: str) -> None:
@@ -34,6 +37,10 @@ def test_what_no_weights_could_have_is_refused(change: dict[str, object], messag
 def test_weights_of_different_input_dimension_are_refused() -> None:
     with pytest.raises(ArgumentError, match=r"with one N, got \(2, 5\) and \(2, 6\)"):
         OrderParameters.from_weights(w=np.ones((2, 5)), w_teacher=np.ones((2, 6)), v=np.ones(2), A=np.ones(2))
+    with pytest.raises(ArgumentError, match=r"with one N, got \(2, 0\) and \(2, 0\)"):
+        OrderParameters.from_weights(w=np.ones((2, 0)), w_teacher=np.ones((2, 0)), v=np.ones(2), A=np.ones(2))
+    with pytest.raises(ArgumentError, match="w must be an array of real numbers, got 'small'"):
+        OrderParameters.from_weights(w="small", w_teacher=np.ones((2, 6)), v=np.ones(2), A=np.ones(2))
 
 
 def test_fields_are_read_only_copies() -> None:

@@ -90,6 +90,26 @@ def test_mean_over_seeds_agrees_with_the_equations_within_its_standard_error(
         assert np.abs(z).max() < stats.t.isf(0.0005 / z.size, 29), name
 
 
+@pytest.mark.parametrize("activation", ["erf", "relu", "linear"])
+@pytest.mark.parametrize("rule", ["dfa", "bp"])
+@pytest.mark.parametrize(("K", "M"), [(1, 3), (4, 2)])
+def test_other_sizes_and_rules_agree_with_the_equations(
+    make_start: MakeStart, activation: str, rule: Any, K: int, M: int
+) -> None:
+    """K < M and K > M, a readout that learns at a tenth of the rate, noise; N = 20 000."""
+    start = make_start(K=K, M=M)
+    kwargs: dict[str, Any] = {
+        "feedback": np.linspace(-0.8, 0.6, K), "lr": 0.3, "lr_readout": 0.03, "times": [4.0], "noise_std": 0.3,
+        "activation": activation, "rule": rule,
+    }  # fmt: skip
+    limit = shallow.integrate(start, **kwargs)
+    runs = shallow.simulate(start, seeds=range(20), input_dim=20_000, **kwargs)
+    for name in ("Q", "R", "v", "generalisation_error"):
+        values, exact = getattr(runs, name), getattr(limit, name)
+        z = (values.mean(0) - exact) / (values.std(0, ddof=1) / np.sqrt(20))
+        assert np.abs(z).max() < stats.t.isf(0.0005 / z.size, 19), name
+
+
 @pytest.mark.parametrize("activation", ["erf", "relu"])
 def test_batches_agree_with_the_equations(make_start: MakeStart, activation: str) -> None:
     """An average over 8 inputs at lr = 2: without the division of its square by 8 the equations would be far off."""
@@ -102,10 +122,14 @@ def test_batches_agree_with_the_equations(make_start: MakeStart, activation: str
     assert np.abs(shallow.integrate(start, **kwargs).Q[-1] - limit).max() > 50 * standard_error.max()
 
 
-def test_threads_and_progress_change_nothing(make_start: MakeStart) -> None:
-    kwargs: dict[str, Any] = {"feedback": F, "lr": 0.3, "times": [0.5, 7.0], "input_dim": 60, "seeds": range(5)}
+@pytest.mark.parametrize(("method", "batch_size"), [("reduced", 1), ("explicit", 1), ("explicit", 3)])
+def test_threads_and_progress_change_nothing(make_start: MakeStart, method: Any, batch_size: int) -> None:
+    kwargs: dict[str, Any] = {
+        "feedback": F, "lr": 0.3, "times": [0.5, 7.0], "input_dim": 60, "seeds": range(5), "noise_std": 0.1,
+        "method": method, "batch_size": batch_size,
+    }  # fmt: skip
     calls: list[tuple[int, int]] = []
-    plain = shallow.simulate(make_start(), **kwargs)
+    plain = shallow.simulate(make_start(), **kwargs, threads=4)
     watched = shallow.simulate(
         make_start(), **kwargs, threads=1, progress=lambda done, total: calls.append((done, total))
     )
@@ -113,10 +137,6 @@ def test_threads_and_progress_change_nothing(make_start: MakeStart) -> None:
     np.testing.assert_array_equal(watched.v, plain.v)
     assert calls[-1] == (5 * 420, 5 * 420)
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
-    with pytest.raises(ArgumentError, match="threads=0 must be at least 1"):
-        shallow.simulate(make_start(), **kwargs, threads=0)
-    with pytest.raises(ArgumentError, match="batch_size=4 needs method='explicit'"):
-        shallow.simulate(make_start(), **kwargs, batch_size=4)
 
 
 @pytest.mark.parametrize("method", ["explicit", "reduced"])
@@ -167,12 +187,26 @@ def test_smallest_input_dimension_works_and_one_less_is_refused(make_start: Make
             shallow.simulate(make_start(), feedback=F, lr=0.1, times=[1.0], input_dim=input_dim)  # type: ignore[arg-type]
 
 
-def test_unknown_method_and_empty_seeds_are_refused(make_start: MakeStart) -> None:
-    kwargs: dict[str, Any] = {"feedback": F, "lr": 0.1, "times": [1.0], "input_dim": 20}
-    with pytest.raises(ArgumentError, match="method='exact' is unknown; expected 'reduced' or 'explicit'"):
-        shallow.simulate(make_start(), method="exact", **kwargs)  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="seeds is empty"):
-        shallow.simulate(make_start(), seeds=[], **kwargs)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "exact"}, "method='exact' is unknown; expected one of reduced, explicit"),
+        ({"seed": -1}, "seed=-1 must be a whole number of at least 0"),
+        ({"seed": None}, "seed=None must be a whole number"),  # numpy would take it for "any", never the same again
+        ({"seeds": []}, "seeds is empty"),
+        ({"seeds": 3}, "seeds=3 must be a sequence of seeds; for one of them give seed="),
+        ({"seeds": [0, 0.5]}, r"seeds\[1\]=0.5 must be a whole number"),
+        ({"threads": 0}, "threads=0 must be a whole number of at least 1"),
+        ({"threads": 1.5}, "threads=1.5 must be a whole number"),
+        ({"batch_size": 4}, "batch_size=4 needs method='explicit'"),
+        ({"input_dim": np.nan}, r"input_dim=nan must be a whole number of at least K \+ M \+ 1 = 5"),
+        ({"times": [1e15]}, r"times reach to 1e\+15, which is 2e\+16 steps"),
+    ],
+)
+def test_bad_simulations_say_what_was_expected(make_start: MakeStart, change: dict[str, Any], message: str) -> None:
+    kwargs: dict[str, Any] = {"feedback": F, "lr": 0.1, "times": [1.0], "input_dim": 20, **change}
+    with pytest.raises(ArgumentError, match=message):
+        shallow.simulate(make_start(), **kwargs)
 
 
 def test_a_batch_has_no_single_final_state(make_start: MakeStart) -> None:

@@ -262,7 +262,7 @@ def test_too_many_minima_are_not_listed() -> None:
         global_minima(np.ones(10), "relu")
 
 
-@pytest.mark.parametrize("wrong", [[[1.0, 2.0]], [], [1.0, np.nan], [1.0, -np.inf], 1.0])
+@pytest.mark.parametrize("wrong", [[[1.0, 2.0]], [], [1.0, np.nan], [1.0, -np.inf], 1.0, "uniform", [1.0, [2.0]]])
 def test_what_is_no_readout_is_refused(wrong: ArrayLike) -> None:
     calls: list[tuple[str, Callable[[], object]]] = [
         ("A", lambda: global_minima(wrong)),
@@ -272,7 +272,7 @@ def test_what_is_no_readout_is_refused(wrong: ArrayLike) -> None:
         ("F", lambda: can_recover([1.0], wrong)),
     ]
     for name, call in calls:
-        with pytest.raises(ArgumentError, match=f"{name} must be a vector of finite numbers"):
+        with pytest.raises(ArgumentError, match=f"{name} must be (a vector of finite|an array of real) numbers"):
             call()
 
 
@@ -283,7 +283,7 @@ def test_feedback_of_another_length_has_no_selected_solution() -> None:
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, math.nan, math.inf])
 def test_recovery_probability_is_of_whole_numbers(wrong: float) -> None:
-    with pytest.raises(ArgumentError, match=f"K={wrong} must be a number of hidden units"):
+    with pytest.raises(ArgumentError, match=f"K={wrong} must be a whole number of at least 1"):
         recovery_probability(wrong, 1)  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match=f"M={wrong} must be a number of hidden units"):
+    with pytest.raises(ArgumentError, match=f"M={wrong} must be a whole number of at least 1"):
         recovery_probability(1, wrong)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from scipy.linalg import null_space
 from scipy.stats import wishart
 
 from feedalign.errors import ArgumentError
+from feedalign.theory.shallow import checks
 from feedalign.theory.shallow.order_parameters import OrderParameters
 
 Array = NDArray[np.float64]
@@ -35,14 +36,11 @@ def draw_readout(kind: ReadoutKind, units: int, rng: np.random.Generator) -> Arr
     Raises:
         ArgumentError: the kind is unknown, or units is not a whole number of at least one.
     """
-    _check_whole("units", units)
+    units = checks.whole("units", units, 1)
+    checks.one_of("kind", kind, get_args(ReadoutKind))
     if kind == "random":
         return rng.standard_normal(units)
-    if kind == "uniform":
-        return np.ones(units)
-    if kind == "alternating":
-        return np.resize(np.array([1.0, -1.0]), units)
-    raise _unknown(kind, ReadoutKind)
+    return np.ones(units) if kind == "uniform" else np.resize([1.0, -1.0], units)
 
 
 def draw_start(
@@ -65,19 +63,13 @@ def draw_start(
     Raises:
         ArgumentError: A is no vector of finite numbers, or a size or standard deviation is out of range.
     """
-    readout = np.asarray(A, dtype=np.float64)
+    readout = checks.array("A", A)
     if readout.ndim != 1 or not readout.size:
         raise ArgumentError(f"A must be a vector [M], one entry per teacher unit, got shape {readout.shape}")
-    _check_whole("students", students)
+    students = checks.whole("students", students, 1)
     units = students + len(readout)
-    if not (input_dim >= units and input_dim % 1 == 0):
-        raise ArgumentError(
-            f"input_dim={input_dim} must be a whole number of at least K + M = {units}, so that the units can point "
-            "in independent directions"
-        )
-    for name, std in {"w_std": w_std, "v_std": v_std}.items():
-        if not (math.isfinite(std) and std >= 0):
-            raise ArgumentError(f"{name}={std} must be a number that is not negative")
+    input_dim = checks.whole("input_dim", input_dim, units, "K + M = ")
+    w_std, v_std = checks.not_negative("w_std", w_std), checks.not_negative("v_std", v_std)
     scale = np.concatenate((np.full(students, w_std), np.ones(len(readout))))
     C = np.outer(scale, scale) * wishart.rvs(df=input_dim, scale=np.eye(units), random_state=rng) / input_dim
     v = v_std * rng.standard_normal(students)
@@ -102,6 +94,7 @@ def draw_feedback(kind: FeedbackKind, start: OrderParameters, rng: np.random.Gen
     Raises:
         ArgumentError: the kind is unknown, "initial" meets v = 0, or "orthogonal" meets K ≠ M, K = 1 or A = 0.
     """
+    checks.one_of("kind", kind, get_args(FeedbackKind))
     if kind == "random":
         return rng.standard_normal(start.students)
     if kind == "positive":
@@ -110,9 +103,7 @@ def draw_feedback(kind: FeedbackKind, start: OrderParameters, rng: np.random.Gen
         if not start.v.any():
             raise ArgumentError("kind='initial' copies the start's v, but that is zero: no first layer would learn")
         return start.v.copy()
-    if kind == "orthogonal":
-        return _orthogonal(start, rng)
-    raise _unknown(kind, FeedbackKind)
+    return _orthogonal(start, rng)
 
 
 def _orthogonal(start: OrderParameters, rng: np.random.Generator) -> Array:
@@ -124,12 +115,3 @@ def _orthogonal(start: OrderParameters, rng: np.random.Generator) -> Array:
         )
     direction = null_space(start.A[None]) @ rng.standard_normal(K - 1)
     return direction / np.linalg.norm(direction) * math.sqrt(rng.chisquare(K))
-
-
-def _check_whole(name: str, value: int) -> None:
-    if not (value >= 1 and value % 1 == 0):
-        raise ArgumentError(f"{name}={value} must be a number of hidden units: 1, 2, ...")
-
-
-def _unknown(kind: str, kinds: object) -> ArgumentError:
-    return ArgumentError(f"kind={kind!r} is unknown; expected one of {', '.join(get_args(kinds))}")

@@ -23,7 +23,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from feedalign.errors import ArgumentError
+from feedalign.theory.shallow import checks
 from feedalign.theory.shallow.compiling import compiled
 from feedalign.theory.shallow.orthants import orthant_moment
 
@@ -38,9 +38,7 @@ _COINCIDENT = 1e-13
 
 def activation_code(name: str) -> int:
     """Return the code of an activation's name; ArgumentError lists the known ones."""
-    if name not in ACTIVATIONS:
-        raise ArgumentError(f"activation={name!r} is unknown; expected one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]
+    return ACTIVATIONS[checks.one_of("activation", name, ACTIVATIONS)]
 
 
 @compiled
@@ -79,6 +77,8 @@ def _erf_j2(C: Array, k: int, l: int) -> float:
 @compiled
 def _relu_root(C: Array, a: int, b: int) -> float:
     """√(C_aa C_bb − C_ab²), zero where units coincide or have no variance."""
+    if a == b:  # the root of a fused product's rounding would be 1e-8
+        return 0.0
     return math.sqrt(max(0.0, C[a, a] * C[b, b] - C[a, b] ** 2))
 
 

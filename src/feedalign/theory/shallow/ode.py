@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 
-from feedalign.errors import ArgumentError, DivergenceError
+from feedalign.errors import DivergenceError
+from feedalign.theory.shallow import checks
 from feedalign.theory.shallow.compiling import compiled
-from feedalign.theory.shallow.integrals import i2, i3, i4, j2
+from feedalign.theory.shallow.integrals import RELU, i2, i3, i4, j2
 from feedalign.theory.shallow.order_parameters import OrderParameters, generalisation_error
 from feedalign.theory.shallow.setting import Rule, Setting, check_times
 from feedalign.theory.shallow.trajectory import Trajectory
@@ -49,6 +50,17 @@ def _covariance(state: Array, T: Array, K: int) -> Array:
 
 
 @compiled
+def _negative_part(C: Array) -> Array:
+    """What a symmetric matrix has beyond the nearest positive semi-definite one."""
+    if not np.isfinite(C).all():  # implicit methods try such states; the answer then is not finite either
+        return np.zeros_like(C)
+    eigenvalues, vectors = np.linalg.eigh(C)
+    if eigenvalues[0] >= 0.0:
+        return np.zeros_like(C)
+    return (vectors * np.minimum(eigenvalues, 0.0)) @ vectors.T
+
+
+@compiled
 def drift(
     state: Array,
     T: Array,
@@ -69,6 +81,11 @@ def drift(
     K = feedback.size
     n = K + M
     C = _covariance(state, T, K)
+    # A solver's error can take C out of the covariances, where relu averages mean nothing: left alone, their formulas
+    # drive a student from the teacher it has learned to a false fixed point. The nearest covariance is asked instead,
+    # and what lies beyond it decays.
+    beyond = _negative_part(C) if activation == RELU else np.zeros_like(C)
+    C -= beyond
     v = state[K * n :]
     f = v if backprop else feedback
     s = np.concatenate((-v, A))
@@ -88,9 +105,10 @@ def drift(
                 for b in range(a):
                     square += 2 * s[a] * s[b] * i4(activation, C, k, l, a, b)
             change[k * K + l] = lr * (f[k] * pull[k, l] + f[l] * pull[l, k]) + lr**2 / batch_size * f[k] * f[l] * square
+            change[k * K + l] -= lr * beyond[k, l]
             change[l * K + k] = change[k * K + l]
         for m in range(M):
-            change[K * K + k * M + m] = lr * f[k] * pull[k, K + m]
+            change[K * K + k * M + m] = lr * (f[k] * pull[k, K + m] - beyond[k, K + m])
         change[K * n + k] = 0.0
         for a in range(n):
             change[K * n + k] += lr_readout * s[a] * i2(activation, C, k, a)
@@ -130,7 +148,7 @@ def integrate(
         lr_readout: η_v, learning rate of the second layer; lr unless given, 0 freezes it.
         batch_size: B, inputs a step averages its update over; time still counts steps.
         stop_at_error: stop when ε_g has sunk to this. The last time of the trajectory is then when it did; the
-            requested times after it are left out.
+            requested times after it are left out. Below about 1e-7 smaller tolerances are needed as well.
         method: a solver of `scipy.integrate.solve_ivp`: LSODA, RK45, RK23, DOP853, Radau or BDF.
         rtol: relative tolerance of the solver.
         atol: absolute tolerance of the solver.
@@ -146,15 +164,13 @@ def integrate(
     """
     setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std, batch_size)
     checked_times = check_times(times)
-    if stop_at_error is not None and not (np.isfinite(stop_at_error) and stop_at_error > 0):
-        raise ArgumentError(f"stop_at_error={stop_at_error} must be a positive number, or None to go to the last time")
-    if method not in METHODS:
-        raise ArgumentError(f"method={method!r} is unknown; expected one of {', '.join(METHODS)}")
-    for name, value in {"rtol": rtol, "atol": atol}.items():
-        if not (np.isfinite(value) and value > 0):
-            raise ArgumentError(f"{name}={value} must be a positive number")
-    if not max_step > 0:
-        raise ArgumentError(f"max_step={max_step} must be a positive number, or infinity to leave it to the solver")
+    if stop_at_error is not None:
+        checks.positive("stop_at_error", stop_at_error, ", or None to go to the last time")
+    checks.one_of("method", method, METHODS)
+    checks.positive("rtol", rtol)
+    checks.positive("atol", atol)
+    if max_step != np.inf:
+        checks.positive("max_step", max_step, ", or infinity to leave it to the solver")
 
     def rhs(time: float, state: Array) -> Array:  # noqa: ARG001 — solve_ivp's signature; the dynamics is autonomous
         return drift(

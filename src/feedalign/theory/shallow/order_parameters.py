@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from feedalign.errors import ArgumentError
+from feedalign.theory.shallow import checks
 from feedalign.theory.shallow.compiling import compiled
 from feedalign.theory.shallow.integrals import activation_code, i2
 
 Array = NDArray[np.float64]
 
-# Eigenvalues of overlaps are negative by rounding where they come from weights, by the solver's error (measured: up to
-# 1.4e-7 of the trace, where relu units coincide) where they come from integration; beyond, it is a user's mistake.
+# Eigenvalues of overlaps are negative by rounding where they come from weights, by the solver's error (of the size of
+# its tolerances, where units coincide) where they come from integration; beyond, it is a user's mistake.
 _PSD_TOLERANCE = 1e-6
 
 
@@ -43,7 +44,7 @@ class OrderParameters:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = np.array(getattr(self, field.name), dtype=np.float64)
+            value = checks.array(field.name, getattr(self, field.name))
             if not np.isfinite(value).all():
                 raise ArgumentError(f"{field.name} holds NaN or infinity; every order parameter must be finite")
             value.setflags(write=False)
@@ -70,8 +71,8 @@ class OrderParameters:
     @classmethod
     def from_weights(cls, *, w: ArrayLike, w_teacher: ArrayLike, v: ArrayLike, A: ArrayLike) -> OrderParameters:
         """Return the order parameters of given first layers: student w [K, N], teacher w_teacher [M, N]."""
-        student, teacher = np.asarray(w, dtype=np.float64), np.asarray(w_teacher, dtype=np.float64)
-        if student.ndim != 2 or teacher.ndim != 2 or student.shape[1] != teacher.shape[1]:
+        student, teacher = checks.array("w", w), checks.array("w_teacher", w_teacher)
+        if student.ndim != 2 or teacher.ndim != 2 or not student.shape[1] == teacher.shape[1] > 0:
             raise ArgumentError(
                 f"w and w_teacher must be [K, N] and [M, N] with one N, got {student.shape} and {teacher.shape}"
             )
@@ -80,8 +81,8 @@ class OrderParameters:
             Q=student @ student.T / input_dim,
             R=student @ teacher.T / input_dim,
             T=teacher @ teacher.T / input_dim,
-            v=np.asarray(v, dtype=np.float64),
-            A=np.asarray(A, dtype=np.float64),
+            v=checks.array("v", v),
+            A=checks.array("A", A),
         )
 
     @property

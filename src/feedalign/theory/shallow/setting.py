@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from feedalign.errors import ArgumentError
+from feedalign.theory.shallow import checks
 from feedalign.theory.shallow.integrals import activation_code
 from feedalign.theory.shallow.order_parameters import OrderParameters
 
 Array = NDArray[np.float64]
 Rule = Literal["dfa", "bp"]
+
+LONGEST = 2.0**53
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,37 +54,34 @@ class Setting:
         batch_size: int,
     ) -> Setting:
         """Check a setting against the state it starts from; ArgumentError says what does not fit."""
-        if rule not in ("dfa", "bp"):
-            raise ArgumentError(f"rule={rule!r} is unknown; expected 'dfa' or 'bp'")
+        checks.one_of("rule", rule, get_args(Rule))
         if feedback is None and rule == "dfa":
             raise ArgumentError("rule='dfa' needs feedback=, the fixed vector F with one entry per student unit")
-        vector = np.full(start.students, np.nan) if feedback is None else np.array(feedback, dtype=np.float64)
+        vector = np.full(start.students, np.nan) if feedback is None else checks.array("feedback", feedback)
         if vector.shape != (start.students,) or (feedback is not None and not np.isfinite(vector).all()):
             raise ArgumentError(
                 f"feedback must be {start.students} finite numbers, one per student unit, got {feedback!r}"
             )
-        lr_readout = lr if lr_readout is None else lr_readout
-        if not (np.isfinite(lr) and lr > 0):
-            raise ArgumentError(f"lr={lr} must be a positive number")
-        if not (np.isfinite(lr_readout) and lr_readout >= 0):
-            raise ArgumentError(f"lr_readout={lr_readout} must be positive, or 0 to freeze the second layer")
-        if not (np.isfinite(noise_std) and noise_std >= 0):
-            raise ArgumentError(f"noise_std={noise_std} must be a number that is not negative")
-        if batch_size != int(batch_size) or batch_size < 1:
-            raise ArgumentError(f"batch_size={batch_size} must be a whole number of at least 1")
         return cls(
-            vector, rule == "bp", activation_code(activation), float(lr), float(lr_readout), float(noise_std),
-            int(batch_size),
-        )  # fmt: skip
+            feedback=vector,
+            backprop=rule == "bp",
+            activation=activation_code(activation),
+            lr=checks.positive("lr", lr),
+            lr_readout=checks.not_negative("lr_readout", lr if lr_readout is None else lr_readout),
+            noise_std=checks.not_negative("noise_std", noise_std),
+            batch_size=checks.whole("batch_size", batch_size, 1),
+        )
 
 
 def check_times(times: ArrayLike) -> Array:
     """Return times as a float vector [n]: finite, not negative, increasing; ArgumentError otherwise."""
-    checked = np.atleast_1d(np.array(times, dtype=np.float64))
+    checked = np.atleast_1d(checks.array("times", times))
     if checked.ndim != 1 or not checked.size:
         raise ArgumentError(f"times must be a vector of at least one time, got shape {checked.shape}")
     if not np.isfinite(checked).all() or checked[0] < 0:
         raise ArgumentError("times must be finite and not negative; the start is the state at time 0")
+    if checked.max() > LONGEST:
+        raise ArgumentError(f"times reach to {checked.max():g}; beyond {LONGEST:g} floats do not tell t from t + 1")
     late = np.flatnonzero(np.diff(checked) <= 0)
     if late.size:
         i = late[0]

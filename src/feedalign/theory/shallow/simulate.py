@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from feedalign.errors import ArgumentError, DivergenceError
+from feedalign.theory.shallow import checks
 from feedalign.theory.shallow.explicit import Explicit
 from feedalign.theory.shallow.order_parameters import OrderParameters
 from feedalign.theory.shallow.reduced import Reduced
-from feedalign.theory.shallow.setting import Rule, Setting, check_times
+from feedalign.theory.shallow.setting import LONGEST, Rule, Setting, check_times
 from feedalign.theory.shallow.trajectory import Trajectory
 
 Array = NDArray[np.float64]
@@ -77,25 +78,20 @@ def simulate(
         DivergenceError: the weights left the finite numbers; says when, and keeps the last finite state.
     """
     setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std, batch_size)
-    if method not in _METHODS:
-        raise ArgumentError(f"method={method!r} is unknown; expected 'reduced' or 'explicit'")
-    if method == "reduced" and batch_size > 1:
+    checks.one_of("method", method, _METHODS)
+    if method == "reduced" and setting.batch_size > 1:
         raise ArgumentError(
             f"batch_size={batch_size} needs method='explicit': the reduced simulation knows inputs by their "
             "length only, not by their angles with one another"
         )
-    if input_dim != int(input_dim) or input_dim < start.students + start.teachers + 1:
-        raise ArgumentError(
-            f"input_dim={input_dim} must be a whole number of at least K + M + 1 = "
-            f"{start.students + start.teachers + 1}, so that the units can point in independent directions"
-        )
-    if seeds is not None and not len(seeds):
-        raise ArgumentError("seeds is empty; give at least one seed")
-    if threads is not None and threads < 1:
-        raise ArgumentError(f"threads={threads} must be at least 1")
-    steps = np.rint(check_times(times) * input_dim).astype(np.int64)
+    # Each unit needs a direction of its own, and inputs one more.
+    input_dim = checks.whole("input_dim", input_dim, start.students + start.teachers + 1, "K + M + 1 = ")
+    several = None if seeds is None else _check_seeds(seeds)
+    seed = checks.whole("seed", seed, 0)
+    threads = os.cpu_count() if threads is None else checks.whole("threads", threads, 1)
+    steps = _whole_steps(check_times(times), input_dim)
     stopped = Event()
-    total, done, lock = int(steps[-1]) * (1 if seeds is None else len(seeds)), 0, Lock()
+    total, done, lock = int(steps[-1]) * (1 if several is None else len(several)), 0, Lock()
 
     def report(newly_done: int) -> None:
         nonlocal done
@@ -107,19 +103,36 @@ def simulate(
                 progress(done, total)
 
     def one(seed: int) -> tuple[Array, Array, Array]:
-        simulation = _METHODS[method](start, setting, int(input_dim), np.random.default_rng(seed))
+        simulation = _METHODS[method](start, setting, input_dim, np.random.default_rng(seed))
         return _record(simulation, steps, report)
 
-    if seeds is None:
+    if several is None:
         Q, R, v = one(seed)
     else:
-        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             try:
-                Q, R, v = (np.stack(arrays) for arrays in zip(*pool.map(one, seeds), strict=True))
+                Q, R, v = (np.stack(arrays) for arrays in zip(*pool.map(one, several), strict=True))
             except BaseException:
                 stopped.set()  # Ctrl-C and a run that diverged need not wait for the runs of other threads
                 raise
     return Trajectory(steps / input_dim, Q, R, v, start, setting)
+
+
+def _check_seeds(seeds: Sequence[int]) -> list[int]:
+    try:
+        several = [checks.whole(f"seeds[{i}]", seed, 0) for i, seed in enumerate(seeds)]
+    except TypeError:
+        raise ArgumentError(f"seeds={seeds!r} must be a sequence of seeds; for one of them give seed=") from None
+    if not several:
+        raise ArgumentError("seeds is empty; give at least one seed")
+    return several
+
+
+def _whole_steps(times: Array, input_dim: int) -> NDArray[np.int64]:
+    steps = np.rint(times * input_dim)
+    if steps[-1] > LONGEST:
+        raise ArgumentError(f"times reach to {times[-1]:g}, which is {steps[-1]:g} steps; so many would never end")
+    return steps.astype(np.int64)
 
 
 def _record(

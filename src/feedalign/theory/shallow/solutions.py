@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from feedalign.errors import ArgumentError
+from feedalign.theory.shallow import checks
 from feedalign.theory.shallow.order_parameters import OrderParameters
 
 Array = NDArray[np.float64]
@@ -135,11 +136,9 @@ def recovery_probability(K: int, M: int) -> float:
         ArgumentError: K or M is not a whole number of at least one.
     Source: Refinetti et al. (2021), section 2.
     """
-    for name, value in {"K": K, "M": M}.items():
-        if not (value >= 1 and value % 1 == 0):
-            raise ArgumentError(f"{name}={value} must be a number of hidden units: 1, 2, ...")
+    K, M = checks.whole("K", K, 1), checks.whole("M", M, 1)
     # Whole numbers up to the one division: exact for any K.
-    return sum(math.comb(int(K), k) for k in range(int(K - M) + 1)) / 2 ** int(K)
+    return sum(math.comb(K, k) for k in range(K - M + 1)) / 2**K
 
 
 def distances_to_minima(state: OrderParameters, activation: str = "erf") -> Array:
@@ -215,7 +214,7 @@ def _signs_per_unit(activation: str) -> int:
 
 
 def _vector(name: str, value: ArrayLike) -> Array:
-    vector = np.asarray(value, dtype=np.float64)
+    vector = checks.array(name, value)
     if vector.ndim != 1 or not vector.size or not np.isfinite(vector).all():
         raise ArgumentError(f"{name} must be a vector of finite numbers, one per hidden unit, got {value!r}")
     return vector
