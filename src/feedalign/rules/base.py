@@ -316,12 +316,12 @@ class _Tap:
         taps = self.of_pass.taps
         plain = isinstance(output, Tensor)
         if taps is not None:
-            # The calls would show in a small network's step; in the usual case they would find nothing.
-            if not (plain and output.is_floating_point() and torch.is_grad_enabled()):
+            # What requires a gradient is recorded and floating. The calls would show in a small network's step.
+            if plain and output.requires_grad:
+                taps.append((self.name, output))
+            else:
                 check_recording(self.name)
                 taps.append((self.name, activation_of(self.name, output)))
-            else:
-                taps.append((self.name, output))
         elif not self.of_pass.repeats:
             return None
         return output.detach() if plain else mapped(output, Tensor.detach)

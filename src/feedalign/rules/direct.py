@@ -27,44 +27,38 @@ from feedalign.rules.signal import direct_signal
 # them together take a few megabytes, and a step is so short that a hook at every point would show in it.
 LARGE = 2**20
 
+# The rule; its matrices; shapes of output and activations, unless signals come in them; what makes signals later. In
+# one, since every argument of an autograd function takes its time.
+_Sending = tuple["DirectRule", Sequence[Tensor], Sequence[torch.Size] | None, "_Later | None"]
+
 
 class _Send(torch.autograd.Function):
     """Identity on the output; backward, the error to the output and the message through F_l to each activation."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        rule: DirectRule,
-        matrices: Sequence[Tensor],
-        shapes: Sequence[torch.Size] | None,
-        later: _Later | None,
-        output: Tensor,
-        *hidden: Tensor,
-    ) -> Tensor:
-        ctx.rule, ctx.matrices, ctx.shapes, ctx.later = rule, matrices, shapes, later
-        if rule.learns_feedback:
+    def forward(ctx: Any, sending: _Sending, output: Tensor, *hidden: Tensor) -> Tensor:
+        ctx.sending = sending
+        if sending[0].learns_feedback:
             ctx.save_for_backward(*hidden)
         # No view of it, so that what follows may work on it in place.
         return output.detach()
 
     @staticmethod
     def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
-        rule, matrices = ctx.rule, ctx.matrices
+        rule, matrices, shapes, later = ctx.sending
         rule._pass.enter_backward()
         message = rule.message(error)
-        if rule.gathers:
-            rule.gather(error)
-        if ctx.later is not None:
-            return None, None, None, None, error, *ctx.later.leave(message)
+        if later is not None:
+            return None, error, *later.leave(message)
         # To the activation's own precision autograd casts the signal.
         signals = [direct_signal(message, matrix) for matrix in matrices]
-        if ctx.shapes is not None:
-            signals = [signal.reshape(shape) for signal, shape in zip(signals, ctx.shapes[1:], strict=True)]
+        if shapes is not None:
+            signals = [signal.reshape(shape) for signal, shape in zip(signals, shapes[1:], strict=True)]
         if rule.learns_feedback:
             for matrix, hidden in zip(matrices, ctx.saved_tensors, strict=True):
                 rule.learn(matrix, hidden.reshape(*error.shape[:-1], -1), error)
                 matrix.copy_(averaged(matrix, rule._pass.group))
-        return None, None, None, None, error, *signals
+        return None, error, *signals
 
 
 class _Later:
@@ -176,6 +170,6 @@ class DirectRule(Rule):
         # A compiler orders the operations itself; feedback that learns must not before everything is sent.
         at_once = torch.compiler.is_compiling() or self.learns_feedback or not self._pass.large
         later = None if at_once else _Later(matrices, hidden)
-        other = None if alike else shapes
-        tied: Tensor = _Send.apply(self, matrices, other, later, output, *hidden)  # type: ignore[no-untyped-call]
+        sending = self, matrices, None if alike else shapes, later
+        tied: Tensor = _Send.apply(sending, output, *hidden)  # type: ignore[no-untyped-call]
         return tied
