@@ -48,6 +48,8 @@ class _Send(torch.autograd.Function):
         rule, matrices, shapes, later = ctx.sending
         rule._pass.enter_backward()
         message = rule.message(error)
+        if rule.gathers:
+            rule.gather(error)
         if later is not None:
             return None, error, *later.leave(message)
         # To the activation's own precision autograd casts the signal.
