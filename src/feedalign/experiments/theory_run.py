@@ -17,6 +17,7 @@ from feedalign.experiments.theory_config import TheoryConfig
 from feedalign.theory import shallow
 
 NAME = "theory"
+MOST_STEPS = 1e15  # times are whole steps / N, and floats would begin to leave some out
 ACTIVATION_LABELS = {"erf": "erf", "relu": "ReLU", "linear": "linear"}
 
 
@@ -29,8 +30,6 @@ def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.f
     Raises:
         ArgumentError: a value is out of range, or lists and numbers of units do not fit together.
     """
-    if not (np.isfinite(config.end_time) and config.end_time > 0):
-        raise ArgumentError(f"end_time={config.end_time} must be a positive number")
     for name, least in {"students": 1, "teachers": 1, "measurements": 2, "simulate": 0, "seed": 0}.items():
         if getattr(config, name) < least:
             raise ArgumentError(f"{name}={getattr(config, name)} must be at least {least}")
@@ -50,6 +49,10 @@ def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.f
         if isinstance(config.feedback, str)
         else _numbers("feedback", config.feedback, "students", config.students)
     )
+    if not 0 < config.end_time * config.input_dim <= MOST_STEPS:
+        raise ArgumentError(
+            f"end_time={config.end_time} must be a positive number, and not beyond {MOST_STEPS:.0g} steps"
+        )
     times = np.geomspace(min(0.1, config.end_time / 10), config.end_time, config.measurements)
     times = np.unique(np.concatenate([[0.0], np.rint(times * config.input_dim) / config.input_dim]))
     theory, simulation = _arguments(config, F)

@@ -67,7 +67,9 @@ class Setting:
             backprop=rule == "bp",
             activation=activation_code(activation),
             lr=checks.positive("lr", lr),
-            lr_readout=checks.not_negative("lr_readout", lr if lr_readout is None else lr_readout),
+            lr_readout=checks.not_negative(
+                "lr_readout", lr if lr_readout is None else lr_readout, "; 0 freezes the second layer"
+            ),
             noise_std=checks.not_negative("noise_std", noise_std),
             batch_size=checks.whole("batch_size", batch_size, 1),
         )
