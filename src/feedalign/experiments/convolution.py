@@ -198,13 +198,17 @@ def plot(dataset: xr.Dataset) -> Figure:
             for i, method in enumerate(fixed):
                 shift = 0.12 * (i - (len(fixed) - 1) / 2)
                 _points(axes, values.sel(net=list(SMALL), rule=method), shift, method)
+                if axes is top_left:
+                    reached = abs(dataset.weight_alignment).mean("weight_layer").sel(net=list(SMALL), rule=method)
+                    reached = reached.mean("seed")
+                    axes.plot(np.arange(len(SMALL)) + shift, reached, "_", color=FEEDBACK_COLOURS[method], ms=7)
             axes.set_xticks(range(len(SMALL)), ["dense", "locally\nconnected", "convolutional"])
             axes.set(ylabel=label)
             axes.axhline(0, color="0.8", lw=0.8, zorder=0)
             letter(axes, text, title)
         bottom_left.axhline(1, color=RULE_COLOURS["bp"], lw=1, ls=":")
         top_left.set_ylim(0, 1.05)
-        top_left.legend(loc="lower left", ncols=2)
+        top_left.legend(loc="center", bbox_to_anchor=(0.55, 0.76), ncols=2)
         _bars(bottom_right, recovery(dataset).sel(net=LARGER))
         letter(bottom_right, "d", "larger convolutional net")
     return figure
@@ -250,8 +254,9 @@ def caption(dataset: xr.Dataset) -> str:
     )
     return (
         "(a–c) Small nets that begin as one function and learn through the same feedback matrices; from left to right "
-        "connections are taken away, then shared. (a) Largest weight alignment any weights can reach, mean over the "
-        "layers between points. (b) Gradient alignment of the layers below the top one, after training. (c, d) "
-        "(accuracy − readout only) / (backprop − readout only); test accuracy of backprop and of the readout alone: "
+        "connections are taken away, then shared. (a) Dots: largest weight alignment any weights can reach, dashes: "
+        "what training reached (its size); means over the layers between points. (b) Gradient alignment of the layers "
+        "below the top one, after training. (c, d) (accuracy − readout only) / (backprop − readout only); "
+        "test accuracy of backprop and of the readout alone: "
         f"{controls}. Points in a–c: mean over {dataset.sizes['seed']} seeds, bars: their range. Dotted: backprop."
     )
