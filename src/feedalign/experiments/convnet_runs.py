@@ -19,7 +19,7 @@ from feedalign.experiments.verdict import Verdict
 from feedalign.feedback import Channelwise, Feedback, FromArray, FromMask, FromWeights, Gaussian, Smooth, Toeplitz
 from feedalign.networks import ConvNet, dense, locally_connected
 from feedalign.rules import DFA, Backprop, DirectKolenPollack, ReadoutOnly, Rule
-from feedalign.training import steps_per_epoch, train
+from feedalign.training import one_thread, steps_per_epoch, train
 
 # Of every method, the rule and the recipe of its feedback; no rule but the controls' sees forward weights, and of the
 # recipes only "weights" does, once.
@@ -104,6 +104,7 @@ def _task(dataset: str, train_images: int, image_size: int) -> _Task:
     return _Task(train_x, data.train_labels[:train_images], test_x, data.test_labels, data.classes)
 
 
+@one_thread()
 def measured_run(settings: Settings, shape: Net, connected: Connected, method: str, seed: int) -> xr.Dataset:
     """Train one net and measure it.
 

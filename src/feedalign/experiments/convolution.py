@@ -35,7 +35,6 @@ from feedalign.experiments.convnet_runs import (
 from feedalign.experiments.progress import Progress
 from feedalign.experiments.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, figure_style, letter
 from feedalign.experiments.verdict import Verdict
-from feedalign.training import one_thread
 
 NAME = "convolution"
 CLAIM = (
@@ -88,7 +87,6 @@ ON_DATASET = {
 CONFIGS = {"quick": _DIGITS, "paper": _CIFAR10}
 
 
-@one_thread()
 def run(config: Config, progress: Progress) -> xr.Dataset:
     """Train every net by every method it is in the table for, and measure it at the end."""
     nets: list[tuple[Net, Connected, str]] = [(config.small, each, str(each)) for each in SMALL]

@@ -23,7 +23,6 @@ from feedalign.experiments.convnet_runs import Net, Settings, mean_over_seeds, m
 from feedalign.experiments.progress import Progress
 from feedalign.experiments.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, figure_style, letter
 from feedalign.experiments.verdict import Verdict
-from feedalign.training import one_thread
 
 NAME = "sharing"
 CLAIM = (
@@ -58,7 +57,6 @@ ON_DATASET = {
 CONFIGS = {"quick": _DIGITS, "paper": ON_DATASET["cifar10"]["paper"]}
 
 
-@one_thread()
 def run(config: Config, progress: Progress) -> xr.Dataset:
     """Train every net by every method, and measure it at the end."""
     jobs = [(r, method, seed) for r in config.regions for method in METHODS for seed in range(config.seeds)]
