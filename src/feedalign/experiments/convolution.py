@@ -178,6 +178,7 @@ def _best(recovered: xr.DataArray, methods: tuple[str, ...]) -> str:
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw the three mechanisms in bound and gradient alignment, and what each feedback recovers."""
     fixed = [method for method in FEEDBACK_COLOURS if method not in _LARGE_ONLY]
+    shifts = dict(zip(fixed, 0.12 * (np.arange(len(fixed)) - (len(fixed) - 1) / 2), strict=True))
     below = dataset.isel(layer=slice(-1))
     with figure_style():
         figure = Figure(figsize=(7.6, 5.6), layout="constrained")
@@ -193,17 +194,16 @@ def plot(dataset: xr.Dataset) -> Figure:
             ),
             (bottom_left, recovery(dataset), "c", "what that is worth", "recovery"),
         ):
-            for i, method in enumerate(fixed):
-                shift = 0.12 * (i - (len(fixed) - 1) / 2)
+            for method, shift in shifts.items():
                 _points(axes, values.sel(net=list(SMALL), rule=method), shift, method)
-                if axes is top_left:
-                    reached = abs(dataset.weight_alignment).mean("weight_layer").sel(net=list(SMALL), rule=method)
-                    reached = reached.mean("seed")
-                    axes.plot(np.arange(len(SMALL)) + shift, reached, "_", color=FEEDBACK_COLOURS[method], ms=7)
             axes.set_xticks(range(len(SMALL)), ["dense", "locally\nconnected", "convolutional"])
             axes.set(ylabel=label)
             axes.axhline(0, color="0.8", lw=0.8, zorder=0)
             letter(axes, text, title)
+        reached = abs(dataset.weight_alignment).mean(("weight_layer", "seed")).sel(net=list(SMALL))
+        for method, shift in shifts.items():
+            of_method = reached.sel(rule=method)
+            top_left.plot(np.arange(len(SMALL)) + shift, of_method, "_", color=FEEDBACK_COLOURS[method], ms=7)
         bottom_left.axhline(1, color=RULE_COLOURS["bp"], lw=1, ls=":")
         top_left.set_ylim(0, 1.05)
         top_left.legend(loc="center", bbox_to_anchor=(0.55, 0.76), ncols=2)

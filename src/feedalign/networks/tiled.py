@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -51,13 +50,11 @@ class TiledConv2d(nn.Module):
         patches = patches.reshape(len(x), shape.groups, -1, across, tile[0], along, tile[1])
         patches = patches.permute(3, 5, 1, 2, 0, 4, 6).flatten(4).flatten(0, 2)  # [region·group, feature, batch·tile]
         weight = self.weight.reshape(len(patches), out // shape.groups, -1)
-        found = weight @ patches if self.bias is None else torch.baddbmm(self._bias_of(len(patches)), weight, patches)
+        found = weight @ patches
+        if self.bias is not None:
+            found = found + self.bias.reshape(len(patches), -1, 1)
         found = found.reshape(across, along, out, len(x), *tile)
         return found.permute(3, 2, 0, 4, 1, 5).reshape(len(x), out, height, width)
-
-    def _bias_of(self, kernels: int) -> Tensor:
-        assert self.bias is not None
-        return self.bias.reshape(kernels, -1, 1)
 
     def extra_repr(self) -> str:
         """Show the shape."""
