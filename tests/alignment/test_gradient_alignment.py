@@ -262,6 +262,58 @@ def test_an_activation_that_works_in_place_changes_nothing() -> None:
     torch.testing.assert_close(cosines[0], cosines[1], rtol=0, atol=1e-14, equal_nan=True)
 
 
+class Viewed(nn.Module):
+    """A module that gives a view of what it has computed, as many do, with parameters or without."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.weight, self.inner = nn.Parameter(torch.ones(())), inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.inner(self.weight * x)
+        return h.view(len(h), -1)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("at", ["preactivation", "point", "parameters"])
+def test_in_place_operations_on_views_change_nothing(at: Any, frozen: bool) -> None:
+    """The pre-activation is a view on which the activation works in place; so is the second point, and what follows."""
+    _, x, y = setup()
+    measured = []
+    for inplace in (False, True):
+        torch.manual_seed(0)
+        layers = [
+            Viewed(nn.Linear(5, 8)),
+            nn.ReLU(inplace),
+            Viewed(nn.Linear(8, 8)),
+            nn.ELU(2.0, inplace),
+            nn.Linear(8, 3),
+        ]
+        model = nn.Sequential(*layers).double()
+        model[0].requires_grad_(not frozen)
+        net = fa.DFA(model, points=("1", "2"), seed=1)
+        measured.append(fa.gradient_alignment(net, functional.cross_entropy, x, y, at=at))
+    plain, in_place = measured
+    assert in_place.layers == pytest.approx(plain.layers, abs=1e-12, nan_ok=True)
+    assert in_place.norm_ratios == pytest.approx(plain.norm_ratios, rel=1e-12, nan_ok=True)
+    assert abs(plain.layers["2"]) > 1e-3
+
+
+def test_a_point_seen_under_the_true_gradient_can_be_replaced() -> None:
+    net, x, _ = setup()
+    seen = []
+
+    def see(name: str, output: Tensor) -> Tensor:
+        seen.append(name)
+        return torch.zeros_like(output)
+
+    with net.backprop(see):
+        output = net(x)
+    assert seen == ["1", "3"]
+    torch.testing.assert_close(output, net.model.get_parameter("4.bias").expand_as(output))
+    assert not torch.equal(net(x), output)  # outside, nobody sees
+
+
 def test_samples_without_a_derivative_are_left_out_and_counted() -> None:
     """A sample whose hidden units are all silent has δ = 0 and no angle; the mean is over the others."""
     net, x, y = setup("relu")

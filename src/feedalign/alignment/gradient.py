@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from feedalign.alignment.inner_products import Products, inner_products
 from feedalign.errors import ArgumentError, OutputError
 from feedalign.rules import (
     DirectRule,
@@ -26,8 +27,6 @@ from feedalign.rules import (
     observing,
     tensors_in,
 )
-
-_PIECE = 2**15
 
 At = Literal["preactivation", "point", "parameters"]
 
@@ -98,29 +97,54 @@ def gradient_alignment(
             "weights"
         )
     products = _products(net, loss_fn, x if isinstance(x, tuple) else (x,), y, at)
-    grams = torch.stack(list(products.values()))  # [points, *batch, 2, 2]
-    cosines = _cosine(torch.cat([grams, grams.sum(0, keepdim=True)]))  # and of all points together
-    # The rest in numpy: a small network's step is no longer than a few of torch's calls.
-    G = grams.cpu().numpy().reshape(len(grams), -1, 2, 2)
-    _check_finite(G, list(products))
-    flat = cosines.cpu().numpy().reshape(len(grams) + 1, -1)
-    missing = np.isnan(flat)
-    *skipped, _ = missing.sum(1).tolist()
+    by_point = np.array(list(products.values()))  # [points, 3, *batch]
+    flat = by_point.reshape(len(by_point), 3, -1).swapaxes(0, 1)
+    flat = np.concatenate([flat, flat.sum(1, keepdims=True)], 1)  # and of all points together
+    true_true, true_sent, sent_sent = flat
     with np.errstate(invalid="ignore", divide="ignore"):  # NaN where nothing has an angle or a length
-        *layers, total = (np.where(missing, 0, flat).sum(1) / (~missing).sum(1)).tolist()
-        ratios = np.sqrt(G[..., 1, 1].sum(1) / G[..., 0, 0].sum(1)).tolist()
+        true, sent = true_true.sum(1), sent_sent.sum(1)
+        _check_finite((true + sent)[:-1], net.points)
+        ratios = np.sqrt(sent / true).tolist()
+        cosines = true_sent / (np.sqrt(true_true) * np.sqrt(sent_sent))
+        missing = np.isnan(cosines)
+        *layers, total = (np.where(missing, 0, cosines).sum(1) / (~missing).sum(1)).tolist()
+    per_sample = torch.from_numpy(cosines.reshape(-1, *by_point.shape[2:]))
     return GradientAlignment(
         layers=dict(zip(products, layers, strict=True)),
         total=total,
-        per_sample=dict(zip(products, cosines, strict=False)),
-        skipped=dict(zip(products, skipped, strict=True)),
-        norm_ratios=dict(zip(products, ratios, strict=True)),
+        per_sample=dict(zip(products, per_sample.unbind(), strict=False)),
+        skipped=dict(zip(products, missing.sum(1).tolist(), strict=False)),
+        norm_ratios=dict(zip(products, ratios, strict=False)),
     )
 
 
-def _cosine(gram: Tensor) -> Tensor:
-    """Return a·b / |a||b| from inner products [..., 2, 2] of a and b; NaN where one of them is zero."""
-    return gram[..., 0, 1] / (gram[..., 0, 0].sqrt() * gram[..., 1, 1].sqrt())
+def _check_finite(squares: Products, points: Sequence[str]) -> None:
+    """Raise OutputError unless the squared lengths at the points are finite."""
+    finite = np.isfinite(squares)
+    if not finite.all():
+        name = points[np.flatnonzero(~finite)[-1]]  # the topmost: from there it has come down
+        raise OutputError(f"the derivative at point {name!r} is not finite; the network has diverged")
+
+
+class _Spot(NamedTuple):
+    """Where in the graph derivatives are taken: the edge by which a tensor left its operation.
+
+    The edge stays where it is when what follows works on the tensor in place, so there is no need of a copy; `tensor`
+    then holds other numbers, in the same shape and precision.
+    """
+
+    tensor: Tensor
+    edge: GradientEdge
+
+    @classmethod
+    def mark(cls, tensor: Tensor) -> tuple[_Spot, Tensor]:
+        """Return the spot, and what has to go on from there in the tensor's place."""
+        if not tensor.requires_grad:  # above frozen blocks alone; a leaf must not be worked on
+            leaf = tensor.detach().requires_grad_()
+            return cls(leaf, get_gradient_edge(leaf)), leaf.clone()
+        spot = cls(tensor, get_gradient_edge(tensor))
+        # In-place operations on a view make its past anew, without the edge.
+        return spot, tensor.clone() if tensor._is_view() else tensor
 
 
 @dataclass(eq=False)
@@ -128,54 +152,59 @@ class _Run:
     """One run of a point."""
 
     point: str
-    place: Tensor | None  # the pre-activation, if derivatives are compared there
-    given: list[Tensor]  # everything the module gave, activation first
+    place: _Spot | None  # the pre-activation, if derivatives are compared there
+    given: list[_Spot]  # everything the module gave, activation first
 
-    def back(self, derivatives: Sequence[Tensor | None]) -> Tensor:
-        """Return the derivative at the place from those at what the module gave, by way of the point alone."""
+    def back(self, true: Sequence[Tensor | None], sent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both derivatives at the place from those at what the module gave, by way of the point alone.
+
+        What the loss does not use, such as a last hidden state, has none; what is sent is for the activation alone.
+        """
+        path = self.path()
+        return self._along(path, true), self._along(path, [sent])
+
+    def _along(self, path: list[Any] | None, derivatives: Sequence[Tensor | None]) -> Tensor:
         assert self.place is not None
-        at_place = derivatives[0]
-        if self.path is not None and at_place is not None:
-            for node in self.path:
-                at_place = node(at_place)
-            return at_place.detach()
-        # What the loss does not use, such as a last hidden state, has none; what is sent is for the activation alone.
-        ends = [(end, one) for end, one in zip(self.given, derivatives, strict=False) if one is not None]
-        (found,) = _backward(ends, [self.place])
-        return torch.zeros_like(self.place) if found is None else found
+        derivative = derivatives[0]
+        if path is not None and derivative is not None:
+            for node in path:
+                derivative = node(derivative)
+            return derivative
+        ends = [(spot.edge, one) for spot, one in zip(self.given, derivatives, strict=False) if one is not None]
+        (found,) = _backward(ends, [self.place.edge])
+        return _filled(found, self.place.tensor)
 
-    @cached_property
     def path(self) -> list[Any] | None:
         """Return the operations from the activation back to the place, if each takes nothing but the one before.
 
         Called one after the other they are the backward pass, without the start of an engine, which takes longer.
         """
         assert self.place is not None
-        node: Any = self.given[0].grad_fn
-        end: Any = self.place.grad_fn
-        path: list[Any] = []
-        if len(self.given) > 1 or end is None or self.place.output_nr:
+        node: Any = self.given[0].edge.node
+        end, output, _ = self.place.edge
+        if len(self.given) > 1 or output:
             return None
+        path: list[Any] = []
         while node is not end:
-            if node is None or isinstance(node, BackwardCFunction) or len(node.next_functions) != 1:
+            if node is None or isinstance(node, BackwardCFunction) or len(below := node.next_functions) != 1:
                 return None
             path.append(node)
-            ((node, _),) = node.next_functions
+            node = below[0][0]
         return path
 
 
 def _products(
     net: Rule, loss_fn: Callable[[Any, Any], Tensor], inputs: tuple[Any, ...], y: Any, at: At
-) -> dict[str, Tensor]:
-    """Return the inner products of true and sent derivative at every point, [*batch, 2, 2]; [2, 2] at the parameters.
+) -> dict[str, Products]:
+    """Return the inner products of true and sent derivative at every point, of the whole batch at the parameters.
 
     A point that runs several times contributes the features of every run, its parameters the sum over runs.
     """
     if not net.blocks:
         with torch.no_grad():
             net(*inputs)
-    runs: list[_Run] = []
-    with torch.enable_grad(), net.backprop(), observing(net.model, _watched(net, at), _Marker(net, at, runs)):
+    marker = _Marker(net, at)
+    with torch.enable_grad(), net.backprop(marker), observing(net.model, marker.before - marker.points, marker):
         output = net(*inputs)
         tapped = net.error_tap.of(output)
         entry = tapped.view_as(tapped)  # what the model makes of it elsewhere is no part of the error that is sent
@@ -185,97 +214,103 @@ def _products(
             f"loss_fn must give one number with a gradient, got shape {tuple(loss.shape)}, "
             f"requires_grad={loss.requires_grad}; sum or average over the batch, and do not detach"
         )
-    parameters = {name: _parameters(net, name) for name in net.points} if at == "parameters" else {}
-    ends = [run.given[0] for run in runs] if at == "point" else [given for run in runs for given in run.given]
-    targets = list(dict.fromkeys(one for each in parameters.values() for one in each)) if parameters else ends
-    error, *arriving = _backward([(loss, None)], [entry, *targets])
-    assert error is not None  # the loss has a gradient, and only by way of its argument
-    error = net.error_tap.rows(error)
-    message = net.message(error) if isinstance(net, DirectRule) else error
-    matrices = net.feedback_matrices
-    signals = [
-        direct_signal(message, matrices[run.point]).reshape(run.given[0].shape).to(run.given[0].dtype) for run in runs
+    compare = _at_parameters if at == "parameters" else _at_runs
+    with torch.no_grad():
+        found = compare(net, marker.runs, loss, entry)
+    return {name: found[name] if name in found else np.zeros(3) for name in net.points}
+
+
+def _at_runs(net: Rule, runs: list[_Run], loss: Tensor, entry: Tensor) -> dict[str, Products]:
+    """Return the products at the places of the runs, [3, *batch]."""
+    error, *found = _backward([(loss, None)], [entry, *(spot.edge for run in runs for spot in run.given)])
+    arriving, signals = iter(found), _signals(net, error, runs)
+    pairs = [
+        (run.point, *run.back([next(arriving) for _ in run.given], signal))
+        for run, signal in zip(runs, signals, strict=True)
     ]
-    if parameters:
-        true = dict(zip(targets, _filled(arriving, targets), strict=True))
-        sent = _sent_to_parameters(runs, signals, parameters)
-        named = [(name, pair) for name, own in parameters.items() for pair in _vectors(true, sent, own)]
-        sums = {name: error.new_zeros(2, 2, dtype=torch.float64) for name in net.points}
-        for (name, _), gram in zip(named, _grams([pair for _, pair in named]), strict=True):
-            sums[name] = sums[name] + gram
-        return sums
-    products: dict[str, Tensor] = {}
-    at_ends, pairs = iter(arriving), []
-    for run, signal in zip(runs, signals, strict=True):
-        if at == "point":
-            pair = [*_filled([next(at_ends)], run.given[:1]), signal]
-        else:
-            pair = [run.back([next(at_ends) for _ in run.given]), run.back([signal])]
-        pairs.append([side.reshape(*error.shape[:-1], -1) for side in pair])
-    for run, gram in zip(runs, _grams(pairs), strict=True):
-        products[run.point] = products[run.point] + gram if run.point in products else gram
-    return {name: products[name] for name in net.points}
+    return inner_products(pairs, len(net.error_tap.batch_shape(entry)))
+
+
+def _at_parameters(net: Rule, runs: list[_Run], loss: Tensor, entry: Tensor) -> dict[str, Products]:
+    """Return the products at the parameters of the blocks that end at the points, [3]."""
+    owned = {name: _parameters(net, name) for name in net.points}
+    targets = list(dict.fromkeys(one for own in owned.values() for one in own))
+    error, *found = _backward([(loss, None)], [entry, *targets])
+    true = dict(zip(targets, found, strict=True))
+    pairs = (
+        (point, _filled(true[one], one), _filled(gradient, one))
+        for point, sent in _sent_to_parameters(runs, _signals(net, error, runs), owned)
+        for one, gradient in zip(owned[point], sent, strict=True)
+    )
+    return inner_products(pairs, batch_dims=0)
+
+
+def _signals(net: Rule, error: Tensor | None, runs: list[_Run]) -> list[Tensor]:
+    """Return what is sent to every run of a point, in the shape of its activation."""
+    assert error is not None  # the loss has a gradient, and only by way of its argument
+    rows = net.error_tap.rows(error)
+    message = net.message(rows) if isinstance(net, DirectRule) else rows
+    signals = []
+    for run, matrix in zip(runs, net.feedback.of(run.point for run in runs), strict=True):
+        activation, signal = run.given[0].tensor, direct_signal(message, matrix)
+        if signal.shape != activation.shape or signal.dtype != activation.dtype:
+            signal = signal.reshape(activation.shape).to(activation.dtype)
+        signals.append(signal)
+    return signals
 
 
 def _sent_to_parameters(
-    runs: list[_Run], signals: list[Tensor], parameters: dict[str, list[Tensor]]
-) -> dict[Tensor, Tensor]:
-    """Return what the signals make of every parameter, each signal ending at the points below its own."""
-    wanted = [one for each in parameters.values() for one in each]
-    found: list[Tensor | None] = []
-    if len(set(wanted)) == len(wanted) == sum(len(parameters[run.point]) for run in runs):
+    runs: list[_Run], signals: list[Tensor], owned: dict[str, list[Tensor]]
+) -> Iterator[tuple[str, list[Tensor | None]]]:
+    """Give point by point what the signals make of its parameters, each signal ending at the points below its own."""
+    wanted = [one for own in owned.values() for one in own]
+    ends = [(run.given[0].edge, signal) for run, signal in zip(runs, signals, strict=True)]
+    if len(set(wanted)) == len(wanted) == sum(len(owned[run.point]) for run in runs):
         # What runs once is out of the other blocks' reach.
-        for run, signal in zip(runs, signals, strict=True):
-            found += _backward([(run.given[0], signal)], parameters[run.point])
-        wanted = [one for run in runs for one in parameters[run.point]]
-    else:
-        # One pass, in which each activation gets its own signal in place of whatever comes from above.
-        instead = [(run.given[0], signal) for run, signal in zip(runs, signals, strict=True)]
-        instead += [(other, torch.zeros_like(other)) for run in runs for other in run.given[1:]]
-        handles = [tensor.register_hook(lambda _, new=new: new) for tensor, new in instead]
-        wanted = list(dict.fromkeys(wanted))
-        found = _backward([(run.given[0], signal) for run, signal in zip(runs, signals, strict=True)], wanted)
-        for handle in handles:
-            handle.remove()
-    return dict(zip(wanted, _filled(found, wanted), strict=True))
+        for run, end in zip(runs, ends, strict=True):
+            yield run.point, _backward([end], owned[run.point])
+        return
+    # One pass, in which each activation gets its own signal in place of whatever comes from above.
+    instead = [*ends, *((other.edge, torch.zeros_like(other.tensor)) for run in runs for other in run.given[1:])]
+    handles = [edge.node.register_prehook(partial(_replaced, edge.output_nr, new)) for edge, new in instead]
+    wanted = list(dict.fromkeys(wanted))
+    found = dict(zip(wanted, _backward(ends, wanted), strict=True))
+    for handle in handles:
+        handle.remove()
+    for point, own in owned.items():
+        yield point, [found[one] for one in own]
 
 
-def _watched(net: Rule, at: At) -> list[str]:
-    before = [block.preactivation for block in net.blocks] if at == "preactivation" else []
-    return list(dict.fromkeys([*before, *net.points]))
+def _replaced(place: int, new: Tensor, arriving: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """Hook of an operation: return what arrives at its outputs, with one of them, if anything has come, made new."""
+    return tuple(new if i == place and one is not None else one for i, one in enumerate(arriving))
 
 
 class _Marker:
     """Sees every module that gives a pre-activation or an activation, and keeps where the derivatives are taken."""
 
-    def __init__(self, net: Rule, at: At, runs: list[_Run]) -> None:
-        self.points, self.runs = set(net.points), runs
-        self.before = {block.preactivation for block in net.blocks} if at == "preactivation" else set()
-        self.latest: Tensor | None = None  # the pre-activation
+    def __init__(self, net: Rule, at: At) -> None:
+        self.at, self.points = at, set(net.points)
+        self.before = {block.preactivation for block in net.blocks[:-1]} if at == "preactivation" else set()
+        self.runs: list[_Run] = []
+        self.preactivation: _Spot | None = None  # the last one seen
 
     def __call__(self, name: str, output: Any) -> Any:
         activation = activation_of(name, output)
         if name in self.before:
-            self.latest = _live(activation)
-            # The copy protects a_l from activations that work in place.
-            copied = self.latest.clone()
-            output = copied if output is activation else exchange(output, activation, copied)
-            activation = copied
+            self.preactivation, passed_on = _Spot.mark(activation)
+            output = passed_on if output is activation else exchange(output, activation, passed_on)
+            activation = passed_on
         if name not in self.points:
             return output
-        if output is activation:  # the usual case, in short
-            self.runs.append(_Run(name, self.latest, [_live(activation)]))
-            return self.runs[-1].given[0].clone()
-        others = [given for given in tensors_in(output) if given is not activation and given.is_floating_point()]
-        given = {id(one): _live(one) for one in (activation, *others)}
-        self.runs.append(_Run(name, self.latest, list(given.values())))
-        # Copies again: what follows may work on them in place.
-        return mapped(output, lambda one: given[id(one)].clone() if id(one) in given else one)
-
-
-def _live(tensor: Tensor) -> Tensor:
-    """Return a tensor that carries a gradient; above frozen blocks alone nothing would."""
-    return tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+        given, passed_on = _Spot.mark(activation)
+        if output is activation or self.at == "point":
+            self.runs.append(_Run(name, given if self.at == "point" else self.preactivation, [given]))
+            return passed_on if output is activation else exchange(output, activation, passed_on)
+        others = [one for one in tensors_in(output) if one is not activation and one.is_floating_point()]
+        marked = {id(one): _Spot.mark(one) for one in others} | {id(activation): (given, passed_on)}
+        self.runs.append(_Run(name, self.preactivation, [given, *(marked[id(one)][0] for one in others)]))
+        return mapped(output, lambda one: marked[id(one)][1] if id(one) in marked else one)
 
 
 def _parameters(net: Rule, point: str) -> list[Tensor]:
@@ -285,69 +320,15 @@ def _parameters(net: Rule, point: str) -> list[Tensor]:
     return list(dict.fromkeys(parameter for parameter in parameters if parameter.requires_grad))
 
 
-def _backward(ends: Sequence[tuple[Tensor, Tensor | None]], targets: list[Tensor]) -> list[Tensor | None]:
+def _backward(
+    ends: Sequence[tuple[Tensor | GradientEdge, Tensor | None]], targets: Sequence[Any]
+) -> list[Tensor | None]:
     """Return the derivative of the ends, weighted, with respect to each target; None where none depends on it."""
-    live = [(end, weight) for end, weight in ends if end.requires_grad]
-    if not live or not targets:
+    if not ends or not targets:
         return [None] * len(targets)
-    tensors, weights = zip(*live, strict=True)
-    return list(torch.autograd.grad(tensors, targets, weights, allow_unused=True, retain_graph=True))
+    outputs, weights = zip(*ends, strict=True)
+    return list(torch.autograd.grad(outputs, targets, weights, allow_unused=True, retain_graph=True))
 
 
-def _filled(derivatives: Sequence[Tensor | None], places: list[Tensor]) -> list[Tensor]:
-    """Return derivatives, those that are None as zeros of the shape of their place."""
-    both = zip(derivatives, places, strict=True)
-    return [torch.zeros_like(place) if one is None else one for one, place in both]
-
-
-def _check_finite(grams: NDArray[np.float64], points: list[str]) -> None:
-    finite = np.isfinite(grams).all((1, 2, 3))
-    if not finite.all():
-        name = points[int(np.flatnonzero(~finite)[-1])]  # the topmost: from there it has come down
-        raise OutputError(f"the derivative at point {name!r} is not finite; the network has diverged")
-
-
-def _grams(pairs: list[list[Tensor]]) -> list[Tensor]:
-    """Return the inner products of every pair of [*batch, features], [*batch, 2, 2], in float64.
-
-    Squares in single precision would underflow. Large ones are taken piece by piece, so that what is float64 stays in
-    the cache; small ones of one shape at once.
-    """
-    alike = len({side.shape for pair in pairs for side in pair}) == 1
-    if alike and len(pairs) > 1 and sum(side.numel() for pair in pairs for side in pair) <= 2 * _PIECE:
-        both = torch.stack([torch.stack(pair, -2) for pair in pairs]).double()
-        return list(both @ both.mT)
-    return [_gram(*pair) for pair in pairs]
-
-
-def _gram(a: Tensor, b: Tensor) -> Tensor:
-    if a.numel() <= _PIECE:
-        return _gram_of(a, b)
-    *batch, features = a.shape
-    if batch:
-        rows = max(1, _PIECE // max(1, features))
-        pieces = zip(*(side.reshape(-1, features).split(rows) for side in (a, b)), strict=True)
-        return torch.cat([_gram_of(*piece) for piece in pieces]).reshape(*batch, 2, 2)
-    pieces = zip(a.split(_PIECE), b.split(_PIECE), strict=True)
-    return torch.stack([_gram_of(*piece) for piece in pieces]).sum(0)
-
-
-def _vectors(true: dict[Tensor, Tensor], sent: dict[Tensor, Tensor], own: list[Tensor]) -> list[list[Tensor]]:
-    """Return the two gradients of parameters as vectors, in one pair where they are small.
-
-    A linear layer's are transposed in memory, and are taken in that order, without a copy.
-    """
-    pairs = []
-    for one in own:
-        pair = [true[one], sent[one]]
-        if all(side.ndim == 2 and side.mT.is_contiguous() for side in pair):
-            pair = [side.mT for side in pair]
-        pairs.append([side.flatten() for side in pair])
-    if len(pairs) > 1 and sum(len(side) for side, _ in pairs) <= _PIECE:
-        return [[torch.cat(sides) for sides in zip(*pairs, strict=True)]]
-    return pairs
-
-
-def _gram_of(a: Tensor, b: Tensor) -> Tensor:
-    both = torch.stack([a, b], -2).double()
-    return both @ both.mT
+def _filled(derivative: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if derivative is None else derivative

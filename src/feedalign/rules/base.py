@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, NoReturn
 
@@ -161,13 +161,20 @@ class Rule(nn.Module):
         return self._run(args, kwargs)
 
     @contextmanager
-    def backprop(self) -> Iterator[None]:
-        """Within this context a forward pass builds the model's own graph: the true gradient of the same weights."""
-        before, self._pass.true_gradient = self._pass.true_gradient, True
+    def backprop(self, see: Callable[[str, Any], Any] | None = None) -> Iterator[None]:
+        """Within this context a forward pass builds the model's own graph: the true gradient of the same weights.
+
+        Args:
+            see: called as see(point, output) each time a point of a rule that cuts at points has run; what it returns
+                goes on in the output's place.
+        """
+        of_pass = self._pass
+        before = of_pass.true_gradient, of_pass.see
+        of_pass.true_gradient, of_pass.see = True, see
         try:
             yield
         finally:
-            self._pass.true_gradient = before
+            of_pass.true_gradient, of_pass.see = before
 
     def unwrap(self) -> nn.Module:
         """Return the model itself, with no trace of the rule left on it."""
@@ -269,6 +276,7 @@ class _Pass:
 
     taps: Taps | None = None
     true_gradient: bool = False
+    see: Callable[[str, Any], Any] | None = None  # what sees the points under the true gradient
     drawn: bool = False  # the matrices, at the first pass
     shapes: Sequence[torch.Size] = ()  # of output and activations, found to fit the matrices
     large: bool = False  # what is sent at these shapes, all of it at once
@@ -323,7 +331,7 @@ class _Tap:
                 check_recording(self.name)
                 taps.append((self.name, activation_of(self.name, output)))
         elif not self.of_pass.repeats:
-            return None
+            return None if self.of_pass.see is None else self.of_pass.see(self.name, output)
         return output.detach() if plain else mapped(output, Tensor.detach)
 
 

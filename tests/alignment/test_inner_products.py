@@ -1,0 +1,75 @@
+"""Inner products of pairs against the definition, for whatever size and order in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from feedalign.alignment.inner_products import _PIECE, inner_products
+
+
+def written_out(a: Tensor, b: Tensor, batch_dims: int) -> Tensor:
+    a, b = (side.double().reshape(*side.shape[:batch_dims], -1) for side in (a, b))
+    return torch.stack([(a * a).sum(-1), (a * b).sum(-1), (b * b).sum(-1)])
+
+
+def draw(seed: int, *shape: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+
+
+@given(
+    shapes=st.lists(st.lists(st.integers(1, 5), min_size=2, max_size=4), min_size=1, max_size=5),
+    batch_dims=st.integers(0, 2),
+    seed=st.integers(0, 10),
+)
+def test_small_pairs_of_any_shapes_give_the_definition(shapes: list[list[int]], batch_dims: int, seed: int) -> None:
+    pairs = [(str(i), *draw(seed + i, *shape)) for i, shape in enumerate(shapes)]
+    found = inner_products(pairs, batch_dims)
+    assert set(found) == {name for name, *_ in pairs}
+    for name, a, b in pairs:
+        np.testing.assert_allclose(found[name], written_out(a, b, batch_dims), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch_dims"),
+    [
+        ((_PIECE + 7,), 0),
+        ((3, _PIECE), 0),
+        ((3, _PIECE), 1),  # a sample is a piece
+        ((2, _PIECE + 1), 1),  # larger than one
+        ((301, 7, 30), 1),  # a last piece of fewer samples
+        ((20, 30, 100), 2),
+    ],
+)
+@pytest.mark.parametrize("transposed", [(), (0,), (1,), (0, 1)])
+def test_large_pairs_give_the_definition(shape: tuple[int, ...], batch_dims: int, transposed: tuple[int, ...]) -> None:
+    sides = list(draw(0, *shape))
+    for i in transposed if len(shape) > 1 else ():
+        sides[i] = sides[i].mT.contiguous().mT
+    a, b = sides
+    found = inner_products([("", a, b)], batch_dims)[""]
+    np.testing.assert_allclose(found, written_out(a, b, batch_dims), rtol=1e-11, atol=1e-9)
+
+
+def test_pairs_of_one_name_add_up() -> None:
+    pairs = [
+        ("same", *draw(0, 4, 3)),
+        ("other", *draw(1, 4, 3)),
+        ("same", *draw(2, 4, 7)),
+        ("same", *draw(3, 4, _PIECE)),
+    ]
+    found = inner_products(pairs, 1)
+    expected = sum(written_out(a, b, 1) for name, a, b in pairs if name == "same")
+    np.testing.assert_allclose(found["same"], expected, rtol=1e-11)
+    np.testing.assert_allclose(found["other"], written_out(*pairs[1][1:], 1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [10, _PIECE + 1])
+def test_squares_below_single_precision_are_not_lost(size: int) -> None:
+    a = torch.full((size,), 1e-30)
+    np.testing.assert_allclose(inner_products([("", a, -2 * a)], 0)[""], size * np.array([1, -2, 4]) * 1e-60, rtol=1e-6)
