@@ -2,8 +2,9 @@
 
 A step is zero_grad, forward, cross-entropy, backward and plain SGD. DFA saves the products with transposed weights
 and pays for the wrapper; `limit` is the ratio of multiplications alone. Each row is the median over fresh pairs of
-networks, since where the allocator puts a small network changes its time by several per cent. Where `biotorch` 0.0.16
-is installed, its DFA stands beside ours.
+networks, since where the allocator puts a small network changes its time by several per cent. Both networks of a pair
+run as they are, and both compiled by `torch.compile`, which takes the calls, and with them the wrapper, out of a small
+network's step. Where `biotorch` 0.0.16 is installed, its DFA stands beside ours.
 
 The last rows are of an ensemble: one DFA step of ten networks at once beside ten steps of single ones.
 
@@ -16,11 +17,13 @@ import contextlib
 import importlib
 import itertools
 import statistics
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from _timing import interleaved, save
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 import feedalign as fa
@@ -34,20 +37,28 @@ CASES = [
     (64, 4, 32, 400, 9, None),
 ]
 INPUTS, CLASSES = 784, 10
+MEMBERS, SIZES, BATCH = 10, [196, 64, 64, 64, CLASSES], 32  # of the ensemble
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def step(net: nn.Module, x: torch.Tensor, y: torch.Tensor, loss_fn: Any = functional.cross_entropy) -> Any:
+def step(net: nn.Module, x: Tensor, y: Tensor, loss_fn: Loss = functional.cross_entropy, compiled: bool = False) -> Any:
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return loss_fn(net(x), y)
+
+    forward = torch.compile(loss, fullgraph=True) if compiled else loss
 
     def run() -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss_fn(net(x), y).backward()
+        forward(x, y).backward()
         optimizer.step()
 
     return run
 
 
-def biotorch_step(sizes: list[int], x: torch.Tensor, y: torch.Tensor) -> list[Any]:
+def biotorch_step(sizes: list[int], x: Tensor, y: Tensor) -> list[Any]:
     """The same step in BioTorch's DFA, which wants the targets in the forward pass; nothing where it is missing."""
     try:
         module = importlib.import_module("biotorch.module.biomodule")
@@ -66,21 +77,64 @@ def biotorch_step(sizes: list[int], x: torch.Tensor, y: torch.Tensor) -> list[An
     return [run]
 
 
-def ensemble(threads: int) -> dict[str, Any]:
-    members, sizes, batch = 10, [196, 64, 64, 64, CLASSES], 32
+def batch_of(inputs: int, batch: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(batch, 196, generator=generator), torch.randint(CLASSES, (batch,), generator=generator)
+    return torch.randn(batch, inputs, generator=generator), torch.randint(CLASSES, (batch,), generator=generator)
 
-    def summed(output: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(output.flatten(0, 1), labels, reduction="sum") / batch
 
-    net = fa.DFA(fa.networks.EnsembleMLP(members, sizes, "tanh", bias=False))
-    together = step(net, x, y.repeat(members), summed)
-    alone = [step(fa.DFA(fa.networks.MLP(sizes, "tanh", bias=False)), x, y) for _ in range(members)]
+def single(width: int, depth: int, batch: int, steps: int, pairs: int, asked: float | None) -> dict[str, Any]:
+    sizes = [INPUTS, *[width] * (depth - 1), CLASSES]
+    x, y = batch_of(INPUTS, batch)
+    ratios: dict[bool, list[float]] = {False: [], True: []}
+    dfa_ms, peers = [], []
+    for compiled, _ in itertools.product(ratios, range(pairs)):
+        nets = fa.DFA(fa.networks.MLP(sizes, "relu")), fa.networks.MLP(sizes, "relu")
+        ours, backprop = (step(net, x, y, compiled=compiled) for net in nets)
+        dfa, bp = interleaved(ours, backprop, rounds=steps)
+        ratios[compiled].append(dfa / bp)
+        torch.compiler.reset()
+        if compiled:
+            continue
+        dfa_ms.append(1e3 * dfa)
+        for theirs in biotorch_step(sizes, x, y):  # in pairs too: a third one in turn would empty the caches
+            peer, bp = interleaved(theirs, backprop, rounds=steps)
+            peers.append(peer / bp)
+    products = [fan_in * fan_out for fan_in, fan_out in itertools.pairwise(sizes)]
+    limit = 2 * sum(products) / (2 * sum(products) + sum(products[1:]))
+    return {
+        "width": width,
+        "depth": depth,
+        "batch": batch,
+        "dfa_over_backprop": round(statistics.median(ratios[False]), 3),
+        "lowest": round(min(ratios[False]), 3),
+        "highest": round(max(ratios[False]), 3),
+        "compiled_dfa_over_backprop": round(statistics.median(ratios[True]), 3),
+        "compiled_lowest": round(min(ratios[True]), 3),
+        "compiled_highest": round(max(ratios[True]), 3),
+        "asked": asked,
+        "limit": round(limit, 3),
+        "biotorch_over_backprop": round(statistics.median(peers), 3) if peers else None,
+        "dfa_step_ms": round(statistics.median(dfa_ms), 3),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def summed(output: Tensor, labels: Tensor) -> Tensor:
+    return functional.cross_entropy(output.flatten(0, 1), labels, reduction="sum") / BATCH
+
+
+def ensemble(threads: int, compiled: bool) -> dict[str, Any]:
+    x, y = batch_of(SIZES[0], BATCH)
+    net = fa.DFA(fa.networks.EnsembleMLP(MEMBERS, SIZES, "tanh", bias=False))
+    together = step(net, x, y.repeat(MEMBERS), summed, compiled)
+    one = partial(fa.networks.MLP, SIZES, "tanh", bias=False)
+    alone = [step(fa.DFA(one()), x, y, compiled=compiled) for _ in range(MEMBERS)]
     with one_thread() if threads == 1 else contextlib.nullcontext():
         at_once, one_by_one = interleaved(together, lambda: [run() for run in alone], rounds=201)
+    torch.compiler.reset()
     return {
         "what": "ensemble of 10 nets 196-64-64-64-10, batch 32, over ten single nets",
+        "compiled": compiled,
         "throughput": round(one_by_one / at_once, 2),
         "asked": 5,
         "ensemble_step_ms": round(1e3 * at_once, 3),
@@ -89,40 +143,8 @@ def ensemble(threads: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    rows: list[dict[str, Any]] = []
-    for width, depth, batch, steps, pairs, asked in CASES:
-        sizes = [INPUTS, *[width] * (depth - 1), CLASSES]
-        generator = torch.Generator().manual_seed(0)
-        x = torch.randn(batch, INPUTS, generator=generator)
-        y = torch.randint(CLASSES, (batch,), generator=generator)
-        ratios, dfa_ms, peers = [], [], []
-        for _ in range(pairs):
-            nets = fa.DFA(fa.networks.MLP(sizes, "relu")), fa.networks.MLP(sizes, "relu")
-            ours, backprop = (step(net, x, y) for net in nets)
-            dfa, bp = interleaved(ours, backprop, rounds=steps)
-            ratios.append(dfa / bp)
-            for theirs in biotorch_step(sizes, x, y):  # in pairs too: a third one in turn would empty the caches
-                peer, bp = interleaved(theirs, backprop, rounds=steps)
-                peers.append(peer / bp)
-            dfa_ms.append(1e3 * dfa)
-        products = [fan_in * fan_out for fan_in, fan_out in itertools.pairwise(sizes)]
-        limit = 2 * sum(products) / (2 * sum(products) + sum(products[1:]))
-        rows.append(
-            {
-                "width": width,
-                "depth": depth,
-                "batch": batch,
-                "dfa_over_backprop": round(statistics.median(ratios), 3),
-                "lowest": round(min(ratios), 3),
-                "highest": round(max(ratios), 3),
-                "asked": asked,
-                "limit": round(limit, 3),
-                "biotorch_over_backprop": round(statistics.median(peers), 3) if peers else None,
-                "dfa_step_ms": round(statistics.median(dfa_ms), 3),
-                "threads": torch.get_num_threads(),
-            }
-        )
-    rows += [ensemble(1), ensemble(torch.get_num_threads())]
+    rows = [single(*case) for case in CASES]
+    rows += [ensemble(*of) for of in itertools.product((1, torch.get_num_threads()), (False, True))]
     save("step_time", rows)
 
 

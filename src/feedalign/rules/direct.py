@@ -159,19 +159,17 @@ class DirectRule(Rule):
         # A small network's step is so short that each lookup and check made anew would show in it.
         held: Any = self._modules["feedback"]
         matrices = held.of([name for name, _ in taps])
-        hidden, shapes, alike = [], [output.shape], True
-        for _, activation in taps:
-            hidden.append(activation)
-            shapes.append(activation.shape)
-            alike = alike and activation.ndim == output.ndim  # then signals come in the activations' shapes
+        hidden = [activation for _, activation in taps]
+        shapes = [output.shape, *[activation.shape for activation in hidden]]
         if shapes != self._pass.shapes:
             check_feedback([name for name, _ in taps], matrices, shapes)
             if not torch.compiler.is_compiling():
                 self._pass.shapes = shapes
                 self._pass.large = sum(shape.numel() for shape in shapes[1:]) >= LARGE
         # A compiler orders the operations itself; feedback that learns must not before everything is sent.
-        at_once = torch.compiler.is_compiling() or self.learns_feedback or not self._pass.large
-        later = None if at_once else _Later(matrices, hidden)
+        in_turn = self._pass.large and not (self.learns_feedback or torch.compiler.is_compiling())
+        later = _Later(matrices, hidden) if in_turn else None
+        alike = len(set(map(len, shapes))) == 1  # then signals come in the activations' shapes
         sending = self, matrices, None if alike else shapes, later
         tied: Tensor = _Send.apply(sending, output, *hidden)  # type: ignore[no-untyped-call]
         return tied
