@@ -1,7 +1,7 @@
 """What does one measurement of gradient alignment cost, in steps of backprop?
 
 A step is one forward and one backward pass that leaves gradients, without the optimiser. Interleaved in one process, on
-networks of several widths, and a convolutional one; asked is a factor of at most 1.4.
+networks of several widths, and a convolutional one, on one thread; asked is a factor of at most 1.4.
 
 In products of matrices alone, of an MLP: 2/3 at pre-activation and point, where no gradient of weights is made, and 4/3
 at the parameters, where it is made twice. Small networks pay for the calls themselves.
@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 import feedalign as fa
+from feedalign.training import one_thread
 
 Place = Literal["preactivation", "point", "parameters"]
 PLACES: tuple[Place, ...] = ("preactivation", "point", "parameters")
@@ -68,6 +69,7 @@ def measure(net: fa.DFA, x: torch.Tensor, y: torch.Tensor, at: Place) -> None:
     fa.gradient_alignment(net, functional.cross_entropy, x, y, at=at)
 
 
+@one_thread()
 def main() -> None:
     torch.manual_seed(0)
     rows = [

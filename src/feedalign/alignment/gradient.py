@@ -38,8 +38,8 @@ class GradientAlignment:
     Attributes:
         layers: mean over samples, by point; NaN where no sample has an angle.
         total: mean over samples of the cosine of all layers' derivatives, concatenated.
-        per_sample: cosine of every sample, [*batch], by point; NaN where the true or the rule's derivative is zero.
-            At the parameters the batch has one gradient, and this one cosine, [].
+        per_sample: cosine of every sample, [*batch] on the CPU, by point; NaN where the true or the rule's derivative
+            is zero. At the parameters the batch has one gradient, and this one cosine, [].
         skipped: how many samples have no angle for that reason, by point. They are left out of the means.
         norm_ratios: length of the rule's derivatives over that of the true ones, root mean squares over samples, by
             point; 1 means that both learn at the same speed.
