@@ -73,3 +73,12 @@ def test_pairs_of_one_name_add_up() -> None:
 def test_squares_below_single_precision_are_not_lost(size: int) -> None:
     a = torch.full((size,), 1e-30)
     np.testing.assert_allclose(inner_products([("", a, -2 * a)], 0)[""], size * np.array([1, -2, 4]) * 1e-60, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [10, _PIECE + 1])
+def test_what_is_not_finite_stays_so_without_a_warning(size: int) -> None:
+    a, b = draw(0, 2, size)
+    a[0, 0], a[0, 1], b[0, 0], b[0, 1] = torch.inf, -torch.inf, 1, 1
+    found = inner_products([("", a, b), ("", a, -b)], 1)[""]
+    assert not np.isfinite(found[:2, 0]).any()
+    assert np.isfinite(found[:, 1]).all()

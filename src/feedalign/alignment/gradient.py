@@ -99,11 +99,11 @@ def gradient_alignment(
     products = _products(net, loss_fn, x if isinstance(x, tuple) else (x,), y, at)
     by_point = np.array(list(products.values()))  # [points, 3, *batch]
     flat = by_point.reshape(len(by_point), 3, -1).swapaxes(0, 1)
+    _check_finite(flat.swapaxes(0, 1), net.points)
     flat = np.concatenate([flat, flat.sum(1, keepdims=True)], 1)  # and of all points together
     true_true, true_sent, sent_sent = flat
     with np.errstate(invalid="ignore", divide="ignore"):  # NaN where nothing has an angle or a length
         true, sent = true_true.sum(1), sent_sent.sum(1)
-        _check_finite((true + sent)[:-1], net.points)
         ratios = np.sqrt(sent / true).tolist()
         cosines = true_sent / (np.sqrt(true_true) * np.sqrt(sent_sent))
         missing = np.isnan(cosines)
@@ -118,11 +118,11 @@ def gradient_alignment(
     )
 
 
-def _check_finite(squares: Products, points: Sequence[str]) -> None:
-    """Raise OutputError unless the squared lengths at the points are finite."""
-    finite = np.isfinite(squares)
+def _check_finite(products: Products, points: Sequence[str]) -> None:
+    """Raise OutputError unless the products at the points, [points, ...], are finite."""
+    finite = np.isfinite(products)
     if not finite.all():
-        name = points[np.flatnonzero(~finite)[-1]]  # the topmost: from there it has come down
+        name = points[np.argwhere(~finite)[-1, 0]]  # the topmost: from there it has come down
         raise OutputError(f"the derivative at point {name!r} is not finite; the network has diverged")
 
 

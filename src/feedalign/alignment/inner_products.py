@@ -15,6 +15,7 @@ _PIECE = 2**15  # numbers; as float64 they stay in the cache
 Products = NDArray[np.float64]
 
 
+@np.errstate(invalid="ignore", over="ignore")  # what is not finite the products tell
 def inner_products(pairs: Iterable[tuple[str, Tensor, Tensor]], batch_dims: int) -> dict[str, Products]:
     """Return a·a, a·b and b·b over the features of named pairs a, b [*batch, *features]: [3, *batch], by name.
 
