@@ -120,7 +120,7 @@ def single(width: int, depth: int, batch: int, steps: int, pairs: int, asked: fl
 
 
 def summed(output: Tensor, labels: Tensor) -> Tensor:
-    return functional.cross_entropy(output.flatten(0, 1), labels, reduction="sum") / BATCH
+    return functional.cross_entropy(output.mT, labels.view(MEMBERS, BATCH), reduction="sum") / BATCH
 
 
 def ensemble(threads: int, compiled: bool) -> dict[str, Any]:

@@ -128,6 +128,24 @@ def test_state_dicts_load_into_single_networks() -> None:
         single = MLP(SIZES, seed=99).double()
         single.load_state_dict(state)
         torch.testing.assert_close(single(x[i]), ensemble(x)[i], rtol=0, atol=1e-12)
+        for name, tensor in single.state_dict().items():  # to save one is to save no other
+            assert state[name].untyped_storage().nbytes() == tensor.untyped_storage().nbytes()
+            assert state[name].stride() == tensor.stride()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rule", [DFA, Backprop])
+def test_a_step_of_an_ensemble_copies_nothing_into_another_order(rule: type[Rule], bias: bool) -> None:
+    ensemble, _ = ensemble_and_singles(bias=bias)
+    outputs: list[Tensor] = []
+    for module in ensemble:
+        module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    rule(ensemble)(inputs()).sum().backward()
+    assert len(outputs) >= len(ensemble)
+    assert all(output.is_contiguous() for output in outputs)
+    for parameter in ensemble.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.stride() == parameter.stride()
 
 
 def test_weights_and_biases_fill_one_over_the_root_of_fan_in() -> None:

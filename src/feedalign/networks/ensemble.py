@@ -20,7 +20,8 @@ class EnsembleLinear(nn.Module):
     ) -> None:
         super().__init__()
         self.n_networks, self.in_features, self.out_features = n_networks, in_features, out_features
-        self.weight = nn.Parameter(torch.empty(n_networks, out_features, in_features))
+        # In memory [E, in, out]: then each product of a step, gradients included, comes out in the order it is used in.
+        self.weight = nn.Parameter(torch.empty(n_networks, in_features, out_features).mT)
         self.bias = nn.Parameter(torch.empty(n_networks, 1, out_features)) if bias else None
         for parameter in self.parameters():
             for one, generator in zip(parameter, generators, strict=True):
@@ -29,10 +30,9 @@ class EnsembleLinear(nn.Module):
     def forward(self, x: Float[Tensor, "*networks batch inputs"]) -> Float[Tensor, "networks batch outputs"]:
         """Apply each network's layer; x [batch, in] goes to all of them."""
         x = x.expand(self.n_networks, -1, -1)
-        # In this order the gradient of the weights comes out in their own memory layout, and is not copied.
         if self.bias is None:
-            return torch.bmm(self.weight, x.mT).mT
-        return torch.baddbmm(self.bias.mT, self.weight, x.mT).mT
+            return torch.bmm(x, self.weight.mT)
+        return torch.baddbmm(self.bias, x, self.weight.mT)
 
     def extra_repr(self) -> str:
         """Show the sizes."""
@@ -79,11 +79,11 @@ class EnsembleMLP(nn.Sequential):
         self.n_networks = n_networks
 
     def state_dicts(self) -> list[dict[str, Tensor]]:
-        """Return the state of each network, as the single `MLP` would save it."""
-        return [
-            {
-                name: tensor[i].squeeze(0) if name.endswith("bias") else tensor[i]
-                for name, tensor in self.state_dict().items()
-            }
-            for i in range(self.n_networks)
-        ]
+        """Return a copy of the state of each network, as the single `MLP` would save it."""
+
+        def copy(name: str, tensor: Tensor) -> Tensor:
+            own = tensor.squeeze(0) if name.endswith("bias") else tensor
+            return own.clone(memory_format=torch.contiguous_format)
+
+        state = self.state_dict()
+        return [{name: copy(name, tensor[i]) for name, tensor in state.items()} for i in range(self.n_networks)]

@@ -55,5 +55,6 @@ def layers_of(sizes: Sequence[int], activation: str, layer: Callable[[int, int],
 
 @torch.no_grad()
 def draw_uniform(parameter: Tensor, fan_in: int, generator: torch.Generator) -> None:
-    """Fill with numbers uniform on ±1/√fan_in."""
-    parameter.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
+    """Fill with numbers uniform on ±1/√fan_in, in the order of the indices whatever the order in memory."""
+    drawn = torch.empty_like(parameter, memory_format=torch.contiguous_format)
+    parameter.copy_(drawn.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator))
