@@ -224,6 +224,18 @@ def test_points_in_a_reentrant_checkpoint_are_refused(rule: Any) -> None:
         net(x.requires_grad_())
 
 
+def test_function_transforms_are_refused_by_torch() -> None:
+    """And not left out of the graph: `torch.func` wants another kind of autograd function."""
+    net, (x, y) = fa.DFA(network()), batch()
+    state: dict[str, Tensor] = dict(net.named_parameters())
+
+    def loss(state: dict[str, Tensor]) -> Tensor:
+        return functional.cross_entropy(torch.func.functional_call(net, state, (x,)), y)
+
+    with pytest.raises(RuntimeError, match="setup_context"):
+        torch.func.grad(loss)(state)
+
+
 @pytest.mark.parametrize("rule", [*FIXED, *LEARNED])
 def test_a_deep_copy_shares_nothing_and_learns_the_same(rule: Any) -> None:
     net = rule(network())

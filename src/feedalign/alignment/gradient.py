@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -96,55 +98,45 @@ def gradient_alignment(
             "check_rule(net, loss_fn, x, y).cosines compares its gradients with backprop's, weight_alignment(net) its "
             "weights"
         )
-    products = _products(net, loss_fn, x if isinstance(x, tuple) else (x,), y, at)
-    by_point = np.array(list(products.values()))  # [points, 3, *batch]
-    flat = by_point.reshape(len(by_point), 3, -1).swapaxes(0, 1)
-    _check_finite(flat.swapaxes(0, 1), net.points)
+    return _alignment(net.points, _products(net, loss_fn, x if isinstance(x, tuple) else (x,), y, at))
+
+
+@np.errstate(invalid="ignore", divide="ignore")  # NaN where nothing has an angle or a length
+def _alignment(points: Sequence[str], products: Products) -> GradientAlignment:
+    """Return what the products [3, points, *batch] say; OutputError unless all of them are finite."""
+    flat = products.reshape(3, len(points), -1)
     flat = np.concatenate([flat, flat.sum(1, keepdims=True)], 1)  # and of all points together
-    true_true, true_sent, sent_sent = flat
-    with np.errstate(invalid="ignore", divide="ignore"):  # NaN where nothing has an angle or a length
-        true, sent = true_true.sum(1), sent_sent.sum(1)
-        ratios = np.sqrt(sent / true).tolist()
-        cosines = true_sent / (np.sqrt(true_true) * np.sqrt(sent_sent))
-        missing = np.isnan(cosines)
-        *layers, total = (np.where(missing, 0, cosines).sum(1) / (~missing).sum(1)).tolist()
-    per_sample = torch.from_numpy(cosines.reshape(-1, *by_point.shape[2:]))
+    true, _, sent = flat.sum(2)
+    if not math.isfinite(true[-1] + sent[-1]):
+        finite = np.isfinite(products).reshape(3, len(points), -1).all((0, 2))
+        name = points[np.flatnonzero(~finite)[-1]]  # the topmost: from there it has come down
+        raise OutputError(f"the derivative at point {name!r} is not finite; the network has diverged")
+    lengths = np.sqrt(flat)
+    cosines = flat[1] / (lengths[0] * lengths[2])
+    angle = ~np.isnan(cosines)
+    samples = angle.sum(1)
+    *layers, total = (cosines.sum(1, where=angle) / samples).tolist()
+    per_sample = torch.from_numpy(cosines.reshape(-1, *products.shape[2:]))
     return GradientAlignment(
-        layers=dict(zip(products, layers, strict=True)),
+        layers=dict(zip(points, layers, strict=True)),
         total=total,
-        per_sample=dict(zip(products, per_sample.unbind(), strict=False)),
-        skipped=dict(zip(products, missing.sum(1).tolist(), strict=False)),
-        norm_ratios=dict(zip(products, ratios, strict=False)),
+        per_sample=dict(zip(points, per_sample.unbind(), strict=False)),
+        skipped=dict(zip(points, (flat.shape[2] - samples).tolist(), strict=False)),
+        norm_ratios=dict(zip(points, np.sqrt(sent / true).tolist(), strict=False)),
     )
 
 
-def _check_finite(products: Products, points: Sequence[str]) -> None:
-    """Raise OutputError unless the products at the points, [points, ...], are finite."""
-    finite = np.isfinite(products)
-    if not finite.all():
-        name = points[np.argwhere(~finite)[-1, 0]]  # the topmost: from there it has come down
-        raise OutputError(f"the derivative at point {name!r} is not finite; the network has diverged")
+def _mark(tensor: Tensor) -> tuple[GradientEdge, Tensor]:
+    """Return the edge by which a tensor left its operation, and what has to go on from there in the tensor's place.
 
-
-class _Spot(NamedTuple):
-    """Where in the graph derivatives are taken: the edge by which a tensor left its operation.
-
-    The edge stays where it is when what follows works on the tensor in place, so there is no need of a copy; `tensor`
-    then holds other numbers, in the same shape and precision.
+    The edge stays where it is when what follows works on the tensor in place, so there is no need of a copy. Nor is the
+    tensor kept: it may be large, and the model's own graph may have no use for it.
     """
-
-    tensor: Tensor
-    edge: GradientEdge
-
-    @classmethod
-    def mark(cls, tensor: Tensor) -> tuple[_Spot, Tensor]:
-        """Return the spot, and what has to go on from there in the tensor's place."""
-        if not tensor.requires_grad:  # above frozen blocks alone; a leaf must not be worked on
-            leaf = tensor.detach().requires_grad_()
-            return cls(leaf, get_gradient_edge(leaf)), leaf.clone()
-        spot = cls(tensor, get_gradient_edge(tensor))
-        # In-place operations on a view make its past anew, without the edge.
-        return spot, tensor.clone() if tensor._is_view() else tensor
+    if not tensor.requires_grad:  # above frozen blocks alone; a leaf must not be worked on
+        leaf = tensor.detach().requires_grad_()
+        return get_gradient_edge(leaf), leaf.clone()
+    # In-place operations on a view make its past anew, without the edge.
+    return get_gradient_edge(tensor), tensor.clone() if tensor._is_view() else tensor
 
 
 @dataclass(eq=False)
@@ -152,10 +144,12 @@ class _Run:
     """One run of a point."""
 
     point: str
-    place: _Spot | None  # the pre-activation, if derivatives are compared there
-    given: list[_Spot]  # everything the module gave, activation first
+    shape: torch.Size  # of the activation
+    dtype: torch.dtype
+    place: GradientEdge | None  # of the pre-activation, if derivatives are compared there
+    given: list[GradientEdge]  # of everything the module gave, activation first
 
-    def back(self, true: Sequence[Tensor | None], sent: Tensor) -> tuple[Tensor, Tensor]:
+    def back(self, true: Sequence[Tensor | None], sent: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return both derivatives at the place from those at what the module gave, by way of the point alone.
 
         What the loss does not use, such as a last hidden state, has none; what is sent is for the activation alone.
@@ -163,16 +157,15 @@ class _Run:
         path = self.path()
         return self._along(path, true), self._along(path, [sent])
 
-    def _along(self, path: list[Any] | None, derivatives: Sequence[Tensor | None]) -> Tensor:
+    def _along(self, path: list[Any] | None, derivatives: Sequence[Tensor | None]) -> Tensor | None:
         assert self.place is not None
         derivative = derivatives[0]
         if path is not None and derivative is not None:
             for node in path:
                 derivative = node(derivative)
             return derivative
-        ends = [(spot.edge, one) for spot, one in zip(self.given, derivatives, strict=False) if one is not None]
-        (found,) = _backward(ends, [self.place.edge])
-        return _filled(found, self.place.tensor)
+        ends = [(edge, one) for edge, one in zip(self.given, derivatives, strict=False) if one is not None]
+        return _backward(ends, [self.place])[0]
 
     def path(self) -> list[Any] | None:
         """Return the operations from the activation back to the place, if each takes nothing but the one before.
@@ -180,12 +173,11 @@ class _Run:
         Called one after the other they are the backward pass, without the start of an engine, which takes longer.
         """
         assert self.place is not None
-        node: Any = self.given[0].edge.node
-        end, output, _ = self.place.edge
-        if len(self.given) > 1 or output:
+        node: Any = self.given[0].node
+        if len(self.given) > 1 or self.place.output_nr:
             return None
         path: list[Any] = []
-        while node is not end:
+        while node is not self.place.node:
             if node is None or isinstance(node, BackwardCFunction) or len(below := node.next_functions) != 1:
                 return None
             path.append(node)
@@ -193,10 +185,10 @@ class _Run:
         return path
 
 
-def _products(
-    net: Rule, loss_fn: Callable[[Any, Any], Tensor], inputs: tuple[Any, ...], y: Any, at: At
-) -> dict[str, Products]:
+def _products(net: Rule, loss_fn: Callable[[Any, Any], Tensor], inputs: tuple[Any, ...], y: Any, at: At) -> Products:
     """Return the inner products of true and sent derivative at every point, of the whole batch at the parameters.
+
+    [3, points, *batch], the batch without axes at the parameters; zero at a point that did not run.
 
     A point that runs several times contributes the features of every run, its parameters the sum over runs.
     """
@@ -216,62 +208,61 @@ def _products(
         )
     compare = _at_parameters if at == "parameters" else _at_runs
     with torch.no_grad():
-        found = compare(net, marker.runs, loss, entry)
-    return {name: found[name] if name in found else np.zeros(3) for name in net.points}
+        return compare(net, marker.runs, loss, entry)
 
 
-def _at_runs(net: Rule, runs: list[_Run], loss: Tensor, entry: Tensor) -> dict[str, Products]:
-    """Return the products at the places of the runs, [3, *batch]."""
-    error, *found = _backward([(loss, None)], [entry, *(spot.edge for run in runs for spot in run.given)])
-    arriving, signals = iter(found), _signals(net, error, runs)
-    pairs = [
-        (run.point, *run.back([next(arriving) for _ in run.given], signal))
-        for run, signal in zip(runs, signals, strict=True)
-    ]
-    return inner_products(pairs, len(net.error_tap.batch_shape(entry)))
+def _at_runs(net: Rule, runs: list[_Run], loss: Tensor, entry: Tensor) -> Products:
+    """Return the products at the places of the runs."""
+    error, *found = _backward([(loss, None)], [entry, *(edge for run in runs for edge in run.given)])
+    # Nothing of a run is kept: what a step does without is slow to get from the system, every time.
+    arriving = deque(found)
+    del found
+    pairs = (
+        (run.point, *run.back([arriving.popleft() for _ in run.given], signal))
+        for run, signal in zip(runs, _signals(net, error, runs), strict=True)
+    )
+    return inner_products(pairs, net.points, net.error_tap.batch_shape(entry))
 
 
-def _at_parameters(net: Rule, runs: list[_Run], loss: Tensor, entry: Tensor) -> dict[str, Products]:
-    """Return the products at the parameters of the blocks that end at the points, [3]."""
+def _at_parameters(net: Rule, runs: list[_Run], loss: Tensor, entry: Tensor) -> Products:
+    """Return the products at the parameters of the blocks that end at the points."""
     owned = {name: _parameters(net, name) for name in net.points}
     targets = list(dict.fromkeys(one for own in owned.values() for one in own))
     error, *found = _backward([(loss, None)], [entry, *targets])
     true = dict(zip(targets, found, strict=True))
     pairs = (
-        (point, _filled(true[one], one), _filled(gradient, one))
+        (point, true[one], gradient)
         for point, sent in _sent_to_parameters(runs, _signals(net, error, runs), owned)
         for one, gradient in zip(owned[point], sent, strict=True)
     )
-    return inner_products(pairs, batch_dims=0)
+    return inner_products(pairs, net.points, ())
 
 
-def _signals(net: Rule, error: Tensor | None, runs: list[_Run]) -> list[Tensor]:
-    """Return what is sent to every run of a point, in the shape of its activation."""
+def _signals(net: Rule, error: Tensor | None, runs: list[_Run]) -> Iterator[Tensor]:
+    """Give what is sent to every run of a point, in the shape of its activation."""
     assert error is not None  # the loss has a gradient, and only by way of its argument
     rows = net.error_tap.rows(error)
     message = net.message(rows) if isinstance(net, DirectRule) else rows
-    signals = []
     for run, matrix in zip(runs, net.feedback.of(run.point for run in runs), strict=True):
-        activation, signal = run.given[0].tensor, direct_signal(message, matrix)
-        if signal.shape != activation.shape or signal.dtype != activation.dtype:
-            signal = signal.reshape(activation.shape).to(activation.dtype)
-        signals.append(signal)
-    return signals
+        signal = direct_signal(message, matrix)
+        if signal.shape != run.shape or signal.dtype != run.dtype:
+            signal = signal.reshape(run.shape).to(run.dtype)
+        yield signal
 
 
 def _sent_to_parameters(
-    runs: list[_Run], signals: list[Tensor], owned: dict[str, list[Tensor]]
+    runs: list[_Run], signals: Iterable[Tensor], owned: dict[str, list[Tensor]]
 ) -> Iterator[tuple[str, list[Tensor | None]]]:
     """Give point by point what the signals make of its parameters, each signal ending at the points below its own."""
     wanted = [one for own in owned.values() for one in own]
-    ends = [(run.given[0].edge, signal) for run, signal in zip(runs, signals, strict=True)]
+    ends = [(run.given[0], signal) for run, signal in zip(runs, signals, strict=True)]
     if len(set(wanted)) == len(wanted) == sum(len(owned[run.point]) for run in runs):
         # What runs once is out of the other blocks' reach.
         for run, end in zip(runs, ends, strict=True):
             yield run.point, _backward([end], owned[run.point])
         return
     # One pass, in which each activation gets its own signal in place of whatever comes from above.
-    instead = [*ends, *((other.edge, torch.zeros_like(other.tensor)) for run in runs for other in run.given[1:])]
+    instead = [*ends, *((other, None) for run in runs for other in run.given[1:])]
     handles = [edge.node.register_prehook(partial(_replaced, edge.output_nr, new)) for edge, new in instead]
     wanted = list(dict.fromkeys(wanted))
     found = dict(zip(wanted, _backward(ends, wanted), strict=True))
@@ -281,9 +272,15 @@ def _sent_to_parameters(
         yield point, [found[one] for one in own]
 
 
-def _replaced(place: int, new: Tensor, arriving: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-    """Hook of an operation: return what arrives at its outputs, with one of them, if anything has come, made new."""
-    return tuple(new if i == place and one is not None else one for i, one in enumerate(arriving))
+def _replaced(place: int, new: Tensor | None, arriving: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """Hook of an operation: return what arrives at its outputs, with one of them, if anything has come, made new.
+
+    None stands for zeros.
+    """
+    return tuple(
+        one if i != place or one is None else torch.zeros_like(one) if new is None else new
+        for i, one in enumerate(arriving)
+    )
 
 
 class _Marker:
@@ -293,24 +290,28 @@ class _Marker:
         self.at, self.points = at, set(net.points)
         self.before = {block.preactivation for block in net.blocks[:-1]} if at == "preactivation" else set()
         self.runs: list[_Run] = []
-        self.preactivation: _Spot | None = None  # the last one seen
+        self.preactivation: GradientEdge | None = None  # the last one seen
 
     def __call__(self, name: str, output: Any) -> Any:
         activation = activation_of(name, output)
         if name in self.before:
-            self.preactivation, passed_on = _Spot.mark(activation)
+            self.preactivation, passed_on = _mark(activation)
             output = passed_on if output is activation else exchange(output, activation, passed_on)
             activation = passed_on
         if name not in self.points:
             return output
-        given, passed_on = _Spot.mark(activation)
+        given, passed_on = _mark(activation)
+        run = _Run(
+            name, activation.shape, activation.dtype, given if self.at == "point" else self.preactivation, [given]
+        )
+        self.runs.append(run)
         if output is activation or self.at == "point":
-            self.runs.append(_Run(name, given if self.at == "point" else self.preactivation, [given]))
             return passed_on if output is activation else exchange(output, activation, passed_on)
         others = [one for one in tensors_in(output) if one is not activation and one.is_floating_point()]
-        marked = {id(one): _Spot.mark(one) for one in others} | {id(activation): (given, passed_on)}
-        self.runs.append(_Run(name, self.preactivation, [given, *(marked[id(one)][0] for one in others)]))
-        return mapped(output, lambda one: marked[id(one)][1] if id(one) in marked else one)
+        marked = {id(one): _mark(one) for one in others}
+        run.given += [edge for edge, _ in marked.values()]
+        instead = {key: new for key, (_, new) in marked.items()} | {id(activation): passed_on}
+        return mapped(output, lambda one: instead.get(id(one), one))
 
 
 def _parameters(net: Rule, point: str) -> list[Tensor]:
@@ -328,7 +329,3 @@ def _backward(
         return [None] * len(targets)
     outputs, weights = zip(*ends, strict=True)
     return list(torch.autograd.grad(outputs, targets, weights, allow_unused=True, retain_graph=True))
-
-
-def _filled(derivative: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if derivative is None else derivative

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,53 +11,78 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_PIECE = 2**15  # numbers; as float64 they stay in the cache
+PIECE = 2**15  # numbers; as float64 they stay in the cache
+_ROW = 2**13  # below what numpy's BLAS shares out among threads, however few are asked for
+_PIECE_IN_TORCH = 2**22  # on a GPU, where a call costs more than these numbers
 
 Products = NDArray[np.float64]
 
 
 @np.errstate(invalid="ignore", over="ignore")  # what is not finite the products tell
-def inner_products(pairs: Iterable[tuple[str, Tensor, Tensor]], batch_dims: int) -> dict[str, Products]:
-    """Return a·a, a·b and b·b over the features of named pairs a, b [*batch, *features]: [3, *batch], by name.
+def inner_products(
+    pairs: Iterable[tuple[str, Tensor | None, Tensor | None]], names: Sequence[str], batch: tuple[int, ...]
+) -> Products:
+    """Return a·a, a·b and b·b over the features of named pairs a, b [*batch, *features]: [3, names, *batch].
 
-    In float64, since squares in single precision would underflow. Pairs of one name add up. Large ones are taken as
-    they come, piece by piece; small ones of one shape all at once, in numpy: their products take less time than the
-    calls.
+    In float64, since squares in single precision would underflow. Pairs of one name add up, and None stands for zeros.
+    Large pairs are taken as they come, piece by piece; small ones of one shape all at once: their products take less
+    time than the calls.
     """
-    sums: dict[str, Products] = {}
-    small: dict[torch.Size, list[tuple[str, Tensor, Tensor]]] = {}
-
-    def add(name: str, products: Products) -> None:
-        sums[name] = sums[name] + products if name in sums else products
-
-    for name, a, b in pairs:
-        if a.numel() > _PIECE:
-            add(name, _piece_by_piece(a, b, batch_dims))
+    sums = np.zeros((3, len(names), *batch))
+    place = {name: i for i, name in enumerate(names)}
+    small: dict[torch.Size, list[tuple[int, Tensor, Tensor]]] = {}
+    for name, *sides in pairs:
+        given = [side for side in sides if side is not None]
+        if not given:
+            continue
+        a, b = (torch.zeros_like(given[0]) if side is None else side for side in sides)
+        if a.numel() > PIECE:
+            sums[:, place[name]] += _of_large(a, b, len(batch))
         else:
-            small.setdefault(a.shape, []).append((name, a, b))
+            small.setdefault(a.shape, []).append((place[name], a, b))
     for shape, alike in small.items():
-        names, left, right = zip(*alike, strict=True)
+        places, left, right = zip(*alike, strict=True)
         both = torch.stack(left + right).double().cpu().numpy()
-        both = both.reshape(2, len(names), *shape[:batch_dims], shape[batch_dims:].numel())
+        both = both.reshape(2, len(places), *batch, shape[len(batch) :].numel())
         three = np.array(_three(np.vecdot, *both))
-        for i, name in enumerate(names):
-            add(name, three[:, i])
+        for i, of_name in enumerate(places):
+            sums[:, of_name] += three[:, i]
     return sums
 
 
-def _piece_by_piece(a: Tensor, b: Tensor, batch_dims: int) -> Products:
+def _of_large(a: Tensor, b: Tensor, batch_dims: int) -> Products:
+    if not batch_dims:
+        if a.ndim > 1 and a.mT.is_contiguous() and b.mT.is_contiguous():  # as a linear layer's gradients are in memory
+            a, b = a.mT, b.mT
+        return _of_large(a, b, 1).sum(-1) if a.ndim > 1 else _of_large(a[None], b[None], 1)[:, 0]
     batch = a.shape[:batch_dims]
-    if batch:
-        rows = max(1, _PIECE * batch.numel() // a.numel())
-        sides = [side.reshape(batch.numel(), -1).split(rows) for side in (a, b)]
-    elif a.ndim == 2 and a.mT.is_contiguous() and b.mT.is_contiguous():  # as a linear layer's gradients are in memory
-        sides = [side.mT.flatten().split(_PIECE) for side in (a, b)]
-    else:
-        sides = [side.flatten().split(_PIECE) for side in (a, b)]
-    pieces = [torch.stack(_three(torch.linalg.vecdot, u.double(), v.double())) for u, v in zip(*sides, strict=True)]
-    joined = torch.cat(pieces, -1).reshape(3, *batch) if batch else torch.stack(pieces).sum(0)
-    found: Products = joined.cpu().numpy()
+    rows = in_numpy if a.is_cpu else in_torch
+    return rows(*(side.reshape(batch.numel(), -1) for side in (a, b))).reshape(3, *batch)
+
+
+def in_numpy(a: Tensor, b: Tensor) -> Products:
+    """Return the products of rows [rows, features] on the CPU, which numpy casts and multiplies faster than torch."""
+    known = torch.float32, torch.float64
+    sides = [(side if side.dtype in known else side.float()).numpy() for side in (a, b)]
+    features = a.shape[1]
+    width = math.ceil(features / math.ceil(features / _ROW))
+    height = max(1, PIECE // width)
+    found = np.zeros((3, len(a)))
+    for top in range(0, len(a), height):
+        rows = slice(top, top + height)
+        for left in range(0, features, width):
+            piece = (side[rows, left : left + width].astype(np.float64) for side in sides)
+            found[:, rows] += _three(np.vecdot, *piece)
     return found
+
+
+def in_torch(a: Tensor, b: Tensor) -> Products:
+    """Return the products of rows [rows, features] where they are."""
+    rows = max(1, _PIECE_IN_TORCH // a.shape[1])
+    pieces = zip(a.split(rows), b.split(rows), strict=True)
+    found = torch.cat([torch.stack(_three(torch.linalg.vecdot, u.double(), v.double())) for u, v in pieces], -1)
+    products: Products = found.cpu().numpy()
+    return products
 
 
 def _three(vecdot: Any, a: Any, b: Any) -> list[Any]:

@@ -279,6 +279,7 @@ class _Pass:
     see: Callable[[str, Any], Any] | None = None  # what sees the points under the true gradient
     drawn: bool = False  # the matrices, at the first pass
     shapes: Sequence[torch.Size] = ()  # of output and activations, found to fit the matrices
+    alike: bool = False  # these shapes, in the number of their axes
     large: bool = False  # what is sent at these shapes, all of it at once
     group: Any = None  # of the processes that learn or gather together
     backward: int = -1  # autograd's number of the last backward pass through the rule's graph
@@ -322,17 +323,16 @@ class _Tap:
 
     def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
         taps = self.of_pass.taps
-        plain = isinstance(output, Tensor)
+        # What requires a gradient is recorded and floating. The calls would show in a small network's step.
+        if taps is not None and isinstance(output, Tensor) and output.requires_grad:
+            taps.append((self.name, output))
+            return output.detach()
         if taps is not None:
-            # What requires a gradient is recorded and floating. The calls would show in a small network's step.
-            if plain and output.requires_grad:
-                taps.append((self.name, output))
-            else:
-                check_recording(self.name)
-                taps.append((self.name, activation_of(self.name, output)))
+            check_recording(self.name)
+            taps.append((self.name, activation_of(self.name, output)))
         elif not self.of_pass.repeats:
             return None if self.of_pass.see is None else self.of_pass.see(self.name, output)
-        return output.detach() if plain else mapped(output, Tensor.detach)
+        return mapped(output, Tensor.detach)
 
 
 class _Matrices(nn.Module):

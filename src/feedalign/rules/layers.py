@@ -14,8 +14,9 @@ from torch.nn import grad
 from feedalign.errors import PointsError
 from feedalign.rules.points import weight_matrices
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-TransposedConvolution = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+# Tuples, since compilers before torch 2.8 do not know unions.
+CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
+CONVOLUTIONS_EITHER_WAY = *CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
 
 _CONVOLUTION_GRADIENTS: dict[type[nn.Module], tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     nn.Conv1d: (grad.conv1d_input, grad.conv1d_weight),
@@ -38,21 +39,21 @@ def weight_name(layer: nn.Module) -> str:
 
 def matrix_sizes(layer: nn.Module, weight: Tensor) -> tuple[int, int]:
     """Return (fan-in, outputs) of the weight as one matrix; of copies along leading axes, those of one copy."""
-    if isinstance(layer, Convolution | TransposedConvolution):
+    if isinstance(layer, CONVOLUTIONS_EITHER_WAY):
         return math.prod(weight.shape[1:]), weight.shape[0]
     return weight.shape[-1], weight.shape[-2]
 
 
 def as_weight(layer: nn.Module, matrix: Tensor, weight: Tensor) -> Tensor:
     """Return a matrix [fan-in, outputs] in the shape of the weight; copies along leading axes share it."""
-    if isinstance(layer, Convolution | TransposedConvolution):
+    if isinstance(layer, CONVOLUTIONS_EITHER_WAY):
         return matrix.T.reshape(weight.shape)
     return matrix.T.expand(weight.shape)
 
 
 def as_matrix(layer: nn.Module, weight: Tensor) -> Tensor:
     """Return something of a weight's shape as [fan-in, outputs], summed over copies along leading axes."""
-    if isinstance(layer, Convolution | TransposedConvolution):
+    if isinstance(layer, CONVOLUTIONS_EITHER_WAY):
         return weight.flatten(1).T
     return weight.reshape(-1, *weight.shape[-2:]).sum(0).T if weight.ndim > 2 else weight.T
 
@@ -62,7 +63,7 @@ def has_formula(layer: nn.Module) -> bool:
     if type(layer) is nn.Linear:
         return True
     return (
-        isinstance(layer, Convolution)
+        isinstance(layer, CONVOLUTIONS)
         and type(layer) in _CONVOLUTION_GRADIENTS
         and layer.padding_mode == "zeros"
         and not isinstance(layer.padding, str)

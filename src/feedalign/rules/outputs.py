@@ -103,7 +103,7 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
         for key, new in changed.items():
             other[key] = new
         return other
-    if isinstance(value, tuple | list):
+    if isinstance(value, (tuple, list)):
         # A named tuple takes its entries one by one, except through _make.
         return getattr(type(value), "_make", type(value))((entries | changed).values())
     return dataclasses.replace(value, **changed)
@@ -123,14 +123,14 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 def activation_in(output: Any) -> Tensor | None:
     """Return the activation a module gives: its output, or the first entry of a tuple or list; None if that is none."""
-    first = output[0] if isinstance(output, tuple | list) and output else output
+    first = output[0] if isinstance(output, (tuple, list)) and output else output
     return first if isinstance(first, Tensor) and first.is_floating_point() else None
 
 
 def _entries(value: Any) -> dict[Any, Any]:
     if isinstance(value, dict):
         return dict(value)
-    if isinstance(value, tuple | list):
+    if isinstance(value, (tuple, list)):
         return dict(enumerate(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
