@@ -98,17 +98,19 @@ def gradient_alignment(
             "check_rule(net, loss_fn, x, y).cosines compares its gradients with backprop's, weight_alignment(net) its "
             "weights"
         )
-    return _alignment(net.points, _products(net, loss_fn, x if isinstance(x, tuple) else (x,), y, at))
+    runs, loss, entry = _forward(net, loss_fn, x if isinstance(x, tuple) else (x,), y, at)
+    compare = _at_parameters if at == "parameters" else _at_runs
+    # Where nothing has an angle or a length there is NaN; what is not finite raises.
+    with torch.no_grad(), np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        return _alignment(net.points, compare(net, runs, loss, entry))
 
 
-@np.errstate(invalid="ignore", divide="ignore")  # NaN where nothing has an angle or a length
 def _alignment(points: Sequence[str], products: Products) -> GradientAlignment:
-    """Return what the products [3, points, *batch] say; OutputError unless all of them are finite."""
-    flat = products.reshape(3, len(points), -1)
-    flat = np.concatenate([flat, flat.sum(1, keepdims=True)], 1)  # and of all points together
+    """Return what the products [3, points + 1, *batch] say; OutputError unless all of them are finite."""
+    flat = products.reshape(3, len(points) + 1, -1)
     true, _, sent = flat.sum(2)
     if not math.isfinite(true[-1] + sent[-1]):
-        finite = np.isfinite(products).reshape(3, len(points), -1).all((0, 2))
+        finite = np.isfinite(flat[:, :-1]).all((0, 2))
         name = points[np.flatnonzero(~finite)[-1]]  # the topmost: from there it has come down
         raise OutputError(f"the derivative at point {name!r} is not finite; the network has diverged")
     lengths = np.sqrt(flat)
@@ -185,13 +187,10 @@ class _Run:
         return path
 
 
-def _products(net: Rule, loss_fn: Callable[[Any, Any], Tensor], inputs: tuple[Any, ...], y: Any, at: At) -> Products:
-    """Return the inner products of true and sent derivative at every point, of the whole batch at the parameters.
-
-    [3, points, *batch], the batch without axes at the parameters; zero at a point that did not run.
-
-    A point that runs several times contributes the features of every run, its parameters the sum over runs.
-    """
+def _forward(
+    net: Rule, loss_fn: Callable[[Any, Any], Tensor], inputs: tuple[Any, ...], y: Any, at: At
+) -> tuple[list[_Run], Tensor, Tensor]:
+    """Return the runs of the points in one forward pass, the loss, and the output it takes."""
     if not net.blocks:
         with torch.no_grad():
             net(*inputs)
@@ -200,19 +199,20 @@ def _products(net: Rule, loss_fn: Callable[[Any, Any], Tensor], inputs: tuple[An
         output = net(*inputs)
         tapped = net.error_tap.of(output)
         entry = tapped.view_as(tapped)  # what the model makes of it elsewhere is no part of the error that is sent
-        loss = loss_fn(exchange(output, tapped, entry), y)
+        loss = loss_fn(entry if output is tapped else exchange(output, tapped, entry), y)
     if loss.numel() != 1 or not loss.requires_grad:
         raise OutputError(
             f"loss_fn must give one number with a gradient, got shape {tuple(loss.shape)}, "
             f"requires_grad={loss.requires_grad}; sum or average over the batch, and do not detach"
         )
-    compare = _at_parameters if at == "parameters" else _at_runs
-    with torch.no_grad():
-        return compare(net, marker.runs, loss, entry)
+    return marker.runs, loss, entry
 
 
 def _at_runs(net: Rule, runs: list[_Run], loss: Tensor, entry: Tensor) -> Products:
-    """Return the products at the places of the runs."""
+    """Return the inner products of true and sent derivative at the places of the runs, [3, points + 1, *batch].
+
+    A point that runs several times contributes the features of every run, one that did not run zero.
+    """
     error, *found = _backward([(loss, None)], [entry, *(edge for run in runs for edge in run.given)])
     # Nothing of a run is kept: what a step does without is slow to get from the system, every time.
     arriving = deque(found)
@@ -225,7 +225,10 @@ def _at_runs(net: Rule, runs: list[_Run], loss: Tensor, entry: Tensor) -> Produc
 
 
 def _at_parameters(net: Rule, runs: list[_Run], loss: Tensor, entry: Tensor) -> Products:
-    """Return the products at the parameters of the blocks that end at the points."""
+    """Return the same at the parameters of the blocks that end at the points, where the batch has one: [3, points + 1].
+
+    What runs several times contributes the sum over its runs.
+    """
     owned = {name: _parameters(net, name) for name in net.points}
     targets = list(dict.fromkeys(one for own in owned.values() for one in own))
     error, *found = _backward([(loss, None)], [entry, *targets])
@@ -293,7 +296,8 @@ class _Marker:
         self.preactivation: GradientEdge | None = None  # the last one seen
 
     def __call__(self, name: str, output: Any) -> Any:
-        activation = activation_of(name, output)
+        plain = isinstance(output, Tensor) and output.requires_grad  # the usual case, in short
+        activation = output if plain else activation_of(name, output)
         if name in self.before:
             self.preactivation, passed_on = _mark(activation)
             output = passed_on if output is activation else exchange(output, activation, passed_on)

@@ -18,24 +18,24 @@ _PIECE_IN_TORCH = 2**22  # on a GPU, where a call costs more than these numbers
 Products = NDArray[np.float64]
 
 
-@np.errstate(invalid="ignore", over="ignore")  # what is not finite the products tell
 def inner_products(
     pairs: Iterable[tuple[str, Tensor | None, Tensor | None]], names: Sequence[str], batch: tuple[int, ...]
 ) -> Products:
-    """Return a·a, a·b and b·b over the features of named pairs a, b [*batch, *features]: [3, names, *batch].
+    """Return a·a, a·b and b·b over the features of named pairs a, b [*batch, *features]: [3, names + 1, *batch].
 
+    Last comes the sum over the names. Of what is not finite numpy warns, unless `np.errstate` says otherwise.
     In float64, since squares in single precision would underflow. Pairs of one name add up, and None stands for zeros.
     Large pairs are taken as they come, piece by piece; small ones of one shape all at once: their products take less
     time than the calls.
     """
-    sums = np.zeros((3, len(names), *batch))
+    sums = np.zeros((3, len(names) + 1, *batch))
     place = {name: i for i, name in enumerate(names)}
     small: dict[torch.Size, list[tuple[int, Tensor, Tensor]]] = {}
-    for name, *sides in pairs:
-        given = [side for side in sides if side is not None]
-        if not given:
-            continue
-        a, b = (torch.zeros_like(given[0]) if side is None else side for side in sides)
+    for name, a, b in pairs:
+        if a is None or b is None:
+            if (given := b if a is None else a) is None:
+                continue
+            a, b = (torch.zeros_like(given) if side is None else side for side in (a, b))
         if a.numel() > PIECE:
             sums[:, place[name]] += _of_large(a, b, len(batch))
         else:
@@ -47,6 +47,7 @@ def inner_products(
         three = np.array(_three(np.vecdot, *both))
         for i, of_name in enumerate(places):
             sums[:, of_name] += three[:, i]
+    sums[:, :-1].sum(1, out=sums[:, -1])
     return sums
 
 

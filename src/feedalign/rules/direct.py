@@ -21,7 +21,7 @@ from feedalign.feedback import Feedback
 from feedalign.rules.base import Rule, Taps, check_feedback
 from feedalign.rules.processes import averaged
 from feedalign.rules.recompute import recomputed
-from feedalign.rules.signal import direct_signal
+from feedalign.rules.signal import direct_signal, direct_signals
 
 # Numbers sent in one backward pass, from which on each signal is made when its block comes. In smaller networks all of
 # them together take a few megabytes, and a step is so short that a hook at every point would show in it.
@@ -53,7 +53,7 @@ class _Send(torch.autograd.Function):
         if later is not None:
             return None, error, *later.leave(message)
         # To the activation's own precision autograd casts the signal.
-        signals = [direct_signal(message, matrix) for matrix in matrices]
+        signals = direct_signals(message, matrices)
         if shapes is not None:
             signals = [signal.reshape(shape) for signal, shape in zip(signals, shapes[1:], strict=True)]
         if rule.learns_feedback:

@@ -1,6 +1,8 @@
-"""What a direct rule sends to one hidden layer."""
+"""What a direct rule sends to the hidden layers."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor
@@ -24,7 +26,13 @@ def direct_signal(
         F_l e of every sample, [*batch, features], in the feedback's precision.
     Source: Nøkland (2016).
     """
-    if error.dtype != feedback.dtype:
-        error = error.to(feedback.dtype)
-    # In small networks half a microsecond a layer counts.
-    return error.mm(feedback.t()) if error.ndim == 2 else functional.linear(error, feedback)
+    return direct_signals(error, [feedback])[0]
+
+
+def direct_signals(error: Tensor, matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Send the output error to every hidden layer, in one call, since in small networks each layer's would count."""
+    if matrices and error.dtype != matrices[0].dtype:
+        error = error.to(matrices[0].dtype)
+    if error.ndim == 2:
+        return [error.mm(matrix.t()) for matrix in matrices]
+    return [functional.linear(error, matrix) for matrix in matrices]
