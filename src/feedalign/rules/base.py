@@ -193,7 +193,7 @@ class Rule(nn.Module):
         tapped = self.error_tap.of(output)
         if not tapped.requires_grad and all(parameter.requires_grad for parameter in self.model.parameters()):
             raise OutputError(f"the model's {problems.no_readout()}")
-        rows = self.error_tap.rows(tapped)
+        rows = tapped if self.error_tap.batch_dims is None else self.error_tap.rows(tapped)
         tied = self.connect(rows, taps)
         if tied is rows:
             return output
@@ -278,7 +278,7 @@ class _Pass:
     true_gradient: bool = False
     see: Callable[[str, Any], Any] | None = None  # what sees the points under the true gradient
     drawn: bool = False  # the matrices, at the first pass
-    shapes: Sequence[torch.Size] = ()  # of output and activations, found to fit the matrices
+    shapes: Sequence[torch.Size] = ()  # of activations and output, found to fit the matrices
     alike: bool = False  # these shapes, in the number of their axes
     large: bool = False  # what is sent at these shapes, all of it at once
     group: Any = None  # of the processes that learn or gather together
@@ -347,6 +347,16 @@ class _Matrices(nn.Module):
         buffers: dict[str, Any] = self._buffers
         return [buffers[point.replace(".", "/")] for point in points]
 
+    def beside(self, taps: Taps) -> tuple[list[Tensor], list[Tensor], list[torch.Size]]:
+        """Return the matrices of all taps, their activations, and the shapes of these; called as `of` is."""
+        buffers: dict[str, Any] = self._buffers
+        matrices, activations, shapes = [], [], []
+        for point, activation in taps:
+            matrices.append(buffers[point.replace(".", "/")])
+            activations.append(activation)
+            shapes.append(activation.shape)
+        return matrices, activations, shapes
+
     def put(self, point: str, matrix: Tensor) -> None:
         self.register_buffer(point.replace(".", "/"), matrix)
 
@@ -383,8 +393,8 @@ def check_recording(name: str) -> None:
 
 
 def check_feedback(names: Iterable[str], matrices: Iterable[Tensor], shapes: Sequence[torch.Size]) -> None:
-    """Raise FeedbackShapeError unless output and activations, of these shapes in this order, fit the matrices."""
-    output, *activations = shapes
+    """Raise FeedbackShapeError unless activations and output, of these shapes in this order, fit the matrices."""
+    *activations, output = shapes
     batch_shape = output[:-1]
     for name, matrix, activation in zip(names, matrices, activations, strict=True):
         if (

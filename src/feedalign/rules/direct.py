@@ -27,7 +27,7 @@ from feedalign.rules.signal import direct_signal, direct_signals
 # them together take a few megabytes, and a step is so short that a hook at every point would show in it.
 LARGE = 2**20
 
-# The rule; its matrices; shapes of output and activations, unless signals come in them; what makes signals later. In
+# The rule; its matrices; shapes of activations and output, unless signals come in them; what makes signals later. In
 # one, since every argument of an autograd function takes its time.
 _Sending = tuple["DirectRule", Sequence[Tensor], Sequence[torch.Size] | None, "_Later | None"]
 
@@ -55,7 +55,7 @@ class _Send(torch.autograd.Function):
         # To the activation's own precision autograd casts the signal.
         signals = direct_signals(message, matrices)
         if shapes is not None:
-            signals = [signal.reshape(shape) for signal, shape in zip(signals, shapes[1:], strict=True)]
+            signals = [signal.reshape(shape) for signal, shape in zip(signals, shapes, strict=False)]
         if rule.learns_feedback:
             for matrix, hidden in zip(matrices, ctx.saved_tensors, strict=True):
                 rule.learn(matrix, hidden.reshape(*error.shape[:-1], -1), error)
@@ -156,24 +156,21 @@ class DirectRule(Rule):
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.recompute and not torch.compiler.is_compiling():
             return recomputed(self, args, kwargs)
-        return super()._run(args, kwargs)
+        return Rule._run(self, args, kwargs)  # `super()` would show in a small network's step
 
     def connect(self, output: Tensor, taps: Taps) -> Tensor:
         """Tie the output to every hidden activation through its feedback matrix."""
         # A small network's step is so short that each lookup and check made anew would show in it.
         of_pass, compiling = self._pass, torch.compiler.is_compiling()
         held: Any = self._modules["feedback"]
-        names, hidden = zip(*taps, strict=True) if taps else ((), ())
-        matrices = held.of(names)
-        shapes = [output.shape]
-        for activation in hidden:
-            shapes.append(activation.shape)
+        matrices, hidden, shapes = held.beside(taps)
+        shapes.append(output.shape)
         if shapes == of_pass.shapes:
             alike, large = of_pass.alike, of_pass.large
         else:
-            check_feedback(names, matrices, shapes)
+            check_feedback([name for name, _ in taps], matrices, shapes)
             alike = len(set(map(len, shapes))) == 1
-            large = sum(shape.numel() for shape in shapes[1:]) >= LARGE
+            large = sum(shape.numel() for shape in shapes[:-1]) >= LARGE
             if not compiling:
                 of_pass.shapes, of_pass.alike, of_pass.large = shapes, alike, large
         # A compiler orders the operations itself; feedback that learns must not before everything is sent.

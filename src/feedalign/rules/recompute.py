@@ -84,7 +84,7 @@ class _BlockByBlock(list[tuple[str, Tensor]]):
 
     def append(self, tap: tuple[str, Tensor]) -> None:
         name, activation = tap
-        check_feedback((name,), (self.sending[name],), (self.error.shape, activation.shape))
+        check_feedback((name,), (self.sending[name],), (activation.shape, self.error.shape))
         with self._of_backward_pass():
             signal = direct_signal(self.message, self.sending[name]).reshape(activation.shape).to(activation.dtype)
             self.learn(activation, signal)
