@@ -31,9 +31,9 @@ from feedalign.training import one_thread
 
 # width, depth (layers of weights), batch, steps a pair, pairs, what was asked for
 CASES = [
-    (2048, 5, 512, 6, 3, 0.75),
-    (1024, 5, 512, 15, 5, 0.80),
-    (100, 5, 32, 400, 9, 1.10),
+    (2048, 5, 512, 8, 5, 0.75),
+    (1024, 5, 512, 25, 9, 0.80),
+    (100, 5, 32, 400, 15, 1.10),
     (64, 4, 32, 400, 9, None),
 ]
 INPUTS, CLASSES = 784, 10
