@@ -120,13 +120,13 @@ def single(width: int, depth: int, batch: int, steps: int, pairs: int, asked: fl
 
 
 def summed(output: Tensor, labels: Tensor) -> Tensor:
-    return functional.cross_entropy(output.mT, labels.view(MEMBERS, BATCH), reduction="sum") / BATCH
+    return functional.cross_entropy(output.mT, labels, reduction="sum") / BATCH
 
 
 def ensemble(threads: int, compiled: bool) -> dict[str, Any]:
     x, y = batch_of(SIZES[0], BATCH)
     net = fa.DFA(fa.networks.EnsembleMLP(MEMBERS, SIZES, "tanh", bias=False))
-    together = step(net, x, y.repeat(MEMBERS), summed, compiled)
+    together = step(net, x, y.repeat(MEMBERS, 1), summed, compiled)
     one = partial(fa.networks.MLP, SIZES, "tanh", bias=False)
     alone = [step(fa.DFA(one()), x, y, compiled=compiled) for _ in range(MEMBERS)]
     with one_thread() if threads == 1 else contextlib.nullcontext():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -131,6 +133,13 @@ def test_state_dicts_load_into_single_networks() -> None:
         for name, tensor in single.state_dict().items():  # to save one is to save no other
             assert state[name].untyped_storage().nbytes() == tensor.untyped_storage().nbytes()
             assert state[name].stride() == tensor.stride()
+
+
+def test_safetensors_takes_the_state_of_each_network(tmp_path: Path) -> None:
+    ensemble, _ = ensemble_and_singles()
+    for state in ensemble.state_dicts():
+        save_file(state, tmp_path / "one.safetensors")
+        assert all(torch.equal(state[name], tensor) for name, tensor in load_file(tmp_path / "one.safetensors").items())
 
 
 @pytest.mark.parametrize("bias", [True, False])

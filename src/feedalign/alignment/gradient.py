@@ -113,8 +113,8 @@ def _alignment(points: Sequence[str], products: Products) -> GradientAlignment:
         finite = np.isfinite(flat[:, :-1]).all((0, 2))
         name = points[np.flatnonzero(~finite)[-1]]  # the topmost: from there it has come down
         raise OutputError(f"the derivative at point {name!r} is not finite; the network has diverged")
-    lengths = np.sqrt(flat)
-    cosines = flat[1] / (lengths[0] * lengths[2])
+    true_length, sent_length = np.sqrt(flat[::2])
+    cosines = flat[1] / (true_length * sent_length)
     angle = ~np.isnan(cosines)
     samples = angle.sum(1)
     *layers, total = (cosines.sum(1, where=angle) / samples).tolist()
@@ -280,10 +280,10 @@ def _replaced(place: int, new: Tensor | None, arriving: tuple[Tensor | None, ...
 
     None stands for zeros.
     """
-    return tuple(
-        one if i != place or one is None else torch.zeros_like(one) if new is None else new
-        for i, one in enumerate(arriving)
-    )
+    replaced = list(arriving)
+    if (old := arriving[place]) is not None:
+        replaced[place] = torch.zeros_like(old) if new is None else new
+    return tuple(replaced)
 
 
 class _Marker:

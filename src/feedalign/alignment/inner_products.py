@@ -52,10 +52,13 @@ def inner_products(
 
 
 def _of_large(a: Tensor, b: Tensor, batch_dims: int) -> Products:
-    if not batch_dims:
-        if a.ndim > 1 and a.mT.is_contiguous() and b.mT.is_contiguous():  # as a linear layer's gradients are in memory
+    if not batch_dims:  # the sum over rows
+        if a.ndim == 1:
+            a, b = a[None], b[None]
+        elif a.mT.is_contiguous() and b.mT.is_contiguous():  # as a linear layer's gradients are in memory
             a, b = a.mT, b.mT
-        return _of_large(a, b, 1).sum(-1) if a.ndim > 1 else _of_large(a[None], b[None], 1)[:, 0]
+        summed: Products = _of_large(a, b, 1).sum(-1)
+        return summed
     batch = a.shape[:batch_dims]
     rows = in_numpy if a.is_cpu else in_torch
     return rows(*(side.reshape(batch.numel(), -1) for side in (a, b))).reshape(3, *batch)

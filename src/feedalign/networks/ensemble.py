@@ -46,6 +46,10 @@ class EnsembleMLP(nn.Sequential):
     matrix is shared by all of them, so they differ in initialisation and data order only. Network i starts, bit for
     bit, as the `MLP` with seed `seeds[i]`.
 
+    `cross_entropy(output.mT, labels, reduction="sum")`, labels [E, batch], is such a sum, and faster than that of a
+    flattened output. The weights lie in memory as [E, in, out], so `safetensors.torch.save_file` refuses the state of
+    the whole; it takes each of `state_dicts()`, or use `save_model`.
+
     Args:
         n_networks: E.
         sizes: widths of input, hidden layers and output, at least two.

@@ -193,7 +193,7 @@ class Rule(nn.Module):
         tapped = self.error_tap.of(output)
         if not tapped.requires_grad and all(parameter.requires_grad for parameter in self.model.parameters()):
             raise OutputError(f"the model's {problems.no_readout()}")
-        rows = tapped if self.error_tap.batch_dims is None else self.error_tap.rows(tapped)
+        rows = self.error_tap.rows(tapped)
         tied = self.connect(rows, taps)
         if tied is rows:
             return output

@@ -156,7 +156,7 @@ class DirectRule(Rule):
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.recompute and not torch.compiler.is_compiling():
             return recomputed(self, args, kwargs)
-        return Rule._run(self, args, kwargs)  # `super()` would show in a small network's step
+        return super()._run(args, kwargs)
 
     def connect(self, output: Tensor, taps: Taps) -> Tensor:
         """Tie the output to every hidden activation through its feedback matrix."""

@@ -14,7 +14,7 @@ from torch.nn import grad
 from feedalign.errors import PointsError
 from feedalign.rules.points import weight_matrices
 
-# Tuples, since compilers before torch 2.8 do not know unions.
+# Tuples, since the compiler of torch 2.7 does not know unions.
 CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
 CONVOLUTIONS_EITHER_WAY = *CONVOLUTIONS, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
 

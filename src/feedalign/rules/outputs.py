@@ -103,7 +103,7 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
         for key, new in changed.items():
             other[key] = new
         return other
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, (tuple, list)):  # no union, here and below: the compiler of torch 2.7 does not know it
         # A named tuple takes its entries one by one, except through _make.
         return getattr(type(value), "_make", type(value))((entries | changed).values())
     return dataclasses.replace(value, **changed)

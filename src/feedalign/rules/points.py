@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -125,9 +124,7 @@ def axes_problem(
 def observing(model: nn.Module, names: Iterable[str], see: Callable[[str, Any], Any]) -> Iterator[None]:
     """Call see(name, output) each time a named module has run; what it returns, if anything, replaces the output."""
     handles = [
-        (attrgetter(name)(model) if name else model).register_forward_hook(
-            lambda _module, _inputs, output, name=name: see(name, output)
-        )
+        model.get_submodule(name).register_forward_hook(lambda _module, _inputs, output, name=name: see(name, output))
         for name in names
     ]
     try:

@@ -29,8 +29,13 @@ def direct_signal(
     return direct_signals(error, [feedback])[0]
 
 
-def direct_signals(error: Tensor, matrices: Sequence[Tensor]) -> list[Tensor]:
-    """Send the output error to every hidden layer, in one call, since in small networks each layer's would count."""
+def direct_signals(
+    error: Float[Tensor, "*batch outputs"], matrices: Sequence[Float[Tensor, "_ outputs"]]
+) -> list[Float[Tensor, "*batch _"]]:
+    """Return the `direct_signal` of every hidden layer; the matrices are of one precision.
+
+    In one call, since in small networks each layer's would count.
+    """
     if matrices and error.dtype != matrices[0].dtype:
         error = error.to(matrices[0].dtype)
     if error.ndim == 2:
