@@ -13,6 +13,8 @@ from torch.nn import functional
 import feedalign as fa
 from feedalign.errors import ArgumentError, FeedbackShapeError, PointsError
 
+TRACES = {"forward", "feedalign_hook"}  # of a rule, on a module
+
 
 def make(seed: int = 0) -> fa.DFA:
     return fa.DFA(fa.networks.MLP([4, 6, 5, 3], seed=7), seed=seed)
@@ -129,7 +131,53 @@ def test_tracing_leaves_modes_and_batch_statistics_alone() -> None:
 def test_unwrapping_gives_the_model_back_without_hooks() -> None:
     model: Any = fa.networks.MLP([4, 6, 3])
     assert fa.DFA(model).unwrap() is model
-    assert all(not module._forward_hooks for module in model.modules())
+    for module in model.modules():
+        assert not module._forward_hooks
+        assert vars(module).keys().isdisjoint(TRACES)
+
+
+def test_hooks_from_before_are_in_the_block_and_later_ones_behind_the_cut() -> None:
+    model: Any = fa.networks.MLP([4, 6, 3], "relu")
+    before, after = (nn.Parameter(torch.tensor(2.0)) for _ in range(2))
+    model[1].register_forward_hook(lambda _module, _inputs, output: before * output)
+    net = fa.DFA(model)
+    model[1].register_forward_hook(lambda _module, _inputs, output: after * output)
+    x, error = torch.randn(2, 4), torch.randn(2, 3)
+    net(x).backward(error)
+    activation = model[0](x).relu()
+    signal = error @ net.feedback_matrices["1"].T
+    torch.testing.assert_close(before.grad, (signal * activation).sum())
+    torch.testing.assert_close(after.grad, (error @ model[2].weight * 2 * activation).sum())
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_two_rules_may_share_a_module_and_leave_it_in_any_order(swapped: bool) -> None:
+    shared = nn.ReLU()
+    first, second = (nn.Sequential(nn.Linear(4, 6), shared, nn.Linear(6, 3)) for _ in range(2))
+    nets = [fa.DFA(first, seed=0), fa.DFA(second, seed=1)]
+    x, error = torch.randn(5, 4), torch.randn(5, 3)
+    if swapped:
+        nets.reverse()
+    nets[0].unwrap()
+    nets[1](x).backward(error)
+    bias: Any = nets[1].get_parameter("model.0.bias")
+    signal = error @ nets[1].feedback_matrices["1"].T
+    torch.testing.assert_close(bias.grad, (signal * (nets[1].get_submodule("model.0")(x) > 0)).sum(0))
+    nets[1].unwrap()
+    assert not shared._forward_hooks
+    assert vars(shared).keys().isdisjoint(TRACES)
+
+
+def test_a_forward_that_is_already_replaced_stays_so() -> None:
+    model: Any = fa.networks.MLP([4, 6, 3], "relu")
+    model[1].forward = functional.leaky_relu
+    x, error = torch.randn(2, 4), torch.randn(2, 3)
+    net = fa.DFA(model)
+    net(x).backward(error)
+    signal = error @ net.feedback_matrices["1"].T
+    torch.testing.assert_close(model[0].bias.grad, (signal * torch.where(model[0](x) > 0, 1.0, 0.01)).sum(0))
+    net.unwrap()
+    assert model[1].forward is functional.leaky_relu
 
 
 def test_the_bare_model_stays_what_it_was_while_wrapped() -> None:
@@ -150,6 +198,11 @@ def test_a_deep_copy_learns_by_itself() -> None:
     functional.cross_entropy(net(x), y).backward()
     assert all(p.grad is None for p in twin.parameters())
     functional.cross_entropy(twin(x), y).backward()
+    for a, b in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=0)
+    assert all(vars(module).keys().isdisjoint(TRACES) for module in twin.unwrap().modules())
+    net.zero_grad()
+    functional.cross_entropy(net(x), y).backward()
     for a, b in zip(net.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=0)
 

@@ -81,6 +81,19 @@ def test_compiled_steps_are_the_uncompiled_ones(rule: Any, backend: str) -> None
     assert_same(trained(net, compiled), trained(plain, plain), **EXACT)
 
 
+@TRACED
+@pytest.mark.parametrize("rule", [*FIXED, *LEARNED])
+def test_networks_of_one_kind_share_what_is_compiled(rule: Any) -> None:
+    torch.compiler.reset()
+    x, y = batch()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for seed in range(3):
+            compiled: Any = torch.compile(rule(network(), seed=seed), backend="eager", fullgraph=True)
+            expected = gradients(rule(network(), seed=seed), x, y)
+            for one, other in zip(gradients(compiled, x, y), expected, strict=True):
+                torch.testing.assert_close(one, other, **EXACT)
+
+
 @pytest.mark.parametrize("rule", FIXED)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_gradient_scaler_changes_no_update(rule: Any, dtype: torch.dtype) -> None:
@@ -292,6 +305,7 @@ def test_unwrapped_the_model_learns_by_backprop_and_bears_no_hook(rule: Any) -> 
     for module in model.modules():
         held = {name: value for name, value in vars(module).items() if "hooks" in name}
         assert not any(len(value) for value in held.values() if hasattr(value, "__len__")), held
+        assert "forward" not in vars(module)
     assert list(model.state_dict()) == keys
     for found, expected in zip(gradients(model, x, y), gradients(network(), x, y), strict=True):
         assert torch.equal(found, expected)

@@ -349,6 +349,7 @@ def test_unwrapping_leaves_no_trace(name: str) -> None:
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
         assert not module._backward_hooks
+        assert "forward" not in vars(module)
     model.zero_grad()
     case.loss(model(*case.inputs), case.y).backward()
     own = [p.grad for p in model.parameters()]

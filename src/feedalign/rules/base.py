@@ -9,11 +9,11 @@ from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
 from feedalign.feedback import Convolution, Feedback, Gaussian, Place, draw_at, needs_jacobian
 from feedalign.rules import problems
+from feedalign.rules.hooks import Handle, after
 from feedalign.rules.outputs import Entry, ErrorTap, exchange, mapped
 from feedalign.rules.points import (
     Block,
@@ -39,7 +39,8 @@ class Rule(nn.Module):
     learns from what the rule sends to it alone. Of a module that returns a tuple (`nn.LSTM`, `nn.GRU`,
     `nn.MultiheadAttention`), the first entry is the activation; the others, such as the last hidden state, are detached
     too, and are sent nothing. A module that runs several times in a forward pass is sent its feedback at each run,
-    through the same matrix.
+    through the same matrix. Forward hooks that a point's module has when it is wrapped run before the cut, as a part
+    of the block; hooks set later see what goes on to the next one.
 
     Args:
         model: any module; it is used as it is, not copied. It may take several inputs, by position or by keyword.
@@ -212,8 +213,8 @@ class Rule(nn.Module):
     def _choose(self, model: nn.Module, points: str | Iterable[str]) -> tuple[str, ...]:
         return check_points(model, points)
 
-    def _attach(self, name: str, module: nn.Module) -> list[RemovableHandle]:
-        return [module.register_forward_hook(_Tap(self._pass, name))]
+    def _attach(self, name: str, module: nn.Module) -> Sequence[Handle]:
+        return [after(module, _Tap(self._pass, name))]
 
     def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return trace(self.model, self.points, self.error_tap, args, kwargs)

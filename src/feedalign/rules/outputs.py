@@ -97,7 +97,7 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if not changed:
         return value
     if type(value) is dict:  # torch.compile cannot see into a copy
-        return value | changed
+        return {**value, **changed}
     if isinstance(value, dict):  # before dataclasses: some outputs are both, and keep the two in step
         other = copy.copy(value)
         for key, new in changed.items():
@@ -105,7 +105,7 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return other
     if isinstance(value, (tuple, list)):  # no union, here and below: the compiler of torch 2.7 does not know it
         # A named tuple takes its entries one by one, except through _make.
-        return getattr(type(value), "_make", type(value))((entries | changed).values())
+        return getattr(type(value), "_make", type(value))({**entries, **changed}.values())
     return dataclasses.replace(value, **changed)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from feedalign.errors import ArgumentError, FeedbackShapeError, PointsError
 from feedalign.feedback import Convolution
 from feedalign.rules import problems
+from feedalign.rules.hooks import Hook, after
 from feedalign.rules.outputs import ErrorTap, activation_in, exchange
 from feedalign.theory import convolution
 
@@ -123,10 +124,11 @@ def axes_problem(
 @contextmanager
 def observing(model: nn.Module, names: Iterable[str], see: Callable[[str, Any], Any]) -> Iterator[None]:
     """Call see(name, output) each time a named module has run; what it returns, if anything, replaces the output."""
-    handles = [
-        model.get_submodule(name).register_forward_hook(lambda _module, _inputs, output, name=name: see(name, output))
-        for name in names
-    ]
+
+    def hook(name: str) -> Hook:
+        return lambda _module, _inputs, output: see(name, output)
+
+    handles = [after(model.get_submodule(name), hook(name)) for name in names]
     try:
         yield
     finally:
