@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 import feedalign as fa
@@ -81,10 +81,17 @@ def test_a_loaded_matrix_of_another_shape_is_refused_at_the_first_pass() -> None
 
 
 def test_nested_names_survive_in_the_state() -> None:
-    model = nn.ModuleDict({"a_b": nn.Sequential(nn.Linear(4, 6), nn.Tanh()), "c": nn.Linear(6, 3)})
-    net = fa.DFA(Chain(model), points=("layers.a_b.1",))
-    assert list(net.feedback_matrices) == ["layers.a_b.1"]
-    assert "feedback.layers/a_b/1" in net.state_dict()
+    model = nn.ModuleDict({"a/b": nn.Sequential(nn.Linear(4, 6), nn.Tanh()), "c": nn.Linear(6, 3)})
+    net = fa.DFA(Chain(model), points=("layers.a/b.1",))
+    assert list(net.feedback_matrices) == ["layers.a/b.1"]
+    assert r"feedback.layers/a\b/1" in net.state_dict()
+    net(torch.randn(2, 4)).sum().backward()
+
+
+def test_a_state_with_other_points_is_refused() -> None:
+    state = fa.DFA(fa.networks.MLP([4, 6, 5, 3]), points=("1", "3")).state_dict()
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        fa.DFA(fa.networks.MLP([4, 6, 5, 3]), points=("1",)).load_state_dict(state)
 
 
 class Chain(nn.Module):
@@ -178,6 +185,65 @@ def test_a_forward_that_is_already_replaced_stays_so() -> None:
     torch.testing.assert_close(model[0].bias.grad, (signal * torch.where(model[0](x) > 0, 1.0, 0.01)).sum(0))
     net.unwrap()
     assert model[1].forward is functional.leaky_relu
+
+
+class Odd(nn.Module):
+    """Its forward is no plain function; the inner run of it is no run of the point."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x)
+
+
+class Nested(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, h: Tensor, inside: bool = False) -> Tensor:
+        layer, below = (self.inner, h) if inside else (self.outer, self.forward(h, inside=True))
+        return torch.tanh(layer(below))
+
+
+@pytest.mark.parametrize("module", [Odd, Nested])
+def test_a_point_may_be_any_module(module: Any) -> None:
+    net = fa.DFA(nn.Sequential(nn.Linear(4, 6), module(), nn.Linear(6, 3)), points=("1",))
+    x, y = torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
+    assert fa.check_rule(net, functional.cross_entropy, x, y).worst < 1e-12
+
+
+def test_a_shallow_copy_of_a_point_runs_its_own_weights() -> None:
+    net = fa.DFA(nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 3)))
+    twin = copy.copy(net.get_submodule("model.0"))
+    twin._parameters = {name: nn.Parameter(torch.zeros_like(p)) for name, p in twin.named_parameters()}
+    assert not twin(torch.randn(2, 4)).any()
+
+
+@pytest.mark.parametrize("rule", [fa.DFA, fa.ReadoutOnly])
+def test_a_pass_in_which_no_point_ran_is_refused(rule: Any) -> None:
+    model: Any = fa.networks.MLP([4, 6, 3])
+    net = rule(model)
+    model[1] = nn.Tanh()
+    with pytest.raises(PointsError, match=r"no point ran in this forward pass.*wrap it again"):
+        net(torch.randn(2, 4))
+
+
+@pytest.mark.parametrize("rule", [fa.DFA, fa.ConditionedDFA, fa.KolenPollack, fa.DirectKolenPollack])
+def test_the_first_pass_may_be_in_inference_mode(rule: Any) -> None:
+    net = rule(convnet(), feedback=fa.feedback.Gaussian() if rule is fa.KolenPollack else fa.feedback.Aligned())
+    x, y = torch.randn(2, 1, 4, 4), torch.tensor([0, 1])
+    with torch.inference_mode():
+        net(torch.randn(2, 1, 4, 4))
+    functional.cross_entropy(net(x), y).backward()
+    assert not any(matrix.is_inference() for matrix in net.feedback_matrices.values())
+    net.load_state_dict(net.state_dict())
+
+
+def test_feedback_has_the_precision_of_the_first_parameter_that_has_one() -> None:
+    model = nn.Sequential(nn.Linear(4, 6, bias=False), nn.Tanh(), nn.Linear(6, 3)).double()
+    model.register_parameter("counts", nn.Parameter(torch.ones(2, dtype=torch.int8), requires_grad=False))
+    assert next(model.parameters()).dtype == torch.int8
+    assert fa.DFA(model).feedback_matrices["1"].dtype == torch.float64
 
 
 def test_the_bare_model_stays_what_it_was_while_wrapped() -> None:

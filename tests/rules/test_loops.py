@@ -361,6 +361,31 @@ def test_recomputed_gradients_are_the_kept_ones(rule: Any, options: Any) -> None
         torch.testing.assert_close(recomputed[name], tensor, **EXACT)
 
 
+def test_a_recomputed_step_begins_with_the_buffers_of_the_first_run() -> None:
+    x, y = batch()
+    steps = []
+    for recompute in (False, True):
+        model: Any = network().train()
+        model[2] = nn.utils.parametrizations.spectral_norm(model[2])
+        model[2].parametrizations.weight[0].load_state_dict(spectral_state(model[2]))
+        net = fa.DFA(model, recompute=recompute)
+        found = gradients(net, x, y)
+        steps.append((found, [buffer.clone() for buffer in model.buffers()]))
+    for kept, recomputed in zip(*steps, strict=True):
+        for one, other in zip(kept, recomputed, strict=True):
+            torch.testing.assert_close(one, other, **EXACT)
+
+
+def spectral_state(layer: nn.Module) -> dict[str, Tensor]:
+    """Return vectors of a norm that has not converged, the same each time."""
+    generator = torch.Generator().manual_seed(0)
+    state = layer.get_submodule("parametrizations.weight.0").state_dict()
+    return {
+        name: functional.normalize(torch.randn(v.shape, generator=generator, dtype=v.dtype), dim=0)
+        for name, v in state.items()
+    }
+
+
 def test_a_recomputed_step_is_proved_measured_and_repeated() -> None:
     """`check_rule` and `gradient_alignment` take it; a second backward pass of one forward pass adds the same."""
     x, y = batch()

@@ -5,13 +5,13 @@ from feedalign.rules.conditioned import ConditionedDFA
 from feedalign.rules.controls import Backprop, Frozen, ReadoutOnly
 from feedalign.rules.dfa import DFA, DRTP
 from feedalign.rules.direct import DirectRule
+from feedalign.rules.hooks import observing
 from feedalign.rules.kolen_pollack import DirectKolenPollack, KolenPollack
 from feedalign.rules.outputs import ErrorTap, exchange, mapped, tensors_in
 from feedalign.rules.points import (
     Block,
     activation_of,
     convolution_between,
-    observing,
     weight_matrices,
 )
 from feedalign.rules.problems import Problem

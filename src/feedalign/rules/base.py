@@ -204,8 +204,10 @@ class Rule(nn.Module):
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """See the shapes in a first forward pass, and draw the matrices."""
-        found = self._trace(args, kwargs)
-        self._draw(found, self._jacobians(args, kwargs) if self._probes and needs_jacobian(self.recipe) else {})
+        with torch.inference_mode(False):  # matrices drawn in it could never learn, nor be loaded
+            args, kwargs = mapped((args, kwargs), _usable)
+            found = self._trace(args, kwargs)
+            self._draw(found, self._jacobians(args, kwargs) if self._probes and needs_jacobian(self.recipe) else {})
 
     # What a rule that is no cut at points does in another way: which modules are meant, what is hooked to each, what
     # a first forward pass must tell, and the matrices drawn from that.
@@ -268,7 +270,7 @@ class Rule(nn.Module):
 
     def _like_model(self, matrix: Tensor) -> Tensor:
         """Return the matrix where and as the model is, and in every process that runs this pass the same."""
-        like = next(self.model.parameters())
+        like = next((p for p in self.model.parameters() if p.is_floating_point()), matrix)
         return of_first(matrix.to(device=like.device, dtype=like.dtype), group_of_pass())
 
 
@@ -337,36 +339,50 @@ class _Tap:
 
 
 class _Matrices(nn.Module):
-    """Feedback by point, or other buffers by name. A name must hold no dot, so points have slashes in their place."""
+    """Feedback by point, or other buffers by name."""
 
     @property
     def matrices(self) -> dict[str, Tensor]:
-        return {name.replace("/", "."): buffer for name, buffer in self._buffers.items() if buffer is not None}
+        return {
+            key.replace("/", ".").replace("\\", "/"): buffer
+            for key, buffer in self._buffers.items()
+            if buffer is not None
+        }
 
     def of(self, points: Iterable[str]) -> list[Tensor]:
         """Return the matrices of these points; called on every forward pass, hence without making the dictionary."""
         buffers: dict[str, Any] = self._buffers
-        return [buffers[point.replace(".", "/")] for point in points]
+        return [buffers[_key(point)] for point in points]
 
     def beside(self, taps: Taps) -> tuple[list[Tensor], list[Tensor], list[torch.Size]]:
         """Return the matrices of all taps, their activations, and the shapes of these; called as `of` is."""
         buffers: dict[str, Any] = self._buffers
         matrices, activations, shapes = [], [], []
         for point, activation in taps:
-            matrices.append(buffers[point.replace(".", "/")])
+            matrices.append(buffers[_key(point)])
             activations.append(activation)
             shapes.append(activation.shape)
         return matrices, activations, shapes
 
     def put(self, point: str, matrix: Tensor) -> None:
-        self.register_buffer(point.replace(".", "/"), matrix)
+        self.register_buffer(_key(point), matrix)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # Matrices that were not drawn yet are taken from the saved state, whatever their shapes.
-        for key, value in state_dict.items():
-            if key.startswith(prefix) and key.removeprefix(prefix) not in self._buffers:
-                self.register_buffer(key.removeprefix(prefix), torch.empty_like(value))
+        # Where none is drawn yet they are taken from the saved state, whatever their shapes.
+        keys = [] if self._buffers else [key for key in state_dict if key.startswith(prefix)]
+        for key in keys:
+            self.register_buffer(key.removeprefix(prefix), torch.empty_like(state_dict[key]))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _key(point: str) -> str:
+    """Return the name of a point's buffer, which must hold no dot: there are slashes in their place."""
+    return point.replace("/", "\\").replace(".", "/")
+
+
+def _usable(tensor: Tensor) -> Tensor:
+    """Return a tensor that autograd may keep, also if the model was given one of inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def check_bare(model: nn.Module) -> None:
@@ -390,6 +406,15 @@ def check_recording(name: str) -> None:
         raise PointsError(
             f"point {name!r} ran without gradients, in torch.no_grad() or in a checkpoint with use_reentrant=True: no "
             "feedback would reach what is below it; checkpoint with use_reentrant=False, or choose points outside"
+        )
+
+
+def check_ran(taps: Taps) -> None:
+    """Raise PointsError if no point ran in a forward pass, so that the model would learn by backprop."""
+    if not taps:
+        raise PointsError(
+            "no point ran in this forward pass, so no feedback reaches the model: it has been unwrapped, or other "
+            "modules stand at its points; wrap it again"
         )
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback
-from feedalign.rules.base import Rule
+from feedalign.rules.base import Rule, Taps, check_ran
 
 
 class ReadoutOnly(Rule):
@@ -18,6 +18,11 @@ class ReadoutOnly(Rule):
 
     The hidden layers' gradients stay None. For arguments see `Rule`; the feedback is not used to learn.
     """
+
+    def connect(self, output: Tensor, taps: Taps) -> Tensor:
+        """Leave the hidden activations cut off."""
+        check_ran(taps)
+        return super().connect(output, taps)
 
 
 class Backprop(Rule):

@@ -114,7 +114,8 @@ def check_linear(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: A
         if not torch.allclose(twice - once, once - nothing, rtol=1e-3, atol=1e-4 * float(once.abs().max())):
             reason = f"its output is not linear in its {held}"
     if reason:
+        place = repr(name) if name else "the model itself"
         raise PointsError(
-            f"the transposed weight of {name!r}, a {type(layer).__name__}, cannot be replaced: {reason}; give points= "
+            f"the transposed weight of {place}, a {type(layer).__name__}, cannot be replaced: {reason}; give points= "
             "without it, then it passes the error on as in backprop"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from feedalign.errors import ArgumentError, FeedbackShapeError, PointsError
 from feedalign.feedback import Convolution
 from feedalign.rules import problems
-from feedalign.rules.hooks import Hook, after
+from feedalign.rules.hooks import observing
 from feedalign.rules.outputs import ErrorTap, activation_in, exchange
 from feedalign.theory import convolution
 
@@ -29,8 +30,11 @@ class Block:
         features: numbers per sample at that point (at the output: C).
         weights: dotted names of the modules in the block that hold a weight matrix, in the order they ran.
         preactivation: dotted name of the last module in the block that holds parameters: its output is a_l, what
-            the activation is applied to. The point itself where nothing in the block holds any.
+            the activation is applied to. The point itself where nothing in the block holds any, or where that output
+            is not of every sample, as that of embedded positions.
         modules: dotted names of the modules in the block that hold any parameter of their own, in the order they ran.
+            What is used but never called itself, such as the output projection of `nn.MultiheadAttention`, goes with
+            the module around it, and parameters of the model itself, "", with the last block.
         shape: of one sample at the point; its product is `features`.
     """
 
@@ -42,13 +46,19 @@ class Block:
     shape: tuple[int, ...] = ()
 
 
-def weight_matrices(module: nn.Module) -> list[nn.Parameter]:
-    """Return the matrices and kernels the module itself, not its children, holds; biases never count as such."""
-    return [
-        parameter
-        for name, parameter in module.named_parameters(recurse=False)
-        if parameter.ndim >= 2 and not name.startswith("bias")  # an ensemble's biases have several axes too
-    ]
+def weight_matrices(module: nn.Module) -> list[Tensor]:
+    """Return the matrices and kernels the module itself, not its children, holds; biases never count as such.
+
+    A parametrized weight counts as what it is in evaluation mode, and nothing of what it is made from.
+    """
+    if isinstance(module, parametrize.ParametrizationList):
+        return []
+    held = dict(module.named_parameters(recurse=False))
+    for name, parametrization in getattr(module, "parametrizations", {}).items():
+        with evaluating(parametrization):
+            held[name] = parametrization()
+    # An ensemble's biases have several axes too.
+    return [tensor for name, tensor in held.items() if tensor.ndim >= 2 and not name.startswith("bias")]
 
 
 def automatic_points(model: nn.Module) -> tuple[str, ...]:
@@ -65,14 +75,16 @@ def automatic_points(model: nn.Module) -> tuple[str, ...]:
             f'points="auto" can read nn.Sequential and feedalign.networks, not {type(model).__name__}; give points=, '
             f"the names of the modules whose outputs are the hidden activations, from: {problems.listed(model)}"
         )
-    children = list(model.named_children())
+    children = [(name, child) for name, child in model._modules.items() if child is not None]
     weighted = [i for i, (_, child) in enumerate(children) if any(map(weight_matrices, child.modules()))]
     if len(weighted) < 2:
         raise PointsError(
             f"found no hidden layer: {len(weighted)} of the {len(children)} modules of this nn.Sequential hold a "
             "weight matrix, and a feedback point lies between two of them"
         )
-    return tuple(children[i - 1][0] for i in weighted[1:])
+    # An activation that stands in several places is one module, and goes by the name of the first.
+    first = {child: name for name, child in reversed(children)}
+    return tuple(dict.fromkeys(first[children[i - 1][1]] for i in weighted[1:]))
 
 
 def names_of(model: nn.Module, points: str | Iterable[str]) -> tuple[str, ...]:
@@ -121,21 +133,6 @@ def axes_problem(
     return problems.time_first(name, module) if recurrent and len(batch_shape) == 1 else None
 
 
-@contextmanager
-def observing(model: nn.Module, names: Iterable[str], see: Callable[[str, Any], Any]) -> Iterator[None]:
-    """Call see(name, output) each time a named module has run; what it returns, if anything, replaces the output."""
-
-    def hook(name: str) -> Hook:
-        return lambda _module, _inputs, output: see(name, output)
-
-    handles = [after(model.get_submodule(name), hook(name)) for name in names]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 @torch.no_grad()
 def trace(
     model: nn.Module,
@@ -147,37 +144,82 @@ def trace(
     """Run the model once, in evaluation mode and without gradients, and return its blocks in the order they ran."""
     modules = dict(model.named_modules())
     holders = [name for name, module in modules.items() if any(True for _ in module.parameters(recurse=False))]
-    weights = {name for name in holders if weight_matrices(modules[name])}
+    layers = {_parametrized(name) for name in holders}
     ran: list[tuple[str, Any]] = []
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with observing(model, dict.fromkeys([*holders, *points]), lambda name, output: ran.append((name, output))):
-            output = model(*args, **kwargs)
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    seen = {*points, *layers, *(above for name in holders for above in _above(name))} - {""}
+    with evaluating(model), observing(model, seen, lambda name, output: ran.append((name, output))):
+        output = model(*args, **kwargs)
     tapped = tap.of(output)
     batch_shape = tap.batch_shape(tapped)
     if missing := [name for name in points if name not in dict(ran)]:
         raise PointsError("; ".join(f"point {problems.never_ran(name)}" for name in missing))
+    # The model itself ends with its output; what is used without being called goes with the module around it that is.
+    ran.append(("", tap.rows(tapped)))
+    called = {name for name, _ in ran if _parametrized(name) == name}
+    going_with: dict[str, list[str]] = {}
+    for name in holders:
+        going_with.setdefault(next(place for place in (name, *_above(name)) if place in called), []).append(name)
     blocks: list[Block] = []
-    inside: list[str] = []
-    for name, returned in [*ran, ("", tap.rows(tapped))]:
-        if name in holders:
-            inside.append(name)
+    inside: list[tuple[str, Any]] = []
+    for name, returned in ran:
+        if name in called & layers:
+            inside.append((name, returned))
         if name in points or not name:
             activation = activation_of(name, returned)
             if name and (wrong := axes_problem(name, modules[name], activation, batch_shape)):
                 raise FeedbackShapeError(f"point {wrong}")
-            holding = tuple(n for n in inside if n in weights)
             shape = activation.shape[len(batch_shape) :]
-            blocks.append(Block(name, shape.numel(), holding, (inside or [name])[-1], tuple(inside), tuple(shape)))
+            blocks.append(
+                Block(
+                    name,
+                    shape.numel(),
+                    tuple(n for n, _ in inside if n and weight_matrices(modules[n])),
+                    _preactivation(inside, batch_shape) or name,
+                    tuple(held for n, _ in inside for held in going_with.get(n, ())),
+                    tuple(shape),
+                )
+            )
             inside = []
     for name in points:
         if len(widths := {block.features for block in blocks if block.point == name}) > 1:
             raise FeedbackShapeError(f"point {problems.several_widths(name, widths)}")
     return tuple(blocks)
+
+
+def _parametrized(name: str) -> str:
+    """Return the name of the module whose parametrization a module is; of any other, its own."""
+    return f".{name}".partition(".parametrizations.")[0].removeprefix(".")
+
+
+def _above(name: str) -> list[str]:
+    """Return the names of the modules around a module, the nearest first and the model itself, "", last."""
+    above = []
+    while name:
+        name = name.rpartition(".")[0]
+        above.append(name)
+    return above
+
+
+def _preactivation(inside: Sequence[tuple[str, Any]], batch_shape: torch.Size) -> str | None:
+    """Return the last module of a block, unless what it gives is for all samples, such as embedded positions."""
+    if not inside:
+        return None
+    name, returned = inside[-1]
+    output = activation_in(returned)
+    fits = output is not None and output.ndim > len(batch_shape) and output.shape[: len(batch_shape)] == batch_shape
+    return name if fits else None
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within this context every part of the model is in evaluation mode."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 def mean_jacobians(
@@ -203,14 +245,8 @@ def mean_jacobians(
         places.append((name, place))
         return exchange(output, activation, place.clone())  # so that nothing after the point works on it in place
 
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.enable_grad(), observing(model, points, see):
-            output = model(*args, **kwargs)
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    with evaluating(model), torch.enable_grad(), observing(model, points, see):
+        output = model(*args, **kwargs)
     tapped = tap.of(output)
     batch = tap.batch_shape(tapped).numel()
     rows: dict[str, list[Tensor]] = {name: [] for name in points}

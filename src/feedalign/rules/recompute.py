@@ -43,8 +43,11 @@ class _Recompute(torch.autograd.Function):
     def forward(ctx: Any, rule: DirectRule, args: tuple[Any, ...], kwargs: dict[str, Any], *wanted: Tensor) -> Tensor:
         ctx.rule, ctx.args, ctx.kwargs, ctx.wanted = rule, args, kwargs, wanted
         ctx.circumstances = _Circumstances(rule.model)
+        before = [(buffer, buffer._version, buffer.clone()) for buffer in rule.model.buffers()]
         with ctx.circumstances.precision():
-            return rule.error_tap.of(rule.model(*args, **kwargs))
+            tapped = rule.error_tap.of(rule.model(*args, **kwargs))
+        ctx.before = [(buffer, value) for buffer, version, value in before if buffer._version != version]
+        return tapped
 
     @staticmethod
     @once_differentiable
@@ -54,6 +57,8 @@ class _Recompute(torch.autograd.Function):
         blocks = _BlockByBlock(rule, ctx.wanted, rows)
         buffers = list(rule.model.buffers())
         kept = [buffer.clone() for buffer in buffers]
+        for buffer, value in ctx.before:  # what a layer makes of its weight may start from them
+            buffer.copy_(value)
         with ctx.circumstances.again(), torch.enable_grad():
             rule._pass.taps = blocks
             try:

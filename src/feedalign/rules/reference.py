@@ -56,7 +56,7 @@ def gradients(
             if isinstance(net, Frozen) and block.point in net.frozen:
                 for module in block.modules:
                     for name, _ in task.model.get_submodule(module).named_parameters(recurse=False):
-                        task.found.pop(f"{module}.{name}", None)
+                        task.found.pop(f"{module}.{name}".removeprefix("."), None)
         return task.found, {}
     raise ArgumentError(
         f"there is no reference for {kind.__name__}; for a DirectRule give message=, what it sends for the error"
