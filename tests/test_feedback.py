@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -167,10 +168,40 @@ def test_arguments_are_checked() -> None:
     for density in (0.0, 1.5):
         with pytest.raises(ArgumentError, match="is no probability in"):
             feedback.Sparse(density)
-    with pytest.raises(ArgumentError, match="rank=0 must be at least 1"):
+    with pytest.raises(ArgumentError, match="rank=0 must be a whole number of at least 1"):
         feedback.LowRank(0)
-    with pytest.raises(ArgumentError, match="channels=0 must be at least 1"):
-        feedback.Channelwise(0)
+    for channels in (0, 2.5, {"1": 0}):
+        with pytest.raises(ArgumentError, match="must be whole numbers of at least 1"):
+            feedback.Channelwise(channels)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [feedback.Sparse, feedback.LowRank, feedback.Channelwise, feedback.Shared, feedback.Smooth, feedback.Toeplitz],
+)
+def test_a_base_must_be_a_recipe(recipe: Any) -> None:
+    for base in (None, feedback.Gaussian, 0.5):
+        with pytest.raises(ArgumentError, match=f"base={re.escape(repr(base))} is no recipe"):
+            recipe(base=base)
+
+
+@pytest.mark.parametrize("recipe", [feedback.LowRank, feedback.Channelwise, feedback.Shared, feedback.Smooth])
+def test_the_network_s_own_matrix_cannot_be_drawn_at_another_size(recipe: Any) -> None:
+    with pytest.raises(ArgumentError, match="would here be drawn at other sizes"):
+        recipe(base=feedback.Aligned())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fault"),
+    [
+        (feedback.Gaussian(float("nan")), "not finite"),
+        (feedback.Orthogonal(float("inf")), "not finite"),
+        (feedback.FromArray(torch.ones(6, 3, dtype=torch.complex64)), "complex"),
+    ],
+)
+def test_a_matrix_is_of_finite_real_numbers(recipe: feedback.Feedback, fault: str) -> None:
+    with pytest.raises(ArgumentError, match=f"gave '1' a matrix that is {fault}"):
+        fa.DFA(fa.networks.MLP([4, 6, 3]), feedback=recipe)
 
 
 def test_a_recipe_that_draws_another_shape_is_told() -> None:
@@ -257,5 +288,5 @@ def test_recipes_for_images_are_refused_where_there_is_none(recipe: feedback.Fee
 def test_smooth_feedback_of_a_flat_point_is_refused() -> None:
     with pytest.raises(FeedbackShapeError, match="point '1' has 5 features on one axis, so their positions cannot"):
         fa.DFA(fa.networks.MLP([4, 5, 3]), feedback=feedback.Smooth())
-    with pytest.raises(ArgumentError, match="modes=0 must be at least 1"):
+    with pytest.raises(ArgumentError, match="modes=0 must be a whole number of at least 1"):
         feedback.Smooth(0)

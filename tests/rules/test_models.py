@@ -617,7 +617,7 @@ def test_other_rules_take_the_options_too(rule: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
-        ("tuple", {}, r"'output' must be .* got tuple; output= says which entry carries the error, choose from: 0, 1"),
+        ("tuple", {}, r"output must be .* got tuple; output= says which entry carries the error, choose from: 0, 1"),
         ("dict", {"output": "logit"}, r"is a dict without the entry 'logit'; .*'logits', 'aux', 'none'"),
         ("dict", {"output": "none"}, "entry 'none' must be a floating-point Tensor .*, got NoneType"),
         ("dict", {"output": "aux"}, "entry 'aux' must be .*, got tuple; .*choose from: 0, 1"),

@@ -46,6 +46,7 @@ def test_auto_takes_the_last_module_before_each_layer_with_weights(layers: list[
         (Branching(), "auto", "can read nn.Sequential.*not Branching.*from: gate, lower, spare, upper"),
         (Branching(), ("gates",), "point 'gates' is no module of the model; did you mean 'gate'"),
         (Branching(), ("gate", "gate"), "point 'gate' is given twice"),
+        (nn.Sequential(*2 * [nn.Tanh()]), ("1",), "point '1' is another name of the module '0'; take '0'"),
         (Branching(), (), "points is empty"),
         (Branching(), ("",), "point '' is no module of the model; choose from: gate, lower, spare, upper"),
         (nn.Sequential(nn.Linear(4, 3)), "auto", "no hidden layer: 1 of the 1 modules"),
@@ -98,7 +99,7 @@ class Returns(nn.Module):
         ),
         (lambda out: (out, out), "got tuple"),
         (lambda out: out.sum(), r"got shape \(\) of torch.float32"),
-        (lambda out: out.detach(), "'output' carries no gradient"),
+        (lambda out: out.detach(), "the model's output carries no gradient"),
     ],
 )
 def test_an_output_that_can_carry_no_error_is_refused(make: Any, message: str) -> None:

@@ -8,7 +8,7 @@ another's matrix rescale it to keep that length.
 from feedalign.feedback.convolutional import FromMask, FromWeights, Smooth, Toeplitz
 from feedalign.feedback.dense import Gaussian, Orthogonal, Rademacher, Uniform
 from feedalign.feedback.given import Aligned, Conditioned, FromArray
-from feedalign.feedback.recipe import Convolution, Feedback, Place, draw_at, needs_jacobian
+from feedalign.feedback.recipe import Convolution, Feedback, Place, check_recipe, draw_at, needs_jacobian
 from feedalign.feedback.structured import Channelwise, LowRank, Shared, Sparse
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Sparse",
     "Toeplitz",
     "Uniform",
+    "check_recipe",
     "draw_at",
     "needs_jacobian",
 ]

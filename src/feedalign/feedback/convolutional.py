@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback.dense import Gaussian
-from feedalign.feedback.recipe import Convolution, Feedback, Place, draw_at
+from feedalign.feedback.recipe import Convolution, Feedback, Place, check_recipe, draw_at, is_count
 from feedalign.theory import convolution
 
 
@@ -36,8 +36,9 @@ class Smooth:
     base: Feedback = field(default_factory=Gaussian)
 
     def __post_init__(self) -> None:
-        if self.modes < 1:
-            raise ArgumentError(f"modes={self.modes} must be at least 1")
+        check_recipe(self.base, "base", resized=True)
+        if not is_count(self.modes):
+            raise ArgumentError(f"modes={self.modes!r} must be a whole number of at least 1")
 
     def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:  # noqa: ARG002
         """Refuse: a number of features does not tell their positions."""
@@ -49,7 +50,7 @@ class Smooth:
         if not sizes:
             raise FeedbackShapeError(
                 f"point {place.name!r} has {place.features} features on one axis, so their positions cannot be told; "
-                "take the point before the flattening"
+                "take the point before the flattening (under a sequential rule no place has positions)"
             )
         kept = [min(self.modes, size) for size in sizes]
         matrix = self.base.draw(channels * math.prod(kept), place.outputs, generator)
@@ -65,6 +66,9 @@ class _Fitted:
     """A recipe computed for all convolutions of a chain at once; `base` for points at the ends of none."""
 
     base: Feedback
+
+    def __post_init__(self) -> None:
+        check_recipe(self.base, "base")
 
     def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:  # noqa: ARG002
         """Refuse: without a network there is nothing to fit."""

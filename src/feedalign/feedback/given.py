@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback.dense import Gaussian
-from feedalign.feedback.recipe import Feedback, Place, draw_at, needs_jacobian
+from feedalign.feedback.recipe import Feedback, Place, check_recipe, draw_at, needs_jacobian
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Conditioned:
     base: Feedback = field(default_factory=Gaussian)
 
     def __post_init__(self) -> None:
+        check_recipe(self.base, "base")
         shape = tuple(torch.as_tensor(self.P).shape)
         if len(shape) != 2 or shape[0] != shape[1]:
             raise FeedbackShapeError(f"P has shape {shape}, expected a square matrix, outputs by outputs")

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feedalign.errors import FeedbackShapeError
+from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.theory import convolution
 
 
@@ -76,6 +77,7 @@ def draw_at(recipe: Feedback, place: Place, generator: torch.Generator) -> Float
 
     Raises:
         FeedbackShapeError: the recipe gave a matrix of another shape.
+        ArgumentError: the matrix is complex, or not finite.
     """
     at = getattr(recipe, "draw_at", None)
     matrix: Tensor = at(place, generator) if at else recipe.draw(place.features, place.outputs, generator)
@@ -84,7 +86,31 @@ def draw_at(recipe: Feedback, place: Place, generator: torch.Generator) -> Float
             f"{recipe!r} gave {place.name!r} a matrix of shape {tuple(matrix.shape)}, expected "
             f"{(place.features, place.outputs)}, features by outputs"
         )
+    if matrix.is_complex() or not matrix.isfinite().all():
+        what = "complex" if matrix.is_complex() else "not finite"
+        raise ArgumentError(
+            f"{recipe!r} gave {place.name!r} a matrix that is {what}; feedback is of finite real numbers"
+        )
     return matrix
+
+
+def check_recipe(recipe: object, what: str = "feedback", *, resized: bool = False) -> None:
+    """Raise ArgumentError if `recipe` is none; or if it is to be `resized` and is the network's own at a place."""
+    if isinstance(recipe, type) or not callable(getattr(recipe, "draw", None)):
+        raise ArgumentError(
+            f"{what}={recipe!r} is no recipe; give an instance such as feedalign.feedback.Gaussian(), or any object "
+            "with draw(features, outputs, generator)"
+        )
+    if resized and getattr(recipe, "needs_jacobian", False):
+        raise ArgumentError(
+            f"{what}={recipe!r} is the network's own at each point, and would here be drawn at other sizes; give a "
+            "recipe that is drawn at random"
+        )
+
+
+def is_count(number: object) -> bool:
+    """Whether this is a whole number of at least 1."""
+    return isinstance(number, (int, np.integer)) and bool(number >= 1)
 
 
 def needs_jacobian(recipe: Feedback) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback.dense import Gaussian
-from feedalign.feedback.recipe import Feedback, Place, draw_at, needs_jacobian
+from feedalign.feedback.recipe import Feedback, Place, check_recipe, draw_at, is_count, needs_jacobian
 
 
 class _Over:
@@ -52,6 +52,7 @@ class Sparse(_Over):
     base: Feedback = field(default_factory=Gaussian)
 
     def __post_init__(self) -> None:
+        check_recipe(self.base, "base")
         if not 0 < self.density <= 1:
             raise ArgumentError(f"density={self.density} is no probability in (0, 1]; 0.1 keeps one entry in ten")
 
@@ -73,15 +74,16 @@ class LowRank(_Over):
         base: recipe of U.
 
     Raises:
-        ArgumentError: rank below 1.
+        ArgumentError: rank is no whole number of at least 1, or the base `Aligned`.
     """
 
     rank: int = 1
     base: Feedback = field(default_factory=Gaussian)
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ArgumentError(f"rank={self.rank} must be at least 1")
+        check_recipe(self.base, "base", resized=True)
+        if not is_count(self.rank):
+            raise ArgumentError(f"rank={self.rank!r} must be a whole number of at least 1")
 
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
         """Draw F of a place."""
@@ -103,7 +105,7 @@ class Channelwise(_Over):
         base: recipe of the rows, [channels, outputs].
 
     Raises:
-        ArgumentError: channels below 1.
+        ArgumentError: channels are no whole numbers of at least 1, or the base is `Aligned`.
         FeedbackShapeError: (drawing) channels that do not divide the features, or that cannot be told.
     """
 
@@ -111,9 +113,10 @@ class Channelwise(_Over):
     base: Feedback = field(default_factory=Gaussian)
 
     def __post_init__(self) -> None:
-        given = [self.channels] if isinstance(self.channels, int) else (self.channels or {}).values()
-        if any(channels < 1 for channels in given):
-            raise ArgumentError(f"channels={self.channels} must be at least 1")
+        check_recipe(self.base, "base", resized=True)
+        given = self.channels.values() if isinstance(self.channels, Mapping) else [self.channels]
+        if not all(each is None or is_count(each) for each in given):
+            raise ArgumentError(f"channels={self.channels!r} must be whole numbers of at least 1")
 
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
         """Draw F of a place."""
@@ -134,7 +137,8 @@ class Channelwise(_Over):
         else:
             raise FeedbackShapeError(
                 f"point {place.name!r} has {place.features} features on one axis, so its channels cannot be told; give "
-                f"channels=, a mapping such as {{{place.name!r}: 64}}, or take the point before the flattening"
+                f"channels=, a mapping such as {{{place.name!r}: 64}}, or take the point before the flattening "
+                "(under a sequential rule no place has several axes)"
             )
         if channels is not None and place.features % channels:
             raise FeedbackShapeError(
@@ -152,9 +156,15 @@ class Shared(_Over):
 
     Attributes:
         base: recipe of the one matrix.
+
+    Raises:
+        ArgumentError: the base is `Aligned`.
     """
 
     base: Feedback = field(default_factory=Gaussian)
+
+    def __post_init__(self) -> None:
+        check_recipe(self.base, "base", resized=True)
 
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:  # noqa: ARG002
         """Draw F of a place, from the seed alone: a generator that moved on would give each point another matrix."""

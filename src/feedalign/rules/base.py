@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
-from feedalign.feedback import Convolution, Feedback, Gaussian, Place, draw_at, needs_jacobian
+from feedalign.feedback import Convolution, Feedback, Gaussian, Place, check_recipe, draw_at, needs_jacobian
 from feedalign.rules import problems
 from feedalign.rules.hooks import Handle, after
 from feedalign.rules.outputs import Entry, ErrorTap, exchange, mapped
@@ -91,11 +91,8 @@ class Rule(nn.Module):
     ) -> None:
         super().__init__()
         check_bare(model)
-        if feedback is not None and (isinstance(feedback, type) or not callable(getattr(feedback, "draw", None))):
-            raise ArgumentError(
-                f"feedback={feedback!r} is no recipe; give an instance such as feedalign.feedback.Gaussian(), or any "
-                "object with draw(features, outputs, generator)"
-            )
+        if feedback is not None:
+            check_recipe(feedback)
         self.error_tap = ErrorTap(output, batch_dims)
         self.points = self._choose(model, points)
         self.model = model
@@ -193,7 +190,7 @@ class Rule(nn.Module):
             self._pass.taps = None
         tapped = self.error_tap.of(output)
         if not tapped.requires_grad and all(parameter.requires_grad for parameter in self.model.parameters()):
-            raise OutputError(f"the model's {problems.no_readout()}")
+            raise OutputError(f"the model's {problems.no_readout().words}")
         rows = self.error_tap.rows(tapped)
         tied = self.connect(rows, taps)
         if tied is rows:

@@ -48,7 +48,7 @@ class ErrorTap:
             return output  # the usual case, in short
         found = self.find(output)
         if isinstance(found, Problem):
-            raise OutputError(f"the model's {found}")
+            raise OutputError(f"the model's {found.words}")
         return found
 
     def find(self, output: Any) -> Tensor | Problem:

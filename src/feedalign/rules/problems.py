@@ -25,6 +25,11 @@ class Problem(NamedTuple):
     def __str__(self) -> str:
         return f"{self.name!r} {self.problem}; {self.remedy}"
 
+    @property
+    def words(self) -> str:
+        """The same with the name as a word of the sentence."""
+        return f"{self.name} {self.problem}; {self.remedy}"
+
 
 def listed(model: nn.Module) -> str:
     """Return the dotted names of a model's modules in one line."""
@@ -33,6 +38,10 @@ def listed(model: nn.Module) -> str:
 
 def unknown_point(name: str, model: nn.Module) -> Problem:
     """A name the model has no module of."""
+    every = dict(model.named_modules(remove_duplicate=False))
+    if name in every and name:
+        first = next(known for known, module in model.named_modules() if module is every[name])
+        return Problem(name, f"is another name of the module {first!r}", f"take {first!r}, which stands for both")
     close = get_close_matches(name, [known for known, _ in model.named_modules() if known])
     remedy = f"did you mean {' or '.join(map(repr, close))}?" if close else f"choose from: {listed(model)}"
     return Problem(name, "is no module of the model", remedy)
