@@ -338,43 +338,42 @@ class _Tap:
 class _Matrices(nn.Module):
     """Feedback by point, or other buffers by name."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        # Names of buffers, by point: they must hold no dot, so there are slashes in their place.
+        self.keys: dict[str, str] = {}
+
     @property
     def matrices(self) -> dict[str, Tensor]:
-        return {
-            key.replace("/", ".").replace("\\", "/"): buffer
-            for key, buffer in self._buffers.items()
-            if buffer is not None
-        }
+        buffers: dict[str, Any] = self._buffers
+        return {point: buffers[key] for point, key in self.keys.items()}
 
     def of(self, points: Iterable[str]) -> list[Tensor]:
         """Return the matrices of these points; called on every forward pass, hence without making the dictionary."""
         buffers: dict[str, Any] = self._buffers
-        return [buffers[_key(point)] for point in points]
+        return [buffers[self.keys[point]] for point in points]
 
     def beside(self, taps: Taps) -> tuple[list[Tensor], list[Tensor], list[torch.Size]]:
         """Return the matrices of all taps, their activations, and the shapes of these; called as `of` is."""
         buffers: dict[str, Any] = self._buffers
+        keys = self.keys
         matrices, activations, shapes = [], [], []
         for point, activation in taps:
-            matrices.append(buffers[_key(point)])
+            matrices.append(buffers[keys[point]])
             activations.append(activation)
             shapes.append(activation.shape)
         return matrices, activations, shapes
 
     def put(self, point: str, matrix: Tensor) -> None:
-        self.register_buffer(_key(point), matrix)
+        self.keys[point] = point.replace("/", "\\").replace(".", "/")
+        self.register_buffer(self.keys[point], matrix)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # Where none is drawn yet they are taken from the saved state, whatever their shapes.
-        keys = [] if self._buffers else [key for key in state_dict if key.startswith(prefix)]
-        for key in keys:
-            self.register_buffer(key.removeprefix(prefix), torch.empty_like(state_dict[key]))
+        saved = {} if self.keys else {key: value for key, value in state_dict.items() if key.startswith(prefix)}
+        for key, value in saved.items():
+            self.put(key.removeprefix(prefix).replace("/", ".").replace("\\", "/"), torch.empty_like(value))
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def _key(point: str) -> str:
-    """Return the name of a point's buffer, which must hold no dot: there are slashes in their place."""
-    return point.replace("/", "\\").replace(".", "/")
 
 
 def _usable(tensor: Tensor) -> Tensor:
@@ -406,13 +405,12 @@ def check_recording(name: str) -> None:
         )
 
 
-def check_ran(taps: Taps) -> None:
-    """Raise PointsError if no point ran in a forward pass, so that the model would learn by backprop."""
-    if not taps:
-        raise PointsError(
-            "no point ran in this forward pass, so no feedback reaches the model: it has been unwrapped, or other "
-            "modules stand at its points; wrap it again"
-        )
+def refuse_unreached() -> NoReturn:
+    """Raise PointsError, since in a forward pass no point ran and the model would learn by backprop."""
+    raise PointsError(
+        "no point ran in this forward pass, so no feedback reaches the model: it has been unwrapped, or other modules "
+        "stand at its points; wrap it again"
+    )
 
 
 def check_feedback(names: Iterable[str], matrices: Iterable[Tensor], shapes: Sequence[torch.Size]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback
-from feedalign.rules.base import Rule, Taps, check_ran
+from feedalign.rules.base import Rule, Taps, refuse_unreached
 
 
 class ReadoutOnly(Rule):
@@ -21,7 +21,8 @@ class ReadoutOnly(Rule):
 
     def connect(self, output: Tensor, taps: Taps) -> Tensor:
         """Leave the hidden activations cut off."""
-        check_ran(taps)
+        if not taps:
+            refuse_unreached()
         return super().connect(output, taps)
 
 
@@ -42,7 +43,8 @@ class Frozen(Rule):
     error at the last point. A rule that scores below this control has made its hidden blocks worse than random ones.
 
     Frozen parameters' gradients stay None, also where an unfrozen block shares them. Batch-norm statistics are no
-    parameters: they are gathered in training mode as ever.
+    parameters: they are gathered in training mode as ever. Frozen blocks must not be checkpointed, and compile with
+    graph breaks only.
 
     Args:
         model: see `Rule`, as for points, feedback, seed and example_input; the feedback is not used to learn.

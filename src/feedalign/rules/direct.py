@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback
-from feedalign.rules.base import Rule, Taps, check_feedback, check_ran
+from feedalign.rules.base import Rule, Taps, check_feedback, refuse_unreached
 from feedalign.rules.processes import averaged
 from feedalign.rules.recompute import recomputed
 from feedalign.rules.signal import direct_signal, direct_signals
@@ -160,7 +160,8 @@ class DirectRule(Rule):
 
     def connect(self, output: Tensor, taps: Taps) -> Tensor:
         """Tie the output to every hidden activation through its feedback matrix."""
-        check_ran(taps)
+        if not taps:
+            refuse_unreached()
         # A small network's step is so short that each lookup and check made anew would show in it.
         of_pass, compiling = self._pass, torch.compiler.is_compiling()
         held: Any = self._modules["feedback"]

@@ -58,9 +58,10 @@ def check_rule(
     """Compare every parameter's gradient under the rule with one worked out block by block from the rule's formula.
 
     The reference cuts the model into its blocks, runs plain autograd within each, and writes down what goes from one
-    to the next: F_l e, or B_l in place of the transposed weight. It shares no code with the rule. Both work on copies
-    in float64 that start from the same random state, so dropout draws the same masks; the model itself, its gradients,
-    batch statistics and feedback and the global random state stay as they are.
+    to the next: F_l e, or B_l in place of the transposed weight. It shares no code with the rule, but takes from
+    `Frozen` which parameters are in which block. Both work on copies in float64 that start from the same random state,
+    so dropout draws the same masks; the model itself, its gradients, batch statistics and feedback and the global
+    random state stay as they are.
 
     >>> import torch, feedalign as fa
     >>> net = fa.DFA(fa.networks.MLP([4, 8, 3]), seed=0)
