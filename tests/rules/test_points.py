@@ -187,6 +187,25 @@ def test_a_frozen_block_is_so_with_what_is_never_called_in_it() -> None:
     assert learn == {"token", "positions", "embed.weight", "embed.bias", "readout.weight", "readout.bias"}
 
 
+class Functional(nn.Module):
+    """Holds nothing itself, and uses its part without a call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Linear(8, 8)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return nn.functional.linear(h, self.part.weight, self.part.bias)
+
+
+def test_what_is_never_called_goes_with_a_module_that_holds_nothing_itself() -> None:
+    net = fa.Frozen(nn.Sequential(nn.Linear(5, 8), Functional(), nn.Tanh(), nn.Linear(8, 3)), points=("0", "2"))
+    assert (net.blocks[1].modules, net.blocks[1].preactivation) == (("1.part",), "1")
+    x, y = torch.randn(6, 5), torch.arange(6) % 3
+    nn.functional.cross_entropy(net(x), y).backward()
+    assert [name for name, p in net.model.named_parameters() if p.grad is None] == ["1.part.weight", "1.part.bias"]
+
+
 def test_the_layers_of_an_encoder_are_seen_one_by_one() -> None:
     """In evaluation mode torch would take a way around them."""
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)

@@ -144,9 +144,8 @@ def trace(
     """Run the model once, in evaluation mode and without gradients, and return its blocks in the order they ran."""
     modules = dict(model.named_modules())
     holders = [name for name, module in modules.items() if any(True for _ in module.parameters(recurse=False))]
-    layers = {_parametrized(name) for name in holders}
     ran: list[tuple[str, Any]] = []
-    seen = {*points, *layers, *(above for name in holders for above in _above(name))} - {""}
+    seen = {*points, *holders, *(above for name in holders for above in _above(name))} - {""}
     with evaluating(model), observing(model, seen, lambda name, output: ran.append((name, output))):
         output = model(*args, **kwargs)
     tapped = tap.of(output)
@@ -162,7 +161,7 @@ def trace(
     blocks: list[Block] = []
     inside: list[tuple[str, Any]] = []
     for name, returned in ran:
-        if name in called & layers:
+        if name in going_with:
             inside.append((name, returned))
         if name in points or not name:
             activation = activation_of(name, returned)
