@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from feedalign.runs import environment
+from feedalign.lab.runs import environment
 
 RESULTS = Path(__file__).parent / "results"
 

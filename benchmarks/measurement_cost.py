@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 import feedalign as fa
-from feedalign.training import one_thread
+from feedalign.lab.training import one_thread
 
 Place = Literal["preactivation", "point", "parameters"]
 PLACES: tuple[Place, ...] = ("preactivation", "point", "parameters")

@@ -22,7 +22,7 @@ from _timing import interleaved, save
 from numba import njit
 from numpy.typing import NDArray
 
-from feedalign.experiments import relu_recovery
+from feedalign.lab.experiments import relu_recovery
 from feedalign.theory import shallow
 from feedalign.theory.shallow.ode import drift
 

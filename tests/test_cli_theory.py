@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 from feedalign.cli import main
-from feedalign.experiments import TheoryConfig, theory_run
+from feedalign.lab.experiments import TheoryConfig, theory_run
 from feedalign.theory import shallow
 
 SHORT = ("--end-time", "20", "--measurements", "12", "--input-dim", "60")

@@ -8,19 +8,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from feedalign import (
-        alignment,
-        data,
-        errors,
-        experiments,
-        feedback,
-        networks,
-        report,
-        rules,
-        runs,
-        theory,
-        training,
-    )
+    from feedalign import alignment, errors, feedback, geometry, lab, networks, rules, theory
     from feedalign.alignment import (
         AlignmentMonitor,
         alignability,
@@ -50,19 +38,7 @@ __version__ = "0.1.0"
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
-    submodules=[
-        "alignment",
-        "data",
-        "errors",
-        "experiments",
-        "feedback",
-        "networks",
-        "report",
-        "rules",
-        "runs",
-        "theory",
-        "training",
-    ],
+    submodules=["alignment", "errors", "feedback", "geometry", "lab", "networks", "rules", "theory"],
     submod_attrs={
         "alignment": [
             "AlignmentMonitor",
@@ -110,17 +86,14 @@ __all__ = [
     "check_rule",
     "conditioning",
     "cross_seed_overlap",
-    "data",
     "errors",
-    "experiments",
     "feedback",
+    "geometry",
     "gradient_alignment",
+    "lab",
     "networks",
-    "report",
     "rules",
-    "runs",
     "theory",
-    "training",
     "validate",
     "weight_alignment",
 ]

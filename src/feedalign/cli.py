@@ -20,10 +20,10 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as ProgressBar
 
 from feedalign.errors import ArgumentError, FeedalignError
-from feedalign.experiments import DiagnoseConfig, TheoryConfig
+from feedalign.lab.experiments import DiagnoseConfig, TheoryConfig
 
 if TYPE_CHECKING:
-    from feedalign.experiments import Experiment, Progress
+    from feedalign.lab.experiments import Experiment, Progress
 
 # Commands import what they need themselves, so that help and usage errors come without waiting for torch.
 
@@ -48,9 +48,9 @@ def reproduce(
         runs: folder of the runs.
         report: the page to write.
     """
-    from feedalign import experiments
-    from feedalign.report import Result, write_report
-    from feedalign.runs import run_once
+    from feedalign.lab import experiments
+    from feedalign.lab.report import Result, write_report
+    from feedalign.lab.runs import run_once
 
     chosen = [experiments.get(name) for name in names or experiments.NAMES]
     if dataset is not None and not names:
@@ -86,8 +86,8 @@ def theory(
         config: the setting.
         runs: folder of the runs.
     """
-    from feedalign.experiments import theory_run
-    from feedalign.runs import run_once
+    from feedalign.lab.experiments import theory_run
+    from feedalign.lab.runs import run_once
 
     theory_run.prepare(config)  # before anything is shown or written: is it a setting at all?
     with _progress(theory_run.NAME) as progress:
@@ -111,8 +111,8 @@ def diagnose(
         config: what to diagnose.
         runs: folder of the runs.
     """
-    from feedalign.experiments import diagnosis
-    from feedalign.runs import run_once
+    from feedalign.lab.experiments import diagnosis
+    from feedalign.lab.runs import run_once
 
     setting = diagnosis.prepared(config)  # before anything is shown or written: is it something to diagnose?
     with _progress(diagnosis.NAME) as progress:
@@ -129,7 +129,7 @@ def diagnose(
 
 def list_() -> int:
     """List the experiments and what each claims."""
-    from feedalign import experiments
+    from feedalign.lab import experiments
 
     for name in experiments.NAMES:
         experiment = experiments.get(name)
@@ -155,7 +155,7 @@ def data(
         from_folder: read a folder that torchvision made, instead.
         folder: where data sets are kept; $FEEDALIGN_DATA or the cache folder unless given.
     """
-    from feedalign.data import fetch
+    from feedalign.lab.data import fetch
 
     _out.print(f"{name} is in {fetch(name, folder, source, from_folder)}", markup=False)
     return 0

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
+from feedalign import theory
 from feedalign.alignment.weight import weight_alignment
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Convolution
 from feedalign.rules import Rule, SequentialRule, check_wrapped, convolution_between
-from feedalign.theory import convolution
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,11 @@ def alignability(net: Rule) -> Alignability:
         found = convolution_between(below, block, modules) if block.point else ""
         if isinstance(found, Convolution):
             shape, F_in = found.geometry, feedback[below.point]
-            bound = convolution.best_match(feedback[block.point], F_in, shape).alignment
-            estimates = convolution.random_estimate(shape, F_in.shape[1]), convolution.channelwise_estimate(shape)
+            bound = theory.convolution.best_match(feedback[block.point], F_in, shape).alignment
+            estimates = (
+                theory.convolution.random_estimate(shape, F_in.shape[1]),
+                theory.convolution.channelwise_estimate(shape),
+            )
         else:
             bound, estimates = 1.0, (1.0, 1.0)
         layers[label] = LayerAlignability(bound, measured.layers[label], *estimates)

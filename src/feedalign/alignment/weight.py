@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from feedalign import theory
 from feedalign.feedback import Convolution
 from feedalign.rules import (
     Block,
@@ -17,7 +18,6 @@ from feedalign.rules import (
     convolution_between,
     weight_matrices,
 )
-from feedalign.theory import convolution
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def weight_alignment(net: Rule) -> WeightAlignment:
         link = weight if F is None else convolution_between(below, block, modules)
         if F is not None and isinstance(link, Convolution):
             kernel, above, beneath = (each.double().cpu().numpy() for each in (link.kernel, F, F_below))
-            found = convolution.inner_products(kernel, above, beneath, link.geometry)
+            found = theory.convolution.inner_products(kernel, above, beneath, link.geometry)
             products[label] = torch.tensor(found, dtype=torch.float64)
         elif isinstance(weight, Tensor):
             products[label] = _products(weight.flatten(-2), target.flatten())

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feedalign import theory
 from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback.dense import Gaussian
 from feedalign.feedback.recipe import Convolution, Feedback, Place, check_recipe, draw_at, is_count
-from feedalign.theory import convolution
+from feedalign.geometry import Array
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class _Fitted:
                 return torch.as_tensor(found[points.index(place.name)], dtype=torch.get_default_dtype())
         return draw_at(self.base, place, generator)
 
-    def fit(self, chain: list[Convolution], outputs: int, rng: np.random.Generator) -> list[convolution.Array]:
+    def fit(self, chain: list[Convolution], outputs: int, rng: np.random.Generator) -> list[Array]:
         raise NotImplementedError
 
 
@@ -100,9 +101,9 @@ class Toeplitz(_Fitted):
 
     base: Feedback = field(default_factory=Gaussian)
 
-    def fit(self, chain: list[Convolution], outputs: int, rng: np.random.Generator) -> list[convolution.Array]:
+    def fit(self, chain: list[Convolution], outputs: int, rng: np.random.Generator) -> list[Array]:
         """Return the matrices of a chain."""
-        return convolution.optimal_feedback([link.geometry for link in chain], outputs, rng)
+        return theory.convolution.optimal_feedback([link.geometry for link in chain], outputs, rng)
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,9 @@ class FromMask(_Fitted):
 
     base: Feedback = field(default_factory=Gaussian)
 
-    def fit(self, chain: list[Convolution], outputs: int, rng: np.random.Generator) -> list[convolution.Array]:
+    def fit(self, chain: list[Convolution], outputs: int, rng: np.random.Generator) -> list[Array]:
         """Return the matrices of a chain."""
-        return convolution.mask_feedback([link.geometry for link in chain], outputs, rng)
+        return theory.convolution.mask_feedback([link.geometry for link in chain], outputs, rng)
 
 
 @dataclass(frozen=True)
@@ -136,10 +137,10 @@ class FromWeights(_Fitted):
 
     base: Feedback = field(default_factory=Gaussian)
 
-    def fit(self, chain: list[Convolution], outputs: int, rng: np.random.Generator) -> list[convolution.Array]:  # noqa: ARG002
+    def fit(self, chain: list[Convolution], outputs: int, rng: np.random.Generator) -> list[Array]:  # noqa: ARG002
         """Return the matrices of a chain."""
         kernels = [link.kernel.detach().double().cpu().numpy() for link in chain]
-        return convolution.weight_feedback(kernels, [link.geometry for link in chain], outputs)
+        return theory.convolution.weight_feedback(kernels, [link.geometry for link in chain], outputs)
 
 
 def _chains(convolutions: tuple[Convolution, ...]) -> list[list[Convolution]]:

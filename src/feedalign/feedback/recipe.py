@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feedalign.errors import ArgumentError, FeedbackShapeError
-from feedalign.theory import convolution
+from feedalign.geometry import Geometry
 
 
 class Feedback(Protocol):
@@ -44,7 +44,7 @@ class Convolution:
     below: str
     above: str
     kernel: Tensor
-    geometry: convolution.Geometry
+    geometry: Geometry
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from feedalign.theory import convolution as theory
+from feedalign.geometry import Geometry
 
 
 class TiledConv2d(nn.Module):
@@ -33,7 +33,7 @@ class TiledConv2d(nn.Module):
     def __init__(self, convolution: nn.Conv2d, in_shape: tuple[int, int, int], regions: int | tuple[int, int]) -> None:
         super().__init__()
         grid = (regions, regions) if isinstance(regions, int) else regions
-        self.geometry = theory.Geometry.of(convolution, in_shape, grid)
+        self.geometry = Geometry.of(convolution, in_shape, grid)
         kernels = self.geometry.kernel_shape[0]
         self.weight = nn.Parameter(convolution.weight.detach().repeat(kernels, 1, 1, 1, 1))
         bias = convolution.bias

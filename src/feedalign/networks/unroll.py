@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional, grad
 
 from feedalign.errors import ArgumentError
+from feedalign.geometry import Geometry
 from feedalign.networks.tiled import TiledConv2d
-from feedalign.theory import convolution as theory
 
 Shape = tuple[int, int, int]
 
@@ -30,9 +30,9 @@ def unroll(convolution: nn.Conv2d, in_shape: Shape) -> Float[Tensor, "outputs in
         [o·p, i·q], channels first, as `flatten()` orders them.
 
     Raises:
-        ArgumentError: see `feedalign.theory.convolution.Geometry.of`.
+        ArgumentError: see `feedalign.geometry.Geometry.of`.
     """
-    theory.Geometry.of(convolution, in_shape)
+    Geometry.of(convolution, in_shape)
     inputs = _every_input(convolution, in_shape)
     return _convolve(convolution, inputs, convolution.weight).flatten(1).T
 
@@ -53,7 +53,7 @@ def roll(
     Raises:
         ArgumentError: see `unroll`, or a matrix of another shape.
     """
-    geometry = theory.Geometry.of(convolution, in_shape)
+    geometry = Geometry.of(convolution, in_shape)
     expected = (math.prod(geometry.out_shape), math.prod(in_shape))
     if tuple(matrix.shape) != expected:
         raise ArgumentError(f"matrix has shape {tuple(matrix.shape)}, expected {expected}, features out by features in")
@@ -76,7 +76,7 @@ class UnrolledConv2d(nn.Linear):
         weight = unroll(convolution, in_shape).detach()
         outputs, inputs = weight.shape
         super().__init__(inputs, outputs, bias=convolution.bias is not None, device="meta")
-        self.out_shape = theory.Geometry.of(convolution, in_shape).out_shape
+        self.out_shape = Geometry.of(convolution, in_shape).out_shape
         self.weight = nn.Parameter(weight.contiguous())
         if convolution.bias is not None:
             self.bias = nn.Parameter(convolution.bias.detach().repeat_interleave(math.prod(self.out_shape[1:])))
@@ -116,7 +116,7 @@ def locally_connected(model: nn.Module, in_shape: Shape, regions: int | None = N
     """
 
     def tiled(convolution: nn.Conv2d, shape: Shape) -> nn.Module:
-        height, width = theory.Geometry.of(convolution, shape).out_shape[1:]
+        height, width = Geometry.of(convolution, shape).out_shape[1:]
         most = (height, width) if regions is None else (min(regions, height), min(regions, width))
         return TiledConv2d(convolution, shape, most)
 

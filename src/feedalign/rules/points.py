@@ -15,10 +15,10 @@ from torch.nn.utils import parametrize
 
 from feedalign.errors import ArgumentError, FeedbackShapeError, PointsError
 from feedalign.feedback import Convolution
+from feedalign.geometry import Geometry
 from feedalign.rules import problems
 from feedalign.rules.hooks import observing
 from feedalign.rules.outputs import ErrorTap, activation_in, exchange
-from feedalign.theory import convolution
 
 
 @dataclass(frozen=True)
@@ -277,10 +277,10 @@ def convolution_between(below: Block, block: Block, modules: Mapping[str, nn.Mod
         if len(below.shape) != 3:
             return f"the point below it gives no image, but {below.shape}"
         try:
-            geometry = convolution.Geometry.of(layer, (below.shape[0], below.shape[1], below.shape[2]))
+            geometry = Geometry.of(layer, (below.shape[0], below.shape[1], below.shape[2]))
         except ArgumentError as error:
             return str(error)
-    if not isinstance(geometry, convolution.Geometry):
+    if not isinstance(geometry, Geometry):
         return f"weights of shape {tuple(kernels[0].shape)} are no matrix between its points, nor a 2-D convolution"
     if math.prod(geometry.out_shape) != block.features or math.prod(geometry.in_shape) != below.features:
         return (

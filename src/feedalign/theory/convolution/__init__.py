@@ -1,5 +1,6 @@
 """Convolutions: how well they can align with feedback, and feedback that fits them."""
 
+from feedalign.geometry import Array, Geometry, Offset
 from feedalign.theory.convolution.alignability import (
     Match,
     alignability,
@@ -10,7 +11,6 @@ from feedalign.theory.convolution.alignability import (
     random_estimate,
 )
 from feedalign.theory.convolution.fitting import mask_feedback, optimal_feedback, unrolled, weight_feedback
-from feedalign.theory.convolution.geometry import Array, Geometry, Offset
 
 __all__ = [
     "Array",

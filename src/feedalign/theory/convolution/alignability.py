@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import eigh, orth
 
 from feedalign.errors import ArgumentError, FeedbackShapeError
-from feedalign.theory.convolution.geometry import Array, Geometry, Offset, Pair
+from feedalign.geometry import Array, Geometry, Offset, Pair
 
 
 def alignability(

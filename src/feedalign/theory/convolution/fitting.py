@@ -19,8 +19,8 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import svds
 
 from feedalign.errors import ArgumentError
+from feedalign.geometry import Array, Geometry
 from feedalign.theory.convolution.alignability import best_match
-from feedalign.theory.convolution.geometry import Array, Geometry
 
 
 def optimal_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.random.Generator) -> list[Array]:

@@ -1,0 +1,148 @@
+"""How a data set lies on disk: four files of raw bytes, each with its pinned digest, checked whenever it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feedalign.errors import DataError
+from feedalign.lab.data.image_data import ImageData
+from feedalign.lab.files import data_folder
+
+Contents = dict[str, bytes]
+"""The bytes of every stored file, by its name; what a source delivers."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """One array of uint8 on disk: its bytes in row-major order, after a header if the format has one.
+
+    Attributes:
+        name: file name.
+        shape: shape of the array; the bytes before it are the header, which the digest already vouches for.
+        digest: digest of the whole file, "algorithm:hex".
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    digest: str
+
+    def check(self, content: bytes | memoryview, origin: str) -> None:
+        """Raise a DataError that names the file and where it came from, unless its digest is the pinned one."""
+        algorithm, expected = self.digest.split(":")
+        got = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+        if got != expected:
+            raise DataError(
+                f"{self.name} from {origin} is truncated or altered: its {algorithm} is {got}, expected {expected}"
+            )
+
+    def read(self, folder: Path) -> Tensor:
+        """Return the array, uint8 in `shape`; a DataError if the file is not there or not what it was."""
+        try:
+            content = np.fromfile(folder / self.name, dtype=np.uint8)
+        except OSError as error:
+            raise DataError(f"cannot read {folder / self.name}: {error.strerror}") from error
+        self.check(content.data, str(folder))
+        return torch.from_numpy(content[content.size - math.prod(self.shape) :]).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class StoredSet:
+    """The four files of a data set, in a folder of its name."""
+
+    name: str
+    classes: int
+    train_images: StoredFile
+    train_labels: StoredFile
+    test_images: StoredFile
+    test_labels: StoredFile
+
+    @property
+    def files(self) -> tuple[StoredFile, StoredFile, StoredFile, StoredFile]:
+        """The files in the order of ImageData's fields."""
+        return self.train_images, self.train_labels, self.test_images, self.test_labels
+
+    @property
+    def size_bytes(self) -> int:
+        """Room the four arrays take on disk, in bytes."""
+        return sum(math.prod(file.shape) for file in self.files)
+
+    def load(self, root: Path) -> ImageData:
+        """Return the data set stored under `root`.
+
+        Raises:
+            DataError: it is missing, truncated or altered; the message says what to type.
+        """
+        command = f"feedalign data fetch {self.name}"
+        if root != data_folder():
+            command = f"FEEDALIGN_DATA={shlex.quote(str(root))} {command}"
+        if not (root / self.name).is_dir():
+            raise DataError(f"{self.name} is not in {root}; get it with: {command}")
+        try:
+            train_x, train_y, test_x, test_y = (file.read(root / self.name) for file in self.files)
+        except DataError as error:
+            raise DataError(f"{error}; repair it with: {command}") from error
+        return ImageData(
+            name=self.name,
+            train_images=train_x,
+            train_labels=train_y.long(),
+            test_images=test_x,
+            test_labels=test_y.long(),
+            classes=self.classes,
+        )
+
+    def is_complete(self, root: Path) -> bool:
+        """Whether all four files lie under `root` and have their digests."""
+        try:
+            self.load(root)
+        except DataError:
+            return False
+        return True
+
+
+# The raw idx files as first published; these digests are the same at every mirror.
+MNIST = StoredSet(
+    name="mnist",
+    classes=10,
+    train_images=StoredFile("train-images-idx3-ubyte", (60000, 1, 28, 28), "md5:6bbc9ace898e44ae57da46a324031adb"),
+    train_labels=StoredFile("train-labels-idx1-ubyte", (60000,), "md5:a25bea736e30d166cdddb491f175f624"),
+    test_images=StoredFile("t10k-images-idx3-ubyte", (10000, 1, 28, 28), "md5:2646ac647ad5339dbf082846283269ea"),
+    test_labels=StoredFile("t10k-labels-idx1-ubyte", (10000,), "md5:27ae3e4e09519cfbb04c329615203637"),
+)
+
+# Stored decoded, without a header, because its sources are encoded differently: the digests are of the pixels and
+# labels themselves. Those of the labels nobody had published: they are ours, taken from the npm package once its
+# pixels had their digests and its labels the known first ten and 5000 or 1000 of each class.
+CIFAR10 = StoredSet(
+    name="cifar10",
+    classes=10,
+    train_images=StoredFile(
+        "train_images.uint8",
+        (50000, 3, 32, 32),
+        "sha256:9d5c2eddadb0deff02c14c350c0385aab7b1d5ff1edfeb4997c8dc8644960111",
+    ),
+    train_labels=StoredFile(
+        "train_labels.uint8",
+        (50000,),
+        "sha256:2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
+    ),
+    test_images=StoredFile(
+        "test_images.uint8",
+        (10000, 3, 32, 32),
+        "sha256:177777c33ba79825320efa646ad04a94bdc3c80e4ebe3bd21724f8cdfd4b9d56",
+    ),
+    test_labels=StoredFile(
+        "test_labels.uint8",
+        (10000,),
+        "sha256:cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
+    ),
+)
+
+STORED = {stored.name: stored for stored in (MNIST, CIFAR10)}

@@ -1,0 +1,261 @@
+r"""Fewer and more students than teachers: what aligns when the teacher cannot be matched, or in many ways.
+
+Claim: alignment does not wait for a solution to exist. The readout turns to the feedback first whatever the number of
+students K; an erf student too small for its teacher (K < M) keeps as much of that alignment as one that fits; one with
+units to spare (K ≥ 2M) has more solutions to choose from, and keeps more, erf or ReLU. The hidden units of a student
+too small turn to single teacher units all the same, instead of serving all of them.
+
+Setting: reduced simulation, exact in law; the teacher has M units of equal readout, the feedback is Gaussian. For ReLU
+it is made positive, since otherwise some teachers could not be learned (see relu-recovery); then backprop, which ends
+with a positive readout as well, is aligned to some degree, and is the baseline to compare with.
+
+Source: Refinetti et al. (2021), section 2.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy import stats
+
+from feedalign.errors import DivergenceError
+from feedalign.lab.experiments.progress import Progress
+from feedalign.lab.experiments.two_phases import phases
+from feedalign.lab.experiments.verdict import Verdict
+from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, layer_colours, letter
+from feedalign.theory import shallow
+
+NAME = "overparametrisation"
+CLAIM = (
+    "The readout aligns with the feedback first whether the student is too small for its teacher, fits it, or has "
+    "units to spare; an erf student too small keeps as much of the alignment as one that fits, and spare units keep "
+    "more. Units of a student too small turn to single teacher units all the same."
+)
+ACTIVATIONS = ("erf", "relu")
+RULES = ("dfa", "bp")
+ACTIVATION_LABELS = {"erf": "erf", "relu": "ReLU, F > 0"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the result.
+
+    Attributes:
+        input_dim: N of the simulation.
+        teachers: M.
+        students: values of K; some below M, M itself, some of at least 2M.
+        lr: η of both layers.
+        weight_scale: standard deviation of the student's initial weights in both layers.
+        end_time: in steps / N.
+        measurements: number of times, log-spaced.
+        runs: independent teachers, starts and feedback vectors for each K, activation and rule.
+        first_seed: of the runs.
+    """
+
+    input_dim: int = 100
+    teachers: int = 3
+    students: tuple[int, ...] = (2, 3, 4, 6)
+    lr: float = 0.1
+    weight_scale: float = 0.01
+    end_time: float = 5000.0
+    measurements: int = 60
+    runs: int = 40
+    first_seed: int = 0
+
+
+CONFIGS = {
+    "quick": Config(),
+    "paper": Config(input_dim=500, students=(2, 3, 4, 5, 6, 8, 12), end_time=20_000.0, runs=100),
+}
+ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
+
+
+def run(config: Config, progress: Progress) -> xr.Dataset:
+    """Simulate every run of every K, activation and rule; one that diverges is NaN throughout."""
+    N = config.input_dim
+    times = np.unique(np.concatenate([[0.0], np.rint(np.geomspace(0.1, config.end_time, config.measurements) * N) / N]))
+    dims = {"activation": ACTIVATIONS, "rule": RULES, "students": config.students, "run": range(config.runs)}
+    tasks = list(itertools.product(*dims.values()))
+    error, overlap, unit_overlap = np.full((3, len(tasks), len(times)), np.nan)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for done, trajectory in enumerate(threads.map(lambda task: _one(config, times, *task), tasks)):
+            if trajectory is not None:
+                error[done], overlap[done] = trajectory.generalisation_error, trajectory.overlap
+                unit_overlap[done] = _unit_overlap(trajectory)
+            progress(done + 1, len(tasks))
+    shape = (*map(len, dims.values()), len(times))
+    return xr.Dataset(
+        {
+            "generalisation_error": ((*dims, "time"), error.reshape(shape)),
+            "overlap": ((*dims, "time"), overlap.reshape(shape)),
+            "unit_overlap": ((*dims, "time"), unit_overlap.reshape(shape), {"long_name": "max |cos(w_k, w̃_m)|, mean"}),
+        },
+        coords={
+            "activation": list(ACTIVATIONS),
+            "rule": list(RULES),
+            "students": list(config.students),
+            "time": ("time", times, {"units": "steps / input dimension"}),
+        },
+        attrs={"teachers": config.teachers},
+    )
+
+
+def _one(
+    config: Config, times: NDArray[np.float64], activation: str, rule: str, K: int, index: int
+) -> shallow.Trajectory | None:
+    rng = np.random.default_rng([config.first_seed, K, index])  # the same start and feedback for both rules
+    start = shallow.draw_start(
+        np.ones(config.teachers),
+        students=K,
+        input_dim=config.input_dim,
+        rng=rng,
+        w_std=config.weight_scale,
+        v_std=config.weight_scale,
+    )
+    setting: dict[str, Any] = {"lr": config.lr, "times": times, "input_dim": config.input_dim, "rule": rule}
+    feedback = shallow.draw_feedback("random" if activation == "erf" else "positive", start, rng)
+    try:
+        return shallow.simulate(
+            start, feedback=feedback, activation=activation, seed=int(rng.integers(2**32)), **setting
+        )
+    except DivergenceError:
+        return None
+
+
+def _unit_overlap(trajectory: shallow.Trajectory) -> NDArray[np.float64]:
+    """Cosine of each student unit with the teacher unit it is nearest to, sign apart; mean over students [time]."""
+    lengths = np.sqrt(np.diagonal(trajectory.Q, axis1=-2, axis2=-1)[..., None] * np.diag(trajectory.start.T))
+    cosines: NDArray[np.float64] = np.abs(trajectory.R / lengths).max(axis=-1).mean(axis=-1)
+    return cosines
+
+
+def check(dataset: xr.Dataset) -> list[Verdict]:
+    """Hold the parts of the claim against the data."""
+    M, K = dataset.attrs["teachers"], dataset.students
+    dfa = dataset.sel(rule="dfa").transpose("activation", "students", "run", "time")
+    early, _ = phases(dfa.generalisation_error.values, dfa.overlap.values)
+    final = dfa.isel(time=-1)
+    ratio = (final.generalisation_error / dfa.generalisation_error.isel(time=0)).sel(students=K < M)
+    overlap = final.overlap
+    few, fits, many = (overlap.sel(students=which) for which in (K < M, K == M, K >= 2 * M))
+    small = _difference(few.sel(activation="erf"), fits.sel(activation="erf"))
+    spare = [_difference(many.sel(activation=each), fits.sel(activation=each)) for each in ACTIVATIONS]
+    worse = min(spare, key=lambda pair: pair[0] - 2 * pair[1])
+    turned = [final.unit_overlap.sel(students=K < M, activation=each) for each in ACTIVATIONS]
+    specialised = min((float(each.mean(skipna=False)), stats.sem(each.values, axis=None)) for each in turned)
+    runs = f"{dataset.sizes['run']} runs for each K and activation, {int(np.isnan(overlap).sum())} "
+    runs += "diverged; spread: standard error, two of them"
+    return [
+        Verdict(
+            claim="cos(v, F) exceeds 0.95 before ε_g has halved, whatever K (smallest value of all runs)",
+            effect=float(early.min()),
+            spread=float(early.std()),
+            threshold=0.95,
+            side="above",
+            sample=f"{early.size} runs; spread: standard deviation over runs",
+        ),
+        Verdict(
+            claim="students with K < M do not match their teacher: smallest final ε_g / ε_g(0)",
+            effect=float(ratio.min(skipna=False)),
+            spread=float(ratio.std(skipna=False)),
+            threshold=1e-3,
+            side="above",
+            sample=f"{ratio.size} runs",
+        ),
+        Verdict(
+            claim="yet erf students with K < M end no less aligned than with K = M: difference of final cos(v, F)",
+            effect=small[0],
+            spread=small[1],
+            threshold=-0.05,
+            side="above",
+            sample=runs,
+            margin=2.0,
+        ),
+        Verdict(
+            claim="students with K ≥ 2M end more aligned than those with K = M: difference of final cos(v, F)",
+            effect=worse[0],
+            spread=worse[1],
+            threshold=0.0,
+            side="above",
+            sample=f"{runs}; the worse activation",
+            margin=2.0,
+        ),
+        Verdict(
+            claim="units of students with K < M turn to single teacher units: final largest |cos(w_k, w̃_m)|, mean; "
+            "1/√M, the threshold, is that of units that serve all M alike",
+            effect=float(specialised[0]),
+            spread=float(specialised[1]),
+            threshold=1 / np.sqrt(M),
+            side="above",
+            sample=f"{runs}; the worse activation",
+            margin=2.0,
+        ),
+    ]
+
+
+def _difference(ours: xr.DataArray, theirs: xr.DataArray) -> tuple[float, float]:
+    """Mean of ours minus mean of theirs, and its standard error over runs."""
+    errors = [stats.sem(each.values, axis=None) for each in (ours, theirs)]
+    return float(ours.mean(skipna=False) - theirs.mean(skipna=False)), float(np.hypot(*errors))
+
+
+def plot(dataset: xr.Dataset) -> Figure:
+    """Draw ε_g and cos(v, F) over time for every K, and the final cosine against K beside backprop's."""
+    with figure_style():
+        figure = Figure(figsize=(10.4, 2.8), layout="constrained")
+        left, middle, units, right = figure.subplots(1, 4)
+        dfa = dataset.sel(rule="dfa", activation="erf", time=dataset.time > 0)
+        colours = layer_colours(dataset.sizes["students"])
+        for K, colour in zip(dataset.students.values, colours, strict=True):
+            of_size = dfa.sel(students=K)
+            left.plot(of_size.time, of_size.generalisation_error.median("run"), color=colour, label=f"{K}")
+            middle.plot(of_size.time, of_size.overlap.mean("run"), color=colour)
+            units.plot(of_size.time, of_size.unit_overlap.mean("run"), color=colour)
+        left.set(xscale="log", yscale="log", ylabel=r"generalisation error $\epsilon_g$")
+        left.legend(title="students K", ncols=2, loc="lower left", handlelength=1.2, columnspacing=1)
+        letter(left, "a", f"erf, M = {dataset.attrs['teachers']}")
+        middle.set(xscale="log", ylabel=r"overlap $\cos(v, F)$")
+        letter(middle, "b", "the same students align first")
+        units.axhline(1 / np.sqrt(dataset.attrs["teachers"]), color="0.7", lw=0.8, ls=":", zorder=0)
+        units.set(xscale="log", ylabel=r"units: mean of $\max_m |\cos(w_k, \tilde w_m)|$", ylim=(0, 1.05))
+        letter(units, "c", "units turn to teachers")
+        for axes in (left, middle, units):
+            axes.set(xlabel="time (steps / input dimension)")
+        _draw_final(right, dataset)
+        letter(right, "d", "what is kept at the end")
+    return figure
+
+
+def _draw_final(axes: Axes, dataset: xr.Dataset) -> None:
+    final = dataset.overlap.isel(time=-1)
+    for activation, style in zip(ACTIVATIONS, ("-", "--"), strict=True):
+        for rule in RULES:
+            runs = final.sel(activation=activation, rule=rule)
+            axes.errorbar(
+                dataset.students, runs.mean("run"), 2 * stats.sem(runs.transpose("run", ...).values), ls=style, lw=1.2,
+                marker="o", ms=3.5, markerfacecolor="white", color=RULE_COLOURS[rule],
+                label=f"{RULE_LABELS[rule]}, {ACTIVATION_LABELS[activation]}",
+            )  # fmt: skip
+    axes.axvline(dataset.attrs["teachers"], color="0.7", lw=0.8, ls=":", zorder=0)
+    axes.set(xlabel="students K", ylabel=r"final $\cos(v, F)$", xticks=dataset.students.values, ylim=(-1.15, 1.05))
+    axes.legend(loc="lower right", fontsize=7)
+
+
+def caption(dataset: xr.Dataset) -> str:
+    """Say what the figure shows and over how many runs."""
+    return (
+        f"Students with K units of a teacher with M = {dataset.attrs['teachers']} units of equal readout. Median "
+        "generalisation error (a) and mean overlap of readout and feedback (b) of erf students under DFA. (c) Cosine "
+        "of a student unit with the teacher unit it is nearest to, mean over units and runs; dotted: 1/√M, where a "
+        "unit serves all teacher units alike. (d) Final overlap: mean and two standard errors; dotted: K = M. "
+        f"{dataset.sizes['run']} runs for each K, activation and rule."
+    )

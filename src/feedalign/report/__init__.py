@@ -1,5 +1,0 @@
-"""The report: results on one page."""
-
-from feedalign.report.page import Result, write_report
-
-__all__ = ["Result", "write_report"]

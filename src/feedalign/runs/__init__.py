@@ -1,5 +1,0 @@
-"""Runs: results on disk, each computed once and named by what decides it."""
-
-from feedalign.runs.folder import Run, config_hash, environment, run_once
-
-__all__ = ["Run", "config_hash", "environment", "run_once"]

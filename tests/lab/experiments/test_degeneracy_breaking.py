@@ -1,0 +1,152 @@
+"""The experiment degeneracy-breaking: what it returns, and that each part of its check can fail."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from feedalign.lab.experiments import degeneracy_breaking
+from feedalign.theory import shallow
+
+TINY = replace(degeneracy_breaking.CONFIGS["quick"], draws=3, end_time=3000.0)
+
+PREDICTED, CHANCE, SIGNS, GOOD = range(4)
+
+
+def run(config: degeneracy_breaking.Config = TINY) -> xr.Dataset:
+    return degeneracy_breaking.run(config, lambda done, total: None)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> xr.Dataset:
+    return run()
+
+
+def test_the_result_has_named_dimensions(tiny: xr.Dataset) -> None:
+    assert dict(tiny.sizes) == {"rule": 2, "teacher": 2, "draw": 3, "unit": 3}
+    assert tiny.hidden.values.tolist() == [2, 3]
+    for values in tiny.data_vars.values():  # a teacher of two units has no third
+        assert np.isfinite(values.isel(teacher=1)).all()
+        assert "unit" not in values.dims or np.isnan(values.isel(teacher=0, unit=2)).all()
+
+
+def test_the_prediction_is_the_signed_permutation_with_the_largest_overlap(tiny: xr.Dataset) -> None:
+    for draw in range(3):
+        F = tiny.feedback[1, draw].values
+        minima = shallow.global_minima(TINY.teachers[1]).v
+        np.testing.assert_allclose(tiny.predicted_readout[1, draw], minima[(minima @ F).argmax()])
+
+
+def test_the_same_config_gives_the_same_bits_and_more_draws_keep_the_first(tiny: xr.Dataset) -> None:
+    xr.testing.assert_identical(run(replace(TINY, draws=4)).isel(draw=slice(3)), tiny)
+    assert not run(replace(TINY, first_seed=1)).equals(tiny)
+
+
+def test_the_figure_can_be_saved_and_its_caption_counts(tiny: xr.Dataset) -> None:
+    buffer = io.BytesIO()
+    degeneracy_breaking.plot(tiny).savefig(buffer, format="svg")
+    assert buffer.getvalue().startswith(b"<?xml")
+    assert "3 draws for each K" in degeneracy_breaking.caption(tiny)
+
+
+def ideal(draws: int = 48) -> xr.Dataset:
+    """DFA at the prediction in every run; backprop at each solution in turn."""
+    rng = np.random.default_rng(0)
+    hidden, shape = [2, 3], (2, draws, 3)
+    feedback, predicted = np.full(shape, np.nan), np.full(shape, np.nan)
+    nearest = np.full((2, *shape), np.nan)
+    for i, A in enumerate(TINY.teachers):
+        minima = shallow.global_minima(A).v
+        for draw in range(draws):
+            F = rng.standard_normal(len(A))
+            feedback[i, draw, : len(A)], predicted[i, draw, : len(A)] = F, shallow.selected_solution(A, F)
+            nearest[1, i, draw, : len(A)] = minima[draw % len(minima)]
+    nearest[0] = predicted
+    by_unit = ("teacher", "draw", "unit")
+    return xr.Dataset(
+        {
+            "feedback": (by_unit, feedback),
+            "predicted_readout": (by_unit, predicted),
+            "final_readout": (("rule", *by_unit), nearest.copy()),
+            "nearest_readout": (("rule", *by_unit), nearest),
+            "distance_to_nearest": (("rule", "teacher", "draw"), np.zeros((2, 2, draws))),
+            "generalisation_error": (("rule", "teacher", "draw"), np.full((2, 2, draws), 1e-5)),
+        },
+        coords={"rule": ["dfa", "bp"], "hidden": ("teacher", hidden)},
+        attrs={"solved": 1e-5},
+    )
+
+
+def refused(dataset: xr.Dataset) -> set[int]:
+    return {i for i, verdict in enumerate(degeneracy_breaking.check(dataset)) if not verdict.supported}
+
+
+def test_what_the_claim_describes_is_supported() -> None:
+    assert refused(ideal()) == set()
+
+
+def test_the_score_is_one_at_the_best_and_zero_on_average_over_permutations() -> None:
+    dataset = ideal()
+    np.testing.assert_allclose(degeneracy_breaking.score(dataset).sel(rule="dfa"), 1)
+    F, A = dataset.feedback.isel(teacher=1).values, np.array(TINY.teachers[1])
+    orders = shallow.global_minima(A, "relu").permutation  # every order, without signs
+    scores = []
+    for order in orders:
+        dataset.nearest_readout[0, 1] = A[order] * np.sign(F)
+        scores.append(degeneracy_breaking.score(dataset)[0, 1].values)
+    np.testing.assert_allclose(np.mean(scores, axis=0), 0, atol=1e-12)
+
+
+def exchange_units(dataset: xr.Dataset) -> None:
+    """The worst order instead of the best, in 30 of 48 runs of K = 3, with the signs of F kept."""
+    for draw in range(30):
+        F = dataset.feedback[1, draw].values
+        v = np.empty(3)
+        v[np.argsort(np.abs(F))] = np.sort(TINY.teachers[1])[::-1]
+        dataset.nearest_readout[0, 1, draw] = v * np.sign(F)
+
+
+def bp_follows(dataset: xr.Dataset) -> None:
+    dataset.nearest_readout[1] = dataset.predicted_readout
+
+
+def turn_a_sign(dataset: xr.Dataset) -> None:
+    dataset.final_readout[0, 0, :2, 0] *= -1
+
+
+def never_arrive(dataset: xr.Dataset) -> None:
+    dataset.generalisation_error[0, 1] = 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (exchange_units, {PREDICTED, GOOD}),
+        (bp_follows, {CHANCE}),
+        (turn_a_sign, {SIGNS}),
+        (never_arrive, {PREDICTED, GOOD}),
+    ],
+)
+def test_a_spoilt_result_is_not_supported(change: Callable[[xr.Dataset], None], expected: set[int]) -> None:
+    dataset = ideal()
+    change(dataset)
+    assert refused(dataset) == expected
+
+
+def test_runs_that_did_not_arrive_are_left_out() -> None:
+    dataset = ideal()
+    exchange_units(dataset)
+    dataset.generalisation_error[0, 1, :30] = 0.1
+    assert refused(dataset) == set()
+    assert "K = 3: 18 of 18" in degeneracy_breaking.check(dataset)[PREDICTED].sample
+
+
+@pytest.mark.slow
+def test_the_claim_is_supported_at_the_quick_preset() -> None:
+    for verdict in degeneracy_breaking.check(run(degeneracy_breaking.CONFIGS["quick"])):
+        assert verdict.supported, verdict

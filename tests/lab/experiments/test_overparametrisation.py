@@ -1,0 +1,146 @@
+"""The experiment overparametrisation: what it returns, and that each part of its check can fail."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from feedalign.lab.experiments import overparametrisation
+
+TINY = replace(
+    overparametrisation.CONFIGS["quick"],
+    input_dim=30,
+    teachers=2,
+    students=(1, 2, 4),
+    end_time=10.0,
+    measurements=5,
+    runs=2,
+)
+
+ALIGNS, UNMATCHED, SMALL, SPARE, SPECIALISED = range(5)
+
+
+def run(config: overparametrisation.Config = TINY) -> xr.Dataset:
+    return overparametrisation.run(config, lambda done, total: None)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> xr.Dataset:
+    return run()
+
+
+def test_the_result_has_named_dimensions_and_units(tiny: xr.Dataset) -> None:
+    sizes = {dim: n for dim, n in tiny.sizes.items() if dim != "time"}
+    assert sizes == {"activation": 2, "rule": 2, "students": 3, "run": 2}
+    assert tiny.time.attrs["units"] == "steps / input dimension"
+    assert all(np.isfinite(values).all() for values in tiny.data_vars.values())
+
+
+def test_both_rules_start_at_the_same_state(tiny: xr.Dataset) -> None:
+    start = tiny.isel(time=0)
+    xr.testing.assert_equal(start.sel(rule="dfa", drop=True), start.sel(rule="bp", drop=True))
+
+
+def test_the_same_config_gives_the_same_bits_and_more_runs_keep_the_first(tiny: xr.Dataset) -> None:
+    xr.testing.assert_identical(run(replace(TINY, runs=3)).isel(run=slice(2)), tiny)
+    assert not run(replace(TINY, first_seed=1)).equals(tiny)
+
+
+def test_unit_overlap_is_a_cosine_that_a_single_teacher_gives_in_full(tiny: xr.Dataset) -> None:
+    assert (tiny.unit_overlap > 0).all()
+    assert (tiny.unit_overlap <= 1 + 1e-12).all()
+    alone = run(replace(TINY, teachers=1, students=(1,), end_time=1000.0, lr=0.3))
+    assert (alone.unit_overlap.sel(activation="erf").isel(time=-1) > 0.99).all()
+
+
+def test_a_run_that_diverges_is_never_supported() -> None:
+    diverged = run(replace(TINY, lr=200.0))
+    assert np.isnan(diverged.overlap).any()
+    assert not any(verdict.supported for verdict in overparametrisation.check(diverged))
+
+
+def test_the_figure_can_be_saved_and_its_caption_counts(tiny: xr.Dataset) -> None:
+    buffer = io.BytesIO()
+    overparametrisation.plot(tiny).savefig(buffer, format="svg")
+    assert buffer.getvalue().startswith(b"<?xml")
+    assert "2 runs for each K" in overparametrisation.caption(tiny)
+
+
+def ideal(runs: int = 20) -> xr.Dataset:
+    """Aligned to 0.99 before the error falls; 0.9 is left where K ≤ M, 0.95 where K ≥ 2M."""
+    rng = np.random.default_rng(0)
+    dims = ("activation", "rule", "students", "run", "time")
+    overlap = np.empty((2, 2, 3, runs, 3))
+    overlap[:] = np.array([[0.0, 0.99, 0.9], [0.0, 0.99, 0.9], [0.0, 0.99, 0.95]])[:, None]
+    overlap[..., 2] += 0.02 * rng.standard_normal(overlap.shape[:-1])
+    error = np.empty_like(overlap)
+    error[:] = np.array([[0.5, 0.45, 0.05], [0.5, 0.45, 1e-6], [0.5, 0.45, 1e-6]])[:, None]
+    return xr.Dataset(
+        {
+            "overlap": (dims, overlap),
+            "unit_overlap": (dims, np.broadcast_to([0.1, 0.71, 0.85], overlap.shape).copy()),
+            "generalisation_error": (dims, error),
+        },
+        coords={"activation": ["erf", "relu"], "rule": ["dfa", "bp"], "students": [1, 2, 4], "time": [0.0, 1.0, 2.0]},
+        attrs={"teachers": 2},
+    )
+
+
+def refused(dataset: xr.Dataset) -> set[int]:
+    return {i for i, verdict in enumerate(overparametrisation.check(dataset)) if not verdict.supported}
+
+
+def test_what_the_claim_describes_is_supported() -> None:
+    assert refused(ideal()) == set()
+
+
+def misalign_one_run(dataset: xr.Dataset) -> None:
+    dataset.overlap[1, 0, 2, 7, 1] = 0.9
+
+
+def match(dataset: xr.Dataset) -> None:
+    dataset.generalisation_error[1, 0, 0, 3, -1] = 1e-5
+
+
+def forget_if_small(dataset: xr.Dataset) -> None:
+    dataset.overlap[0, 0, 0, :, -1] -= 0.06
+
+
+def forget_if_large(dataset: xr.Dataset) -> None:
+    dataset.overlap[1, 0, 2, :, -1] -= 0.05
+
+
+def serve_all_alike(dataset: xr.Dataset) -> None:
+    dataset.unit_overlap[1, 0, 0, :, -1] = 0.7  # 1/√2 for two teachers
+
+
+def lose_a_run(dataset: xr.Dataset) -> None:
+    dataset.overlap[0, 0, 1, 0] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (misalign_one_run, {ALIGNS}),
+        (match, {UNMATCHED}),
+        (forget_if_small, {SMALL}),
+        (forget_if_large, {SPARE}),
+        (serve_all_alike, {SPECIALISED}),
+        (lose_a_run, {ALIGNS, SMALL, SPARE}),
+    ],
+)
+def test_a_spoilt_result_is_not_supported(change: Callable[[xr.Dataset], None], expected: set[int]) -> None:
+    dataset = ideal()
+    change(dataset)
+    assert refused(dataset) == expected
+
+
+@pytest.mark.slow
+def test_the_claim_is_supported_at_the_quick_preset() -> None:
+    for verdict in overparametrisation.check(run(overparametrisation.CONFIGS["quick"])):
+        assert verdict.supported, verdict

@@ -1,0 +1,116 @@
+"""The experiment relu-recovery: what it returns, and that each part of its check can fail."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from feedalign.lab.experiments import relu_recovery
+from feedalign.theory import shallow
+
+TINY = replace(relu_recovery.CONFIGS["quick"], teachers=(1, 2), most_students=3, end_time=100.0, runs=3)
+
+CONDITION, FORMULA, GAP = range(3)
+
+
+def run(config: relu_recovery.Config = TINY) -> xr.Dataset:
+    return relu_recovery.run(config, lambda done, total: None)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> xr.Dataset:
+    return run()
+
+
+def test_the_result_has_every_pair(tiny: xr.Dataset) -> None:
+    assert list(zip(tiny.teachers.values, tiny.students.values, strict=True)) == [
+        (1, 1),
+        (1, 2),
+        (1, 3),
+        (2, 2),
+        (2, 3),
+    ]
+    assert dict(tiny.sizes) == {"case": 5, "run": 3}
+    assert (tiny.positive_feedback <= tiny.students).all()
+
+
+def test_the_same_config_gives_the_same_bits_and_more_runs_keep_the_first(tiny: xr.Dataset) -> None:
+    xr.testing.assert_identical(run(replace(TINY, runs=4)).isel(run=slice(3)), tiny)
+    assert not run(replace(TINY, first_seed=1)).equals(tiny)
+
+
+def test_a_run_that_diverges_counts_as_not_learned() -> None:
+    diverged = run(replace(TINY, lr=50.0))
+    assert np.isinf(diverged.generalisation_error).all()
+    assert refused(diverged) >= {CONDITION, GAP}
+
+
+def test_the_figure_can_be_saved_and_its_caption_counts(tiny: xr.Dataset) -> None:
+    buffer = io.BytesIO()
+    relu_recovery.plot(tiny).savefig(buffer, format="svg")
+    assert buffer.getvalue().startswith(b"<?xml")
+    assert "3 runs" in relu_recovery.caption(tiny)
+
+
+def ideal(runs: int = 400) -> xr.Dataset:
+    """As many positive entries as the law of signs asks for, and errors that follow the condition."""
+    rng = np.random.default_rng(0)
+    cases = [(M, K) for M in (1, 2) for K in range(M, 5)]
+    positive = np.array([rng.binomial(K, 0.5, runs) for _, K in cases])
+    teachers = np.array([M for M, _ in cases])
+    error = np.where(positive >= teachers[:, None], 1e-5, 0.1) * np.exp(0.3 * rng.standard_normal(positive.shape))
+    return xr.Dataset(
+        {"positive_feedback": (("case", "run"), positive), "generalisation_error": (("case", "run"), error)},
+        coords={"teachers": ("case", teachers), "students": ("case", [K for _, K in cases])},
+    )
+
+
+def refused(dataset: xr.Dataset) -> set[int]:
+    return {i for i, verdict in enumerate(relu_recovery.check(dataset)) if not verdict.supported}
+
+
+def test_what_the_claim_describes_is_supported() -> None:
+    assert refused(ideal()) == set()
+
+
+def test_the_formula_is_the_law_of_the_condition() -> None:
+    dataset = ideal(20_000)
+    share = (dataset.positive_feedback >= dataset.teachers).mean("run").values
+    expected = [shallow.recovery_probability(int(case.students), int(case.teachers)) for case in dataset.students]
+    np.testing.assert_allclose(share, expected, atol=0.015)
+
+
+def learn_anyway(dataset: xr.Dataset) -> None:
+    """Every second run that should not learn does."""
+    doomed = dataset.positive_feedback < dataset.teachers
+    dataset["generalisation_error"] = dataset.generalisation_error.where(~doomed | (np.arange(400) % 2 == 0), 1e-5)
+
+
+def favour_positive(dataset: xr.Dataset) -> None:
+    """Condition and outcome agree, but the signs were not drawn evenly."""
+    dataset.positive_feedback[:, :200] = dataset.students
+    dataset.generalisation_error[:, :200] = 1e-5
+
+
+def blur(dataset: xr.Dataset) -> None:
+    dataset["generalisation_error"] = 0.8e-2 + 0.4e-2 * (dataset.generalisation_error > 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"), [(learn_anyway, {CONDITION, FORMULA}), (favour_positive, {FORMULA}), (blur, {GAP})]
+)
+def test_a_spoilt_result_is_not_supported(change: Callable[[xr.Dataset], None], expected: set[int]) -> None:
+    dataset = ideal()
+    change(dataset)
+    assert refused(dataset) == expected
+
+
+@pytest.mark.slow
+def test_the_claim_is_supported_at_the_quick_preset() -> None:
+    for verdict in relu_recovery.check(run(relu_recovery.CONFIGS["quick"])):
+        assert verdict.supported, verdict
