@@ -192,7 +192,8 @@ def test_the_checker_lets_the_front_door_and_the_ground_floor_pass(tmp_path: Pat
     (tmp_path / "lab/data/__init__.py").write_text("__all__ = ['fetch']\n")
     (tmp_path / "lab/training").mkdir()
     (tmp_path / "lab/training/x.py").write_text(
-        "import torch\nfrom feedalign.lab import data\nfrom feedalign.lab.data import fetch\nimport feedalign.lab.data\n"
+        "import torch\nfrom feedalign.lab import data\nfrom feedalign.lab.data import fetch\n"
+        "import feedalign.lab.data\n"
         "from feedalign.errors import DataError\nfrom feedalign.lab.training.y import z\nfrom . import y\n"
     )
     assert violations(tmp_path) == []

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 
-from feedalign import theory
 from feedalign.alignment.weight import weight_alignment
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Convolution
@@ -61,6 +60,8 @@ def alignability(net: Rule) -> Alignability:
         PointsError: the feedback is not drawn yet.
     Source: `feedalign.theory.convolution`.
     """
+    from feedalign.theory import convolution
+
     check_wrapped(net)
     if isinstance(net, SequentialRule):
         raise ArgumentError(
@@ -77,10 +78,10 @@ def alignability(net: Rule) -> Alignability:
         found = convolution_between(below, block, modules) if block.point else ""
         if isinstance(found, Convolution):
             shape, F_in = found.geometry, feedback[below.point]
-            bound = theory.convolution.best_match(feedback[block.point], F_in, shape).alignment
+            bound = convolution.best_match(feedback[block.point], F_in, shape).alignment
             estimates = (
-                theory.convolution.random_estimate(shape, F_in.shape[1]),
-                theory.convolution.channelwise_estimate(shape),
+                convolution.random_estimate(shape, F_in.shape[1]),
+                convolution.channelwise_estimate(shape),
             )
         else:
             bound, estimates = 1.0, (1.0, 1.0)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from feedalign import theory
 from feedalign.feedback import Convolution
 from feedalign.rules import (
     Block,
@@ -65,6 +64,8 @@ def weight_alignment(net: Rule) -> WeightAlignment:
         PointsError: the feedback is not drawn yet.
     Source: Refinetti et al. (2021), eq. 12.
     """
+    from feedalign.theory import convolution  # loaded when first used, so that a wrapped model needs no scipy
+
     check_wrapped(net)
     if isinstance(net, SequentialRule):
         return _of_backward_weights(net)
@@ -79,7 +80,7 @@ def weight_alignment(net: Rule) -> WeightAlignment:
         link = weight if F is None else convolution_between(below, block, modules)
         if F is not None and isinstance(link, Convolution):
             kernel, above, beneath = (each.double().cpu().numpy() for each in (link.kernel, F, F_below))
-            found = theory.convolution.inner_products(kernel, above, beneath, link.geometry)
+            found = convolution.inner_products(kernel, above, beneath, link.geometry)
             products[label] = torch.tensor(found, dtype=torch.float64)
         elif isinstance(weight, Tensor):
             products[label] = _products(weight.flatten(-2), target.flatten())

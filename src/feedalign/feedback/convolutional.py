@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feedalign import theory
 from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback.dense import Gaussian
 from feedalign.feedback.recipe import Convolution, Feedback, Place, check_recipe, draw_at, is_count
@@ -103,7 +102,9 @@ class Toeplitz(_Fitted):
 
     def fit(self, chain: list[Convolution], outputs: int, rng: np.random.Generator) -> list[Array]:
         """Return the matrices of a chain."""
-        return theory.convolution.optimal_feedback([link.geometry for link in chain], outputs, rng)
+        from feedalign.theory import convolution  # loaded when first used, so that a wrapped model needs no scipy
+
+        return convolution.optimal_feedback([link.geometry for link in chain], outputs, rng)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,9 @@ class FromMask(_Fitted):
 
     def fit(self, chain: list[Convolution], outputs: int, rng: np.random.Generator) -> list[Array]:
         """Return the matrices of a chain."""
-        return theory.convolution.mask_feedback([link.geometry for link in chain], outputs, rng)
+        from feedalign.theory import convolution  # loaded when first used, so that a wrapped model needs no scipy
+
+        return convolution.mask_feedback([link.geometry for link in chain], outputs, rng)
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,10 @@ class FromWeights(_Fitted):
 
     def fit(self, chain: list[Convolution], outputs: int, rng: np.random.Generator) -> list[Array]:  # noqa: ARG002
         """Return the matrices of a chain."""
+        from feedalign.theory import convolution  # loaded when first used, so that a wrapped model needs no scipy
+
         kernels = [link.kernel.detach().double().cpu().numpy() for link in chain]
-        return theory.convolution.weight_feedback(kernels, [link.geometry for link in chain], outputs)
+        return convolution.weight_feedback(kernels, [link.geometry for link in chain], outputs)
 
 
 def _chains(convolutions: tuple[Convolution, ...]) -> list[list[Convolution]]:
