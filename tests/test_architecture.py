@@ -23,10 +23,12 @@ SOURCE = Path(feedalign.__file__).parent
 # come last: nothing imports them.
 ARROW = (
     ("errors",),
-    ("geometry", "style"),
+    ("checks", "geometry", "style", "torch_private"),
     ("theory",),
     ("feedback",),
+    ("anatomy",),
     ("rules",),
+    ("verify",),
     ("alignment",),
     ("networks",),
     ("lab.files",),

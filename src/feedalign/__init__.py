@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from feedalign import alignment, errors, feedback, geometry, lab, networks, rules, theory
+    from feedalign import alignment, anatomy, errors, feedback, geometry, lab, networks, rules, theory, verify
     from feedalign.alignment import (
         AlignmentMonitor,
         alignability,
@@ -28,17 +28,27 @@ if TYPE_CHECKING:
         Frozen,
         KolenPollack,
         ReadoutOnly,
-        Rule,
         SignSymmetry,
-        check_rule,
-        validate,
+        Wrapped,
     )
+    from feedalign.verify import check_rule, validate
 
 __version__ = "0.1.0"
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
-    submodules=["alignment", "errors", "feedback", "geometry", "lab", "networks", "rules", "theory"],
+    submodules=[
+        "alignment",
+        "anatomy",
+        "errors",
+        "feedback",
+        "geometry",
+        "lab",
+        "networks",
+        "rules",
+        "theory",
+        "verify",
+    ],
     submod_attrs={
         "alignment": [
             "AlignmentMonitor",
@@ -59,11 +69,10 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "Frozen",
             "KolenPollack",
             "ReadoutOnly",
-            "Rule",
             "SignSymmetry",
-            "check_rule",
-            "validate",
+            "Wrapped",
         ],
+        "verify": ["check_rule", "validate"],
     },
 )
 
@@ -79,10 +88,11 @@ __all__ = [
     "Frozen",
     "KolenPollack",
     "ReadoutOnly",
-    "Rule",
     "SignSymmetry",
+    "Wrapped",
     "alignability",
     "alignment",
+    "anatomy",
     "check_rule",
     "conditioning",
     "cross_seed_overlap",
@@ -95,5 +105,6 @@ __all__ = [
     "rules",
     "theory",
     "validate",
+    "verify",
     "weight_alignment",
 ]

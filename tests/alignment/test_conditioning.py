@@ -152,8 +152,8 @@ def test_it_leaves_gradients_and_weights_alone() -> None:
 
 def test_what_has_none_is_refused() -> None:
     x, y = batch()
-    with pytest.raises(ArgumentError, match="FA has no feedback from the output"):
-        fa.conditioning(fa.FA(linear([6, 10, 3]), seed=1), summed, x, y)
+    with pytest.raises(ArgumentError, match="FA sends no error straight from the output to a layer"):
+        fa.conditioning(fa.FA(linear([6, 10, 3]), seed=1), summed, x, y)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="expected a model wrapped in a rule"):
         fa.conditioning(linear([6, 10, 3]), summed, x, y)  # type: ignore[arg-type]
     with pytest.raises(OutputError, match="one number with a gradient"):

@@ -31,7 +31,7 @@ def gradients(net: nn.Module, x: Tensor, y: Tensor, reduction: str = "mean") -> 
     """Gradients by the model's own parameter names."""
     net.zero_grad()
     functional.cross_entropy(net(x), y, reduction=reduction).backward()
-    model = net.model if isinstance(net, fa.rules.Rule) else net
+    model = net.model if isinstance(net, fa.rules.Wrapped) else net
     assert isinstance(model, nn.Module)
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 

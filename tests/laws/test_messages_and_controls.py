@@ -108,7 +108,7 @@ def test_every_rule_is_found_by_name_and_has_one_shape_of_constructor(name: str)
     x, y = batch()
     rule = get(name)
     net = rule(network(5, 8, 6, 3), "auto", fa.feedback.Rademacher(), 3, example_input=x)
-    assert net.seed == 3
+    assert net.feedback.seed == 3
     functional.cross_entropy(net(x), y).backward()
     with pytest.raises(PointsError, match="already wrapped"):
         rule(net)

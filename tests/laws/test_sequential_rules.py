@@ -220,7 +220,7 @@ def test_a_loaded_matrix_of_another_shape_is_refused() -> None:
     net = fa.FA(model)
     net.load_state_dict({**net.state_dict(), "feedback.3": torch.zeros(9, 3)})
     with pytest.raises(
-        FeedbackShapeError, match=r"layer '3' has shape \(9, 3\), but its weight as a matrix is \(8, 3\)"
+        FeedbackShapeError, match=r"feedback of '3' has shape \(9, 3\), expected \(8, 3\), features by outputs"
     ):
         net(torch.zeros(2, 1, 4, 4))
 
@@ -233,8 +233,8 @@ def test_alignment_is_that_of_weights_with_what_replaces_them() -> None:
     assert abs(measured.total) < 0.9
     ensemble = fa.weight_alignment(fa.FA(fa.networks.EnsembleMLP(3, [5, 8, 6, 3])))
     assert ensemble.per_network["2"].shape == (3,)
-    with pytest.raises(ArgumentError, match="FA sends no error straight to a layer"):
-        fa.gradient_alignment(fa.FA(model), functional.cross_entropy, *batch())
+    with pytest.raises(ArgumentError, match="FA sends no error straight from the output to a layer"):
+        fa.gradient_alignment(fa.FA(model), functional.cross_entropy, *batch())  # type: ignore[arg-type]
 
 
 # Torch's own tracing of an autograd function.

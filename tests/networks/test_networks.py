@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from feedalign.errors import ArgumentError
 from feedalign.networks import MLP, EnsembleMLP
-from feedalign.rules import DFA, Backprop, ReadoutOnly, Rule
+from feedalign.rules import DFA, Backprop, DirectRule, ReadoutOnly
 
 SIZES = (7, 6, 5, 3)
 SEEDS = (3, 0, 11)
@@ -75,10 +75,10 @@ def summed(output: Tensor, labels: Tensor) -> Tensor:
 @pytest.mark.parametrize("rule", [nn.Sequential, Backprop, DFA, ReadoutOnly])
 @every_network
 def test_a_summed_loss_gives_each_network_the_gradient_it_has_alone(
-    activation: str, bias: bool, rule: type[Rule] | type[nn.Sequential]
+    activation: str, bias: bool, rule: type[DirectRule] | type[nn.Sequential]
 ) -> None:
     ensemble, singles = ensemble_and_singles(activation, bias)
-    wrap: Callable[[nn.Module], nn.Module] = (lambda net: rule(net, seed=5)) if issubclass(rule, Rule) else rule
+    wrap: Callable[[nn.Module], nn.Module] = (lambda net: rule(net, seed=5)) if issubclass(rule, DirectRule) else rule
     x, y = inputs(), labels()
     summed(wrap(ensemble)(x), y).backward()
     compared = 0
@@ -144,7 +144,7 @@ def test_safetensors_takes_the_state_of_each_network(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("rule", [DFA, Backprop])
-def test_a_step_of_an_ensemble_copies_nothing_into_another_order(rule: type[Rule], bias: bool) -> None:
+def test_a_step_of_an_ensemble_copies_nothing_into_another_order(rule: type[DirectRule], bias: bool) -> None:
     ensemble, _ = ensemble_and_singles(bias=bias)
     outputs: list[Tensor] = []
     for module in ensemble:

@@ -76,7 +76,7 @@ def test_a_loaded_matrix_of_another_shape_is_refused_at_the_first_pass() -> None
     net.load_state_dict(
         {**fa.DFA(convnet(), example_input=torch.zeros(1, 1, 4, 4)).state_dict(), "feedback.2": torch.zeros(9, 3)}
     )
-    with pytest.raises(FeedbackShapeError, match=r"point '2' has shape \(9, 3\), but the point has 8 features"):
+    with pytest.raises(FeedbackShapeError, match=r"of .2. has shape \(9, 3\), expected \(8, 3\), features by outputs"):
         net(torch.zeros(2, 1, 4, 4))
 
 
@@ -188,7 +188,7 @@ def test_a_forward_that_is_already_replaced_stays_so() -> None:
 
 
 class Odd(nn.Module):
-    """Its forward is no plain function; the inner run of it is no run of the point."""
+    """Its forward is no plain function; the innerun of it is no run of the point."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
@@ -224,7 +224,7 @@ def test_a_pass_in_which_no_point_ran_is_refused(rule: Any) -> None:
     model: Any = fa.networks.MLP([4, 6, 3])
     net = rule(model)
     model[1] = nn.Tanh()
-    with pytest.raises(PointsError, match=r"no point ran in this forward pass.*wrap it again"):
+    with pytest.raises(PointsError, match=r"point .1. was not reached, since another module stands.*wrap it again"):
         net(torch.randn(2, 4))
 
 

@@ -8,7 +8,7 @@ import pickle
 import shutil
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 import feedalign as fa
 from feedalign.errors import ArgumentError, PointsError
+from feedalign.rules.direct.cut import LARGE
 
 EXACT: Any = {"rtol": 1e-11, "atol": 1e-13}
 FIXED = [fa.DFA, fa.FA]
@@ -419,37 +420,40 @@ def test_recomputing_keeps_the_precision_of_the_forward_pass(inside: bool) -> No
         assert torch.equal(recomputed, kept)
 
 
+WIDE = LARGE // 128  # with a batch of 128, each signal is made when its block's turn comes
+
+
 @pytest.mark.parametrize(("rule", "options"), DIRECT[:4])
-def test_signals_made_one_at_a_time_are_those_made_at_once(
-    rule: Any, options: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Large networks make them so; here the limit is moved instead."""
-    x, y = batch()
-    found = []
-    for large in (2**20, 0):
-        monkeypatch.setattr("feedalign.rules.direct.LARGE", large)
-        (net,) = both(rule, options)[:1]
-        torch.manual_seed(1)
-        found.append(gradients(net, x, y))
-    for kept, later in zip(*found, strict=True):
-        assert torch.equal(kept, later)
+def test_large_signals_are_those_of_the_rule(rule: Any, options: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(128, 3, generator=generator), torch.arange(128) % 3
+    net = rule(fa.networks.MLP([3, WIDE, WIDE // 16, WIDE, 3], seed=0), **options)
+    assert fa.check_rule(net, functional.cross_entropy, x, y).worst < 1e-12
 
 
-def test_one_signal_exists_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    signals: list[weakref.ref[Tensor]] = []
-    most = 0
+class Spied(Tensor):
+    """A feedback matrix that watches its products: how many signals were made, and how many are alive at a time."""
 
-    def made(*arguments: Tensor) -> Tensor:
-        nonlocal most
-        signal = fa.rules.direct_signal(*arguments)
-        signals.append(weakref.ref(signal))
-        most = max(most, sum(one() is not None for one in signals))
-        return signal
+    made: ClassVar[list[weakref.ref[Tensor]]] = []
+    most: ClassVar[int] = 0
 
-    monkeypatch.setattr("feedalign.rules.direct.LARGE", 0)
-    monkeypatch.setattr("feedalign.rules.direct.direct_signal", made)
-    gradients(fa.DFA(fa.networks.MLP([5] * 10 + [3]).double()), *batch())
-    assert (len(signals), most) == (9, 1)
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result: Any = super().__torch_function__(function, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+        if function is functional.linear:
+            result = result.as_subclass(Tensor)
+            cls.made.append(weakref.ref(result))
+            cls.most = max(cls.most, sum(one() is not None for one in cls.made))
+        return result
+
+
+def test_one_large_signal_exists_at_a_time() -> None:
+    net = fa.DFA(fa.networks.MLP([3, WIDE, 5, WIDE, 5, WIDE, 3], seed=0))
+    for name, buffer in list(net.feedback.named_buffers()):
+        if len(buffer) == WIDE:
+            setattr(net.feedback, name, buffer.as_subclass(Spied))
+    functional.cross_entropy(net(torch.ones(128, 3)), torch.arange(128) % 3).backward()
+    assert (len(Spied.made), Spied.most) == (3, 1)
 
 
 class Saved:
@@ -466,12 +470,15 @@ def most_saved(depth: int, *, recompute: bool) -> int:
 
     def pack(tensor: Tensor) -> Saved:
         nonlocal most
+        if tensor.data_ptr() in parameters:  # the model holds those
+            return Saved(tensor)
         saved = Saved(tensor.detach())  # an operation's own output would hold the operation, which holds it
         alive.add(saved)
         most = max(most, len(alive))
         return saved
 
     net = fa.DFA(fa.networks.MLP([5] * depth + [3]).double(), recompute=recompute)
+    parameters = {parameter.data_ptr() for parameter in net.parameters()}
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
         gradients(net, *batch())
     return most
@@ -482,27 +489,29 @@ def test_a_recomputed_step_holds_the_graph_of_one_block_however_many_there_are()
     assert most_saved(12, recompute=False) > most_saved(4, recompute=False) > most_saved(4, recompute=True)
 
 
-def test_what_else_comes_to_an_activation_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("width", [5, WIDE])
+def test_what_else_comes_to_an_activation_is_added(width: int) -> None:
     """A loss on the activation itself, in the same backward pass or in another one."""
-    x, y = batch()
+    x, y = torch.ones(128, 3).double(), torch.arange(128) % 3
     found = []
-    for large in (2**20, 0):
-        for together in (True, False):
-            monkeypatch.setattr("feedalign.rules.direct.LARGE", large)
-            seen: list[Tensor] = []
-            model = network()
-            model[1].register_forward_hook(lambda _module, _inputs, h, seen=seen: seen.append(h))
-            net = fa.DFA(model)
-            error, other = functional.cross_entropy(net(x), y), seen[-1].square().mean()
-            if together:
-                (error + other).backward()
-            else:
-                error.backward(retain_graph=True)
-                other.backward()
-            found.append([p.grad for p in net.parameters()])
-    for other_way in found[1:]:
-        for one, first in zip(other_way, found[0], strict=True):
-            torch.testing.assert_close(one, first, **EXACT)
+    for together in (True, False):
+        seen: list[Tensor] = []
+        model: Any = fa.networks.MLP([3, width, 3], seed=0).double()
+        model[1].register_forward_hook(lambda _module, _inputs, h, seen=seen: seen.append(h))
+        net = fa.DFA(model)
+        error, other = functional.cross_entropy(net(x), y), seen[-1].square().mean()
+        if together:
+            (error + other).backward()
+        else:
+            error.backward(retain_graph=True)
+            other.backward()
+        found.append([p.grad for p in net.parameters()])
+    alone = torch.autograd.grad(functional.cross_entropy(net(x), y), list(net.parameters()))
+    h = model[1](model[0](x))
+    added = torch.autograd.grad(h.square().mean(), list(model[0].parameters()))
+    for one, other_way, sent, more in zip(*found, alone, [*added, 0, 0], strict=True):
+        torch.testing.assert_close(one, other_way, **EXACT)
+        torch.testing.assert_close(one, sent + more, **EXACT)
 
 
 @pytest.mark.parametrize("rule", [fa.DFA, fa.DirectKolenPollack])
@@ -519,5 +528,7 @@ def test_recomputing_goes_with_checkpointed_blocks(rule: Any) -> None:
 
 
 def test_recomputing_takes_the_error_of_a_tensor_only() -> None:
-    with pytest.raises(ArgumentError, match=r"recompute=True with output='logits'.*wrap a model that returns it"):
+    with pytest.raises(
+        ArgumentError, match=r"recompute=True with output='logits'.*wrap a model that returns this Tensor"
+    ):
         fa.DFA(network(), output="logits", recompute=True)

@@ -610,8 +610,8 @@ def test_other_rules_take_the_options_too(rule: Any) -> None:
     net = rule(model, output="logits", **options)
     check = fa.check_rule(net, lambda out, y: functional.cross_entropy(out["logits"], y), floats(5, 4), labels(5))
     assert check.worst < EXACT
-    with pytest.raises(OutputError, match="got dict; output= says which entry carries the error"):
-        rule(model, **options)(floats(5, 4))
+    with pytest.raises(OutputError, match="is a dict without the entry 'logit'"):
+        rule(model, output="logit", **options)(floats(5, 4))
 
 
 @pytest.mark.parametrize(

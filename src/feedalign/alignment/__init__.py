@@ -11,7 +11,7 @@ from feedalign.alignment.conditioning import (
 )
 from feedalign.alignment.descent import Descent, descent
 from feedalign.alignment.gradient import GradientAlignment, gradient_alignment
-from feedalign.alignment.monitor import AlignmentMonitor, Measurement, undisturbed
+from feedalign.alignment.monitor import AlignmentMonitor, Measurement
 from feedalign.alignment.overlap import CrossSeedOverlap, cross_seed_overlap
 from feedalign.alignment.timing import AlignmentTimes, Moment, alignment_times, onset
 from feedalign.alignment.weight import WeightAlignment, weight_alignment
@@ -39,6 +39,5 @@ __all__ = [
     "onset",
     "output_errors",
     "spectrum_of",
-    "undisturbed",
     "weight_alignment",
 ]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from feedalign.alignment.weight import weight_alignment
-from feedalign.errors import ArgumentError
+from feedalign.anatomy import convolution_between
 from feedalign.feedback import Convolution
-from feedalign.rules import Rule, SequentialRule, check_wrapped, convolution_between
+from feedalign.rules import DirectRule, check_direct
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Alignability:
 
 
 @torch.no_grad()
-def alignability(net: Rule) -> Alignability:
+def alignability(net: DirectRule) -> Alignability:
     """Tell how far the weights of each layer can align with the feedback, from shapes and feedback alone.
 
     Most entries of an unrolled convolution are zero and the others tied, so under random feedback its weights can
@@ -62,11 +62,7 @@ def alignability(net: Rule) -> Alignability:
     """
     from feedalign.theory import convolution
 
-    check_wrapped(net)
-    if isinstance(net, SequentialRule):
-        raise ArgumentError(
-            f"{type(net).__name__} has no feedback from the output to align with; wrap the model in DFA"
-        )
+    check_direct(net, "so no layer has feedback to align with; wrap the model in DFA")
     feedback = {name: matrix.double().cpu().numpy() for name, matrix in net.feedback_matrices.items()}
     measured = weight_alignment(net)
     modules = dict(net.model.named_modules())

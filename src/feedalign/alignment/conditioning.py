@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feedalign.alignment.weight import weight_of
-from feedalign.errors import ArgumentError, OutputError
-from feedalign.rules import Rule, SequentialRule, check_wrapped, exchange
+from feedalign.anatomy import arguments, exchange
+from feedalign.errors import OutputError
+from feedalign.rules import DirectRule, Wrapped, check_direct
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ class Conditioning:
     undefined: dict[str, str]
 
 
-def conditioning(net: Rule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any) -> Conditioning:
+def conditioning(net: DirectRule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any) -> Conditioning:
     r"""Measure the conditioning of the errors on a batch and of the layers' alignment matrices.
 
     In a deep linear network trained by DFA from zero weights every layer has the form W_l = F_l A_l F_{l−1}ᵀ (weak
@@ -81,7 +82,7 @@ def conditioning(net: Rule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: An
     Args:
         net: a wrapped model with feedback matrices at its points.
         loss_fn: scalar loss of (output, y); its reduction factor only scales the error's eigenvalues.
-        x: input, or a tuple of inputs.
+        x: input, a tuple of inputs, or a dict of inputs by keyword.
         y: whatever loss_fn takes.
 
     Returns:
@@ -93,11 +94,7 @@ def conditioning(net: Rule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: An
         OutputError: the loss has no gradient with respect to the output.
     Source: Refinetti et al. (2021), section 3.
     """
-    check_wrapped(net)
-    if isinstance(net, SequentialRule):
-        raise ArgumentError(
-            f"{type(net).__name__} has no feedback from the output, so no alignment matrices; wrap the model in DFA"
-        )
+    check_direct(net, "so there are no alignment matrices; wrap the model in DFA")
     error = output_errors(net, loss_fn, x, y).flatten(0, -2).double()
     precision = torch.finfo(next(net.parameters()).dtype).eps
     modules = dict(net.model.named_modules())
@@ -122,7 +119,7 @@ def conditioning(net: Rule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: An
 
 @torch.enable_grad()
 def output_errors(
-    net: Rule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any, *, silent: bool = False
+    net: Wrapped, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any, *, silent: bool = False
 ) -> Float[Tensor, "*batch outputs"]:
     """Return e = ∂loss/∂output on a batch, [*batch, C], with the loss's reduction factor.
 
@@ -131,7 +128,7 @@ def output_errors(
     Args:
         net: a wrapped model.
         loss_fn: scalar loss of (output, y).
-        x: input, or a tuple of inputs.
+        x: input, a tuple of inputs, or a dict of inputs by keyword.
         y: whatever loss_fn takes.
         silent: take the error of an output that is zero, instead of the model's own.
 
@@ -139,7 +136,8 @@ def output_errors(
         OutputError: the loss is not one number with a gradient.
     """
     with torch.no_grad():
-        output = net(*(x if isinstance(x, tuple) else (x,)))
+        args, kwargs = arguments(net.model, x)
+        output = net(*args, **kwargs)
     tapped = net.error_tap.of(output)
     leaf = (torch.zeros_like(tapped) if silent else tapped.detach()).requires_grad_()
     loss = loss_fn(exchange(output, tapped, leaf), y)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from feedalign.alignment.monitor import undisturbed
+from feedalign.anatomy import arguments, undisturbed
 from feedalign.errors import ArgumentError
-from feedalign.rules import Rule, check_wrapped
+from feedalign.rules import Wrapped, check_wrapped
 
 Gradients = dict[str, Tensor]
 
@@ -36,7 +35,7 @@ class Descent:
     length: float
 
 
-def descent(net: Rule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any, *, lr: float) -> Descent:
+def descent(net: Wrapped, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any, *, lr: float) -> Descent:
     """Measure how far one step of plain gradient descent under the rule lowers the loss on a batch.
 
     Two forward and backward passes for the gradients and three forward passes for the losses, in evaluation mode; the
@@ -45,7 +44,7 @@ def descent(net: Rule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any, *,
     Args:
         net: a wrapped model.
         loss_fn: scalar loss of (output, y); its reduction factor counts, as in training.
-        x: input, or a tuple of inputs.
+        x: input, a tuple of inputs, or a dict of inputs by keyword.
         y: whatever loss_fn takes.
         lr: learning rate of the rule's step, lr · gradient; backprop's step is scaled to its length.
 
@@ -55,46 +54,38 @@ def descent(net: Rule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any, *,
     check_wrapped(net)
     if not lr > 0:
         raise ArgumentError(f"lr={lr} must be a positive number")
-    inputs = x if isinstance(x, tuple) else (x,)
+    args, kwargs = arguments(net.model, x)
+
+    def loss_of(model: Callable[..., Any]) -> Tensor:
+        return loss_fn(model(*args, **kwargs), y)
+
+    def loss_after(gradients: Gradients, scale: float) -> float:
+        moved = {name: net.model.get_parameter(name) - scale * gradient for name, gradient in gradients.items()}
+        return float(loss_of(lambda *args, **kwargs: functional_call(net.model, moved, args, kwargs)))
+
     with undisturbed(net):
-        sent, true = (_gradients(net, loss_fn, inputs, y, context) for context in (nullcontext(), net.backprop()))
+        sent = _gradients(net, loss_of)
+        with net.backprop():
+            true = _gradients(net, loss_of)
         lengths = [_norm(gradients) for gradients in (sent, true)]
         if not min(lengths) > 0:
             raise ArgumentError(
                 f"the gradients have lengths {lengths[0]:.3g} under the rule and {lengths[1]:.3g} under backprop; "
                 "there is no step to compare"
             )
-        before, after_rule, after_backprop = (
-            _loss_after(net, loss_fn, inputs, y, gradients, scale)
-            for gradients, scale in ((sent, 0.0), (sent, lr), (true, lr * lengths[0] / lengths[1]))
-        )
+        with torch.no_grad():
+            before, after_rule = loss_after(sent, 0.0), loss_after(sent, lr)
+            after_backprop = loss_after(true, lr * lengths[0] / lengths[1])
     rule, backprop = after_rule - before, after_backprop - before
     return Descent(rule, backprop, rule / backprop if backprop else float("nan"), lr * lengths[0])
 
 
 @torch.enable_grad()
-def _gradients(
-    net: Rule, loss_fn: Callable[[Any, Any], Tensor], inputs: tuple[Any, ...], y: Any, context: Any
-) -> Gradients:
+def _gradients(net: Wrapped, loss_of: Callable[[Callable[..., Any]], Tensor]) -> Gradients:
     trained = {name: parameter for name, parameter in net.model.named_parameters() if parameter.requires_grad}
-    with context:
-        loss = loss_fn(net(*inputs), y)
-    gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    gradients = torch.autograd.grad(loss_of(net), list(trained.values()), allow_unused=True)
     return {name: one.detach() for name, one in zip(trained, gradients, strict=True) if one is not None}
 
 
 def _norm(gradients: Gradients) -> float:
     return float(sum(gradient.double().square().sum() for gradient in gradients.values()) ** 0.5)
-
-
-@torch.no_grad()
-def _loss_after(
-    net: Rule,
-    loss_fn: Callable[[Any, Any], Tensor],
-    inputs: tuple[Any, ...],
-    y: Any,
-    gradients: Gradients,
-    scale: float,
-) -> float:
-    moved = {name: net.model.get_parameter(name) - scale * gradient for name, gradient in gradients.items()}
-    return float(loss_fn(functional_call(net.model, moved, inputs), y))

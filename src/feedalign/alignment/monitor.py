@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from feedalign.alignment.conditioning import Conditioning, conditioning
 from feedalign.alignment.gradient import At, GradientAlignment, gradient_alignment
 from feedalign.alignment.weight import WeightAlignment, weight_alignment
+from feedalign.anatomy import undisturbed
 from feedalign.errors import ArgumentError, DataError
-from feedalign.feedback import needs_jacobian
-from feedalign.rules import Rule, SequentialRule, check_wrapped
+from feedalign.rules import DirectRule, Wrapped, check_wrapped
 
 
 class ScalarWriter(Protocol):
@@ -105,7 +103,7 @@ class AlignmentMonitor:
 
     def __init__(
         self,
-        net: Rule,
+        net: Wrapped,
         loss_fn: Callable[[Any, Any], Tensor],
         x: Any,
         y: Any,
@@ -131,18 +129,19 @@ class AlignmentMonitor:
 
     def measure(self, step: int) -> Measurement:
         """Measure now."""
-        if not self.net.blocks and needs_jacobian(self.net.recipe):
+        net, batch = self.net, (self.loss_fn, self.x, self.y)
+        if not net.drawn and net.needs_data:
             raise ArgumentError(
                 "the feedback is not drawn yet, and its recipe looks at the first batch, which is not to be the probe; "
                 "give the rule example_input=, or measure after the first step"
             )
-        batch = (self.net, self.loss_fn, self.x, self.y)
-        with undisturbed(self.net):
+        direct = net if isinstance(net, DirectRule) else None
+        with undisturbed(net):
             measurement = Measurement(
                 step=step,
-                gradient=None if isinstance(self.net, SequentialRule) else gradient_alignment(*batch, at=self.at),
-                weight=weight_alignment(self.net),
-                conditioning=conditioning(*batch) if self.conditioning else None,
+                gradient=gradient_alignment(direct, *batch, at=self.at) if direct else None,
+                weight=weight_alignment(net),
+                conditioning=conditioning(direct, *batch) if direct and self.conditioning else None,
             )
         self.records.append(measurement)
         if self.csv_file is not None:
@@ -157,25 +156,6 @@ class AlignmentMonitor:
             return step % self.every == 0
         # The first whole step at or after each tenth of a decade.
         return step <= 10 or math.floor(10 * math.log10(step)) > math.floor(10 * math.log10(step - 1))
-
-
-@contextmanager
-def undisturbed(net: nn.Module) -> Iterator[None]:
-    """Within this context a net can be run in evaluation mode; afterwards it and the random state are as before."""
-    devices = sorted({p.device.index for p in net.parameters() if p.device.type == "cuda"})
-    device = next(net.parameters()).device.type
-    modes = {module: module.training for module in net.modules()}
-    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
-    try:
-        net.eval()
-        with torch.random.fork_rng(devices), torch.autocast(device, enabled=False):
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
 
 
 def _append(file: Path, row: dict[str, Any]) -> None:

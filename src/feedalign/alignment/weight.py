@@ -8,15 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from feedalign.anatomy import Block, convolution_between, weight_matrices
 from feedalign.feedback import Convolution
-from feedalign.rules import (
-    Block,
-    Rule,
-    SequentialRule,
-    check_wrapped,
-    convolution_between,
-    weight_matrices,
-)
+from feedalign.rules import DirectRule, SequentialRule, Wrapped, check_wrapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +31,7 @@ class WeightAlignment:
 
 
 @torch.no_grad()
-def weight_alignment(net: Rule) -> WeightAlignment:
+def weight_alignment(net: Wrapped) -> WeightAlignment:
     r"""Measure how far each layer's weights point along the feedback, whatever the widths.
 
     .. math:: \cos(\mathrm{vec}\, W_l, \mathrm{vec}\, F_l F_{l-1}^T) \; (2 ≤ l < L), \quad
@@ -69,6 +63,7 @@ def weight_alignment(net: Rule) -> WeightAlignment:
     check_wrapped(net)
     if isinstance(net, SequentialRule):
         return _of_backward_weights(net)
+    assert isinstance(net, DirectRule)
     feedback = {name: matrix.double() for name, matrix in net.feedback_matrices.items()}
     modules = dict(net.model.named_modules())
     products, undefined = {}, {}

@@ -9,7 +9,7 @@ from feedalign.feedback.convolutional import FromMask, FromWeights, Smooth, Toep
 from feedalign.feedback.dense import Gaussian, Orthogonal, Rademacher, Uniform
 from feedalign.feedback.given import Aligned, Conditioned, FromArray
 from feedalign.feedback.recipe import Convolution, Feedback, Place, check_recipe, draw_at, needs_jacobian
-from feedalign.feedback.structured import Channelwise, LowRank, Shared, Sparse
+from feedalign.feedback.structured import Channelwise, LowRank, Magnitudes, Shared, Sparse
 
 __all__ = [
     "Aligned",
@@ -22,6 +22,7 @@ __all__ = [
     "FromWeights",
     "Gaussian",
     "LowRank",
+    "Magnitudes",
     "Orthogonal",
     "Place",
     "Rademacher",

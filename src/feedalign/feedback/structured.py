@@ -171,3 +171,21 @@ class Shared(_Over):
         one = replace(place, features=place.widest, shape=(place.widest,), jacobian=None)
         whole = draw_at(self.base, one, torch.Generator().manual_seed(place.seed))
         return whole[: place.features] * math.sqrt(place.widest / place.features)
+
+
+@dataclass(frozen=True)
+class Magnitudes(_Over):
+    """The absolute values of the base's entries.
+
+    Attributes:
+        base: recipe of the entries.
+    """
+
+    base: Feedback = field(default_factory=Gaussian)
+
+    def __post_init__(self) -> None:
+        check_recipe(self.base, "base")
+
+    def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
+        """Draw |F| of a place."""
+        return draw_at(self.base, place, generator).abs()

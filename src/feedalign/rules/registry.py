@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from feedalign.errors import ArgumentError
-from feedalign.rules.base import Rule
-from feedalign.rules.conditioned import ConditionedDFA
 from feedalign.rules.controls import Backprop, Frozen, ReadoutOnly
-from feedalign.rules.dfa import DFA, DRTP
-from feedalign.rules.kolen_pollack import DirectKolenPollack, KolenPollack
-from feedalign.rules.sequential import FA
-from feedalign.rules.sign_symmetry import SignSymmetry
+from feedalign.rules.direct import DFA, DRTP, ConditionedDFA, DirectKolenPollack, DirectRule
+from feedalign.rules.sequential import FA, KolenPollack, SequentialRule, SignSymmetry
 
-RULES: Mapping[str, type[Rule]] = MappingProxyType(
+AnyRule = type[DirectRule] | type[SequentialRule]
+
+RULES: Mapping[str, AnyRule] = MappingProxyType(
     {
         "backprop": Backprop,
         "conditioned-dfa": ConditionedDFA,
@@ -30,7 +28,7 @@ RULES: Mapping[str, type[Rule]] = MappingProxyType(
 )
 
 
-def get(name: str) -> type[Rule]:
+def get(name: str) -> AnyRule:
     """Return the rule of this name; ArgumentError, which lists the known ones, if there is none."""
     if name not in RULES:
         raise ArgumentError(f"rule {name!r} is unknown; expected one of {', '.join(RULES)}")

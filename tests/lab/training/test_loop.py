@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from feedalign.lab.training import steps_per_epoch, train
 from feedalign.networks import MLP, EnsembleMLP
-from feedalign.rules import DFA, Backprop, Rule
+from feedalign.rules import DFA, Backprop, DirectRule
 
 SAMPLES, BATCH, EPOCHS = 23, 5, 4  # 5 does not divide 23
 SIZES = (6, 8, 7, 3)
@@ -77,7 +77,7 @@ def test_each_network_of_an_ensemble_has_the_order_of_its_generator() -> None:
 
 @pytest.mark.parametrize("rule", [Backprop, DFA])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_network_i_of_an_ensemble_trains_as_it_would_alone(rule: type[Rule], momentum: float) -> None:
+def test_network_i_of_an_ensemble_trains_as_it_would_alone(rule: type[DirectRule], momentum: float) -> None:
     data = torch.Generator().manual_seed(0)
     inputs = torch.randn(SAMPLES, SIZES[0], generator=data, dtype=torch.float64)
     labels = torch.randint(SIZES[-1], (SAMPLES,), generator=data)

@@ -19,11 +19,11 @@ from feedalign.lab.data import load, resize, standardise
 from feedalign.lab.experiments.verdict import Verdict
 from feedalign.lab.training import one_thread, steps_per_epoch, train
 from feedalign.networks import ConvNet, dense, locally_connected
-from feedalign.rules import DFA, Backprop, DirectKolenPollack, ReadoutOnly, Rule
+from feedalign.rules import DFA, Backprop, DirectKolenPollack, DirectRule, ReadoutOnly
 
 # Of every method, the rule and the recipe of its feedback; no rule but the controls' sees forward weights, and of the
 # recipes only "weights" does, once.
-METHODS: dict[str, tuple[type[Rule], Feedback]] = {
+METHODS: dict[str, tuple[type[DirectRule], Feedback]] = {
     "bp": (Backprop, Gaussian()),
     "readout": (ReadoutOnly, Gaussian()),
     "random": (DFA, Gaussian()),
@@ -164,7 +164,7 @@ def _connected(model: nn.Module, connected: Connected, in_shape: tuple[int, int,
     return locally_connected(model, in_shape, connected if isinstance(connected, int) else None)
 
 
-def _train(settings: Settings, shape: Net, task: _Task, learner: Rule, seed: int) -> None:
+def _train(settings: Settings, shape: Net, task: _Task, learner: DirectRule, seed: int) -> None:
     optimizer = torch.optim.Adam(learner.parameters(), settings.lr)
     steps = shape.epochs * steps_per_epoch(len(task.train_x), settings.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -34,7 +34,7 @@ from feedalign.lab.experiments.progress import Progress
 from feedalign.lab.experiments.verdict import Verdict
 from feedalign.lab.training import one_thread, steps_per_epoch, train
 from feedalign.networks import EnsembleMLP
-from feedalign.rules import DFA, Backprop, ReadoutOnly, Rule
+from feedalign.rules import DFA, Backprop, DirectRule, ReadoutOnly
 from feedalign.style import RULE_COLOURS, RULE_LABELS, band, figure_style, layer_colours, letter
 
 NAME = "layerwise"
@@ -97,7 +97,7 @@ CONFIGS = {"quick": ON_DATASET["digits"]["quick"], "paper": ON_DATASET["mnist"][
 # Alignment of untrained networks of this size scatters by about 0.05 around zero and ends above 0.4 in every layer.
 ONSET = 0.2
 
-_RULES: dict[str, type[Rule]] = {"dfa": DFA, "bp": Backprop, "readout": ReadoutOnly}
+_RULES: dict[str, type[DirectRule]] = {"dfa": DFA, "bp": Backprop, "readout": ReadoutOnly}
 
 
 def summed_cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ def _train(
     return xr.concat(measured, "epoch")
 
 
-def _measure(net: Rule, networks: EnsembleMLP, task: _Task, probe: int) -> xr.Dataset:
+def _measure(net: DirectRule, networks: EnsembleMLP, task: _Task, probe: int) -> xr.Dataset:
     E = networks.n_networks
     probe_x, probe_y = task.train_x[:probe].expand(E, -1, -1), task.train_y[:probe].expand(E, -1)
     gradient = gradient_alignment(net, summed_cross_entropy, probe_x, probe_y)

@@ -14,7 +14,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from feedalign.alignment import AlignmentMonitor, Measurement, alignability, output_errors, undisturbed
+from feedalign.alignment import AlignmentMonitor, Measurement, alignability, output_errors
+from feedalign.anatomy import undisturbed
 from feedalign.errors import ArgumentError, OutputError
 from feedalign.lab.experiments.diagnosis.expectation import (
     Seen,
@@ -27,7 +28,7 @@ from feedalign.lab.experiments.diagnosis.expectation import (
 from feedalign.lab.experiments.diagnosis.own_code import seeded
 from feedalign.lab.experiments.diagnosis.setting import Setting, pair_of
 from feedalign.lab.experiments.progress import Progress
-from feedalign.rules import ConditionedDFA, Rule
+from feedalign.rules import ConditionedDFA, DirectRule
 
 Array = NDArray[np.float64]
 
@@ -61,7 +62,7 @@ def run(setting: Setting, progress: Progress) -> xr.Dataset:
     return xr.merge([expected, _measured(setting, trained, loudest, seen.errors.shape[1])]).assign_attrs(attrs)
 
 
-def _expected(net: Rule, seen: Seen) -> xr.Dataset:
+def _expected(net: DirectRule, seen: Seen) -> xr.Dataset:
     """Return what is seen before training, and what theory makes of it."""
     moments = {"error": second_moment(seen.errors), "input_output": seen.cov_yx @ seen.cov_yx.T}
     spectra = {name: spectrum(moment) for name, moment in moments.items()}
@@ -196,7 +197,7 @@ def _within(progress: Progress, before: int, total: int, steps: int) -> None:
     progress(before + steps, total)
 
 
-def _train(setting: Setting, net: Rule, progress: Callable[[int], None]) -> _Trained:
+def _train(setting: Setting, net: DirectRule, progress: Callable[[int], None]) -> _Trained:
     """Train a net by plain gradient descent, and measure at log-spaced steps."""
     config = setting.config
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
@@ -222,7 +223,7 @@ def _train(setting: Setting, net: Rule, progress: Callable[[int], None]) -> _Tra
     return _Trained(monitor.records, (before, _loss(setting, net)), None)
 
 
-def _loss(setting: Setting, net: Rule) -> float:
+def _loss(setting: Setting, net: DirectRule) -> float:
     x, y = setting.probe
     with undisturbed(net), torch.no_grad():
         return float(setting.loss_fn(net(*(x if isinstance(x, tuple) else (x,))), y))

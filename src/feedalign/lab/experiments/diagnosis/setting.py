@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from feedalign import feedback
-from feedalign.alignment import output_errors, undisturbed
+from feedalign.alignment import output_errors
+from feedalign.anatomy import undisturbed
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
 from feedalign.lab.data import load, prepare
 from feedalign.lab.experiments.diagnose_config import DiagnoseConfig
 from feedalign.lab.experiments.diagnosis.own_code import kind_of, made_by, module_of, seeded
 from feedalign.networks import MLP
-from feedalign.rules import DFA, ConditionedDFA, Rule, SequentialRule
+from feedalign.rules import DFA, ConditionedDFA, DirectRule, SequentialRule
 
 RECIPES = {
     "gaussian": feedback.Gaussian,
@@ -58,13 +59,13 @@ class Setting:
 
     config: DiagnoseConfig
     name: str
-    nets: dict[str, Rule]
+    nets: dict[str, DirectRule]
     loss_fn: Callable[[Any, Any], Tensor]
     batches: Iterable[Any]
     probe: tuple[Any, Any]
 
     @property
-    def net(self) -> Rule:
+    def net(self) -> DirectRule:
         """The first of the nets: what is looked at before training."""
         return next(iter(self.nets.values()))
 
@@ -164,13 +165,13 @@ def _wrapped(
     points: tuple[str, ...],
 ) -> Setting:
     """Wrap the model in the rules to compare, unless it is; take the probe, and see that it all fits together."""
-    nets: dict[str, Rule]
+    nets: dict[str, DirectRule]
     if isinstance(model, SequentialRule):
         raise ArgumentError(
             f"the model is wrapped in {type(model).__name__}, which sends no error straight to a layer; return the "
             "bare model, or one in a direct rule such as DFA"
         )
-    if isinstance(model, Rule):
+    if isinstance(model, DirectRule):
         if points or config.feedback != DiagnoseConfig.feedback:
             raise ArgumentError("the model is wrapped already; points and feedback are for a bare one")
         nets = {type(model).__name__: model}

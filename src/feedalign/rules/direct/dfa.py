@@ -8,9 +8,10 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from feedalign.anatomy import Entry
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback
-from feedalign.rules.direct import DirectRule
+from feedalign.rules.direct.rule import DirectRule
 
 Reduction = Literal["mean", "sum"]
 
@@ -57,12 +58,23 @@ class DFA(DirectRule):
         example_input: Any = None,
         error: Literal["true", "sign"] = "true",
         reduction: Reduction = "mean",
-        **options: Any,
+        output: Entry = None,
+        batch_dims: int | None = None,
+        recompute: bool = False,
     ) -> None:
         if error not in ("true", "sign"):
             raise ArgumentError(f"error={error!r} is unknown; expected 'true' or 'sign'")
         _check_reduction(reduction)
-        super().__init__(model, points, feedback, seed, example_input=example_input, **options)
+        super().__init__(
+            model,
+            points,
+            feedback,
+            seed,
+            example_input=example_input,
+            output=output,
+            batch_dims=batch_dims,
+            recompute=recompute,
+        )
         self.error, self.reduction = error, reduction
 
     def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
@@ -107,10 +119,21 @@ class DRTP(DirectRule):
         *,
         example_input: Any = None,
         reduction: Reduction = "mean",
-        **options: Any,
+        output: Entry = None,
+        batch_dims: int | None = None,
+        recompute: bool = False,
     ) -> None:
         _check_reduction(reduction)
-        super().__init__(model, points, feedback, seed, example_input=example_input, **options)
+        super().__init__(
+            model,
+            points,
+            feedback,
+            seed,
+            example_input=example_input,
+            output=output,
+            batch_dims=batch_dims,
+            recompute=recompute,
+        )
         self.reduction = reduction
 
     def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:

@@ -13,26 +13,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from feedalign.anatomy import ErrorTap, exchange, mapped
 from feedalign.errors import ArgumentError
-from feedalign.rules.base import Rule
-from feedalign.rules.conditioned import ConditionedDFA
-from feedalign.rules.controls import Backprop, Frozen, ReadoutOnly
-from feedalign.rules.dfa import DFA, DRTP
-from feedalign.rules.kolen_pollack import DirectKolenPollack, KolenPollack
-from feedalign.rules.outputs import ErrorTap, exchange, mapped
-from feedalign.rules.sequential import FA
-from feedalign.rules.sign_symmetry import SignSymmetry
+from feedalign.rules import (
+    DFA,
+    DRTP,
+    FA,
+    Backprop,
+    ConditionedDFA,
+    DirectKolenPollack,
+    Frozen,
+    KolenPollack,
+    ReadoutOnly,
+    SignSymmetry,
+    Wrapped,
+)
 
 Gradients = dict[str, Tensor]
 Message = Callable[[Tensor], Tensor]
 
 
 def gradients(
-    net: Rule,
+    net: Wrapped,
     matrices: Mapping[str, Tensor],
-    loss_fn: Callable[[Any, Any], Tensor],
-    inputs: tuple[Any, ...],
-    y: Any,
+    run: Callable[[nn.Module], Any],
+    loss_of: Callable[[Any], Tensor],
     message: Message | None,
 ) -> tuple[Gradients, dict[str, Tensor]]:
     """Return every parameter's gradient and every learned matrix after its update; `net` is used up.
@@ -41,7 +46,7 @@ def gradients(
         ArgumentError: there is no reference for this rule.
         OutputError: no error can be taken of the model's output.
     """
-    task = _Task(net.unwrap(), loss_fn, inputs, y, net.error_tap)
+    task = Task(net.unwrap(), run, loss_of, net.error_tap)
     kind = type(net)
     if message is None:
         message = _message_of(net)
@@ -50,7 +55,7 @@ def gradients(
         return _direct(task, net.points, matrices, message, learning)
     if kind in (FA, KolenPollack, SignSymmetry):
         return _sequential(task, net, matrices)
-    if kind in (Backprop, Frozen):
+    if isinstance(net, Backprop):  # and Frozen, which is one
         task.add(task.loss())
         for block in net.blocks:
             if isinstance(net, Frozen) and block.point in net.frozen:
@@ -63,7 +68,7 @@ def gradients(
     )
 
 
-def _message_of(net: Rule) -> Message | None:
+def _message_of(net: Wrapped) -> Message | None:
     if (type(net) is DFA and net.error == "true") or type(net) is DirectKolenPollack:
         return lambda e: e
     if type(net) is ConditionedDFA:
@@ -84,24 +89,24 @@ def _message_of(net: Rule) -> Message | None:
 
 
 @dataclass
-class _Task:
+class Task:
     """The model, its loss, and the gradients found so far."""
 
     model: nn.Module
-    loss_fn: Callable[[Any, Any], Tensor]
-    inputs: tuple[Any, ...]
-    y: Any
+    run: Callable[[nn.Module], Any]
+    loss_of: Callable[[Any], Tensor]
     tap: ErrorTap
     found: Gradients = field(default_factory=dict)
     output: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def loss(self) -> Tensor:
-        output = self.model(*self.inputs)
+        """Return the loss, and keep the output that it takes."""
+        output = self.run(self.model)
         tapped = self.tap.of(output)
         # What the model itself makes of this entry, for another one, is no part of the error: hence not the entry, but
         # an equal one in its place.
         self.output = tapped.view_as(tapped)
-        return self.loss_fn(exchange(output, tapped, self.output), self.y)
+        return self.loss_of(exchange(output, tapped, self.output))
 
     def add(self, end: Tensor, sent: Tensor | None = None, also: tuple[Tensor, ...] = ()) -> tuple[Tensor | None, ...]:
         """Add to the parameters what `sent` at the end of a block makes of it, and return what `also` gets."""
@@ -117,7 +122,7 @@ class _Task:
 
 
 def _direct(
-    task: _Task,
+    task: Task,
     points: tuple[str, ...],
     matrices: Mapping[str, Tensor],
     message: Message | None,
@@ -154,7 +159,7 @@ def _direct(
     return task.found, learned if learning is not None else {}
 
 
-def _sequential(task: _Task, net: Rule, matrices: Mapping[str, Tensor]) -> tuple[Gradients, dict[str, Tensor]]:
+def _sequential(task: Task, net: Wrapped, matrices: Mapping[str, Tensor]) -> tuple[Gradients, dict[str, Tensor]]:
     """Layer by layer from the top: the layer's own parameters from δ, then δ through B to the block below."""
     runs: list[tuple[str, nn.Module, Tensor, Tensor, Tensor]] = []
 
@@ -195,7 +200,8 @@ def _sequential(task: _Task, net: Rule, matrices: Mapping[str, Tensor]) -> tuple
         if isinstance(net, SignSymmetry):
             instead = torch.sign(W) * instead
         other = copy.deepcopy(layer)
-        other.get_parameter(held).data = instead
+        with torch.no_grad():
+            other.get_parameter(held).copy_(instead)
         start = x.detach().requires_grad_()
         (sent,) = torch.autograd.grad(other.forward(start), start, deltas[i])
         down(x, sent, i)

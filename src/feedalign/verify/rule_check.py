@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.rules import reference
-from feedalign.rules.base import Rule, check_wrapped
-from feedalign.rules.outputs import mapped
+from feedalign.anatomy import arguments, mapped, same_random_numbers
+from feedalign.rules import Wrapped, check_wrapped
+from feedalign.verify import reference
 
 Gradients = dict[str, Tensor]
 
@@ -48,7 +48,7 @@ class RuleCheck:
 
 
 def check_rule(
-    net: Rule,
+    net: Wrapped,
     loss_fn: Callable[[Any, Any], Tensor],
     x: Any,
     y: Any,
@@ -72,7 +72,7 @@ def check_rule(
     Args:
         net: a wrapped model, in the mode it is in.
         loss_fn: scalar loss of (output, y); it gets float64.
-        x: input, or a tuple of inputs.
+        x: input, a tuple of inputs, or a dict of inputs by keyword.
         y: whatever loss_fn takes.
         message: for a `DirectRule` of your own, what it sends in place of the error e [*batch, C], written down anew.
 
@@ -84,28 +84,29 @@ def check_rule(
         OutputError: no error can be taken of the model's output.
     """
     check_wrapped(net)
-    inputs = _double(x if isinstance(x, tuple) else (x,))
+    args, kwargs = _double(arguments(net.model, x))
     target = _double(y)
     start = copy.deepcopy(net).double()
     start.zero_grad()
-    if not start._pass.drawn:
-        start._prepare(inputs, {})
+    if not start.drawn:
+        start.prepare(args, kwargs)
     ran, referred, true = copy.deepcopy(start), copy.deepcopy(start), copy.deepcopy(start).unwrap()
-    devices = sorted({p.device.index for p in net.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices), torch.enable_grad():
-        loss_fn(ran(*inputs), target).backward()
+    with same_random_numbers(net), torch.enable_grad():
+        loss_fn(ran(*args, **kwargs), target).backward()
     # What was drawn for this batch the reference must have; what was learned in it, it must work out.
     used = start if net.learns_feedback else ran
-    matrices = {name: matrix.clone() for name, matrix in used.feedback.matrices.items()}
-    with torch.random.fork_rng(devices), torch.enable_grad():
-        expected, learned = reference.gradients(referred, matrices, loss_fn, inputs, target, message)
-    with torch.random.fork_rng(devices), torch.enable_grad():
-        loss_fn(true(*inputs), target).backward()
+    matrices = {name: matrix.clone() for name, matrix in used.feedback_matrices.items()}
+    with same_random_numbers(net), torch.enable_grad():
+        expected, learned = reference.gradients(
+            referred, matrices, lambda model: model(*args, **kwargs), lambda output: loss_fn(output, target), message
+        )
+    with same_random_numbers(net), torch.enable_grad():
+        loss_fn(true(*args, **kwargs), target).backward()
     found = _gradients(ran.model)
     # Some gradients are zero but for rounding, as that of a bias before batch norm: nothing can be asked of those.
     floor = 1e-3 * max((float(gradient.abs().max()) for gradient in expected.values()), default=0.0)
     errors = {name: _error(found.get(name), expected.get(name), floor) for name, _ in ran.model.named_parameters()}
-    after = ran.feedback.matrices
+    after = ran.feedback_matrices
     errors |= {f"feedback.{name}": _error(after[name], matrix, 0.0) for name, matrix in learned.items()}
     of_backprop = _gradients(true)
     cosines = {name: _cosine(found.get(name), of_backprop.get(name)) for name, _ in ran.model.named_parameters()}

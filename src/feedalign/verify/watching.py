@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
-from feedalign.rules import problems
-from feedalign.rules.outputs import activation_in, mapped
-from feedalign.rules.problems import Problem
+from feedalign.anatomy import Problem, activation_in, mapped, problems
 
 Node = torch.autograd.graph.Node
 Uses = set[tuple[int, Node | None]]  # the id of a parameter or other leaf, and what is computed from it there
@@ -24,9 +23,17 @@ class Cut:
     point: str
     activation: Tensor
     leaf: Tensor
-    given: Tensor  # to what follows, a copy of the leaf, which may be worked on in place
-    version: int
+    probe: Tensor  # its derivative needs what was given to the block above as it was then
     spoiled: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether what was given to the block above has been changed in place since."""
+        try:
+            torch.autograd.grad(self.probe, self.leaf, torch.zeros_like(self.probe), retain_graph=True)
+        except RuntimeError:  # autograd's own: a Tensor that the derivative needs has been modified in place
+            return True
+        return False
 
 
 class Watched:
@@ -66,31 +73,33 @@ class Watched:
         with torch.enable_grad():  # the model may run a part of itself without
             leaf = activation.detach().requires_grad_()
             given = leaf.clone()
-        self.cuts.append(Cut(name, activation, leaf, given, given._version))
+            self.cuts.append(Cut(name, activation, leaf, probe=given.flatten()[:1].square()))
         return mapped(output, lambda tensor: given if tensor is activation else tensor.detach())
 
     def _look_for_changes(self, culprit: str) -> None:
         for cut in self.cuts:
-            if not cut.spoiled and cut.given._version != cut.version:
+            if not cut.spoiled and cut.changed:
                 if not any(other.spoiled for other in self.cuts if other.point == cut.point):
                     self.problems.append(problems.in_place(cut.point, culprit))
                 cut.spoiled = True
 
+    def uses(self, end: Tensor) -> Uses:
+        """Return the leaves that a Tensor is computed from, each with every operation that takes the leaf."""
+        if end.grad_fn is None:
+            return {(id(end), None)}
+        leaves = {get_gradient_edge(leaf).node: id(leaf) for leaf in self._leaves()}
+        found: Uses = set()
+        seen, waiting = {end.grad_fn}, [end.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            for below, _ in node.next_functions:
+                if below in leaves:
+                    found.add((leaves[below], node))
+                elif below is not None and below not in seen:
+                    seen.add(below)
+                    waiting.append(below)
+        return found
 
-def uses(end: Tensor) -> Uses:
-    """Return the leaves that a Tensor is computed from, each with every operation of its graph that takes it."""
-    if end.grad_fn is None:
-        return {(id(end), None)}
-    found: Uses = set()
-    seen, waiting = {end.grad_fn}, [end.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        for below, _ in node.next_functions:
-            if below is None:
-                continue
-            if below.name() == "torch::autograd::AccumulateGrad":
-                found.add((id(below.variable), node))  # type: ignore[attr-defined]  # of this one kind of node
-            elif below not in seen:
-                seen.add(below)
-                waiting.append(below)
-    return found
+    def _leaves(self) -> list[Tensor]:
+        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return [*learning, *(cut.leaf for cut in self.cuts)]

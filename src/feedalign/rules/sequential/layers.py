@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import grad
 
+from feedalign.anatomy import weight_matrices
 from feedalign.errors import PointsError
-from feedalign.rules.points import weight_matrices
 
 # Tuples, since the compiler of torch 2.7 does not know unions.
 CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
@@ -35,6 +35,12 @@ def weight_name(layer: nn.Module) -> str:
             "can be replaced; give points= without it, then it passes the error on as in backprop"
         )
     return names[0]
+
+
+def weight_of(layer: nn.Module) -> Tensor:
+    """Return the layer's one weight, detached."""
+    weight: Tensor = getattr(layer, weight_name(layer))
+    return weight.detach()
 
 
 def matrix_sizes(layer: nn.Module, weight: Tensor) -> tuple[int, int]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from feedalign.anatomy import Entry
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Feedback
-from feedalign.rules.direct import DirectRule
-from feedalign.rules.processes import summed
+from feedalign.rules.direct.rule import DirectRule
+from feedalign.rules.distributed import Processes
 
 
 class ConditionedDFA(DirectRule):
@@ -64,16 +65,31 @@ class ConditionedDFA(DirectRule):
         feedback: Feedback | None = None,
         seed: int = 0,
         *,
+        example_input: Any = None,
+        output: Entry = None,
+        batch_dims: int | None = None,
+        recompute: bool = False,
         every: int = 10,
         decay: float = 0.99,
-        **options: Any,
     ) -> None:
         if every < 1:
             raise ArgumentError(f"every={every} must be a number of backward passes of at least 1")
         if not 0 <= decay < 1:
             raise ArgumentError(f"decay={decay} must lie in [0, 1); 0.99 averages over about 100 backward passes")
-        super().__init__(model, points, feedback, seed, **options)
+        super().__init__(
+            model,
+            points,
+            feedback,
+            seed,
+            example_input=example_input,
+            output=output,
+            batch_dims=batch_dims,
+            recompute=recompute,
+        )
         self.every, self.decay = every, decay
+        self.gathered = Gathered()
+        if self.drawn:
+            self.gathered.begin(self.feedback_matrices)
 
     @property
     def conditioner(self) -> Tensor:
@@ -82,23 +98,28 @@ class ConditionedDFA(DirectRule):
         Raises:
             PointsError: no forward pass has told C yet.
         """
-        if "conditioner" not in self.gathered.matrices:
+        if not self.gathered.known:
             raise PointsError(
                 "the conditioner is not known yet, since the number of outputs is not; give example_input=, or run one "
                 "forward pass"
             )
-        return self.gathered.matrices["conditioner"]
+        return self.gathered.conditioner
 
     def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
         """Return P e, with the loss's reduction factor; P is symmetric."""
-        return error @ self.gathered.of(("conditioner",))[0].to(error.dtype)
+        return error @ self.gathered.conditioner.to(error.dtype)
 
-    def gather(self, error: Float[Tensor, "*batch outputs"]) -> None:
+    def message_now(self) -> Callable[[Tensor], Tensor]:
+        """Return `message` with P as it is now."""
+        P = self.gathered.conditioner.clone()
+        return lambda error: error @ P.to(error.dtype)
+
+    def gather(self, error: Float[Tensor, "*batch outputs"], processes: Processes) -> None:
         """Take the errors of a backward pass into the average, and renew P if that is due."""
-        moment, conditioner, passes = self.gathered.of(("moment", "conditioner", "passes"))
+        moment, conditioner, passes = self.gathered.moment, self.gathered.conditioner, self.gathered.passes
         errors = error.flatten(0, -2).double()  # squares of small ones are below single precision
-        entries = summed(errors.new_tensor(len(errors)), self._pass.group)
-        fresh = summed(errors.T @ errors, self._pass.group)
+        entries = processes.summed(errors.new_tensor(len(errors)))
+        fresh = processes.summed(errors.T @ errors)
         # Not trace(), of which the compiler's own code warns.
         square = (fresh * torch.eye(len(fresh), device=fresh.device)).sum() / len(fresh)
         known = torch.isfinite(square) & (square > 0)
@@ -108,14 +129,42 @@ class ConditionedDFA(DirectRule):
             conditioner.copy_(torch.where(due, _inverse_root(moment.double()), conditioner))
         passes.add_(1)
 
-    def _draw(self, found: Any, jacobians: dict[str, Tensor]) -> None:
-        super()._draw(found, jacobians)
-        if "passes" not in self.gathered.matrices:  # else they are of a state that was loaded
-            like = next(iter(self.feedback_matrices.values()))
-            outputs = like.shape[1]
-            self.gathered.put("moment", like.new_zeros(outputs, outputs))
-            self.gathered.put("conditioner", torch.eye(outputs, dtype=like.dtype, device=like.device))
-            self.gathered.put("passes", torch.zeros((), dtype=torch.int64, device=like.device))
+    def draw(self, found: Any) -> None:
+        """Draw the matrix of every point, and make room for the average of the errors."""
+        super().draw(found)
+        if hasattr(self, "gathered") and not self.gathered.known:  # the constructor may draw before it comes so far
+            self.gathered.begin(self.feedback_matrices)
+
+
+class Gathered(nn.Module):
+    """What the rule keeps of the errors, as buffers: the average N S, P, and the number of backward passes."""
+
+    moment: Tensor
+    conditioner: Tensor
+    passes: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_load_state_dict_pre_hook(_make_room)  # type: ignore[no-untyped-call]
+
+    @property
+    def known(self) -> bool:
+        """Whether the buffers are there, begun or loaded from a saved state."""
+        return hasattr(self, "passes")
+
+    def begin(self, feedback: Mapping[str, Tensor]) -> None:
+        """Begin with P = I; the number of outputs, the precision and the device are those of the feedback matrices."""
+        matrix = next(iter(feedback.values()))
+        outputs = matrix.shape[1]
+        self.register_buffer("moment", matrix.new_zeros(outputs, outputs))
+        self.register_buffer("conditioner", torch.eye(outputs, dtype=matrix.dtype, device=matrix.device))
+        self.register_buffer("passes", torch.zeros((), dtype=torch.int64, device=matrix.device))
+
+
+def _make_room(gathered: Gathered, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Before a state is loaded, make buffers of the saved shape where the number of outputs is not known yet."""
+    if not gathered.known and f"{prefix}moment" in state_dict:
+        gathered.begin({"": state_dict[f"{prefix}moment"]})
 
 
 def _inverse_root(moment: Tensor) -> Tensor:

@@ -57,6 +57,15 @@ def never_ran(name: str) -> Problem:
     return Problem(name, "never ran in a forward pass", "choose a module that the model's forward calls")
 
 
+def replaced(name: str) -> Problem:
+    """A point in whose place another module stands since the model was wrapped."""
+    return Problem(
+        name,
+        "was not reached, since another module stands in its place now, and its block would learn by backprop",
+        "unwrap the model and wrap it again after such a change",
+    )
+
+
 def no_tensor(name: str, output: object) -> Problem:
     """A point that returns no activation."""
     got = f"Tensor of {output.dtype}" if isinstance(output, Tensor) else type(output).__name__

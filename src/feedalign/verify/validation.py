@@ -10,12 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.rules import problems
-from feedalign.rules.base import check_bare
-from feedalign.rules.outputs import Entry, ErrorTap, tensors_in
-from feedalign.rules.points import axes_problem, name_problems, names_of
-from feedalign.rules.problems import Problem
-from feedalign.rules.watching import Uses, Watched, uses
+from feedalign.anatomy import (
+    Entry,
+    ErrorTap,
+    Problem,
+    axes_problem,
+    name_problems,
+    names_of,
+    problems,
+    same_random_numbers,
+    tensors_in,
+)
+from feedalign.rules import check_bare
+from feedalign.verify.watching import Uses, Watched
 
 
 @dataclass(frozen=True)
@@ -97,8 +104,7 @@ def validate(
     names = names_of(model, points)
     known = dict(model.named_modules())
     watched = Watched(copy.deepcopy(model), [name for name in dict.fromkeys(names) if name and name in known])
-    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices), torch.enable_grad():
+    with same_random_numbers(model), torch.enable_grad():
         returned = watched.run(inputs, keywords)
     tapped = tap.find(returned)
     found = name_problems(model, names) + watched.problems
@@ -126,8 +132,8 @@ def _shape_problems(watched: Watched, batch_shape: torch.Size) -> Iterator[Probl
 
 def _reach_problems(watched: Watched, tops: list[Tensor], returned: list[Tensor]) -> Iterator[Problem]:
     """Points from which nothing reaches the output; parameters that no feedback reaches, or that of several blocks."""
-    ends = [(cut.point, uses(cut.activation)) for cut in watched.cuts]
-    of_output = [("output", uses(top)) for top in tops]
+    ends = [(cut.point, watched.uses(cut.activation)) for cut in watched.cuts]
+    of_output = [("output", watched.uses(top)) for top in tops]
     yield from _dead_points(watched, [found for _, found in ends], _leaves(of_output))
     names: dict[int, list[str]] = {}
     for name, parameter in watched.model.named_parameters(remove_duplicate=False):
@@ -137,7 +143,7 @@ def _reach_problems(watched: Watched, tops: list[Tensor], returned: list[Tensor]
     if not frozen and _leaves(of_output).isdisjoint(names):
         yield problems.no_readout()
     # Other entries of the output bring gradients of their own, if the loss uses them.
-    reached = _leaves([*ends, *of_output, *(("", uses(entry)) for entry in returned)])
+    reached = _leaves([*ends, *of_output, *(("", watched.uses(entry)) for entry in returned)])
     for key, known_as in names.items():
         if key not in reached:
             yield problems.unreached(known_as[0], any(name.rpartition(".")[0] in watched.ran for name in known_as))

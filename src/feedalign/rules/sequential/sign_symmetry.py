@@ -8,9 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from feedalign.anatomy import Entry
 from feedalign.errors import ArgumentError
-from feedalign.feedback import Feedback, Place, Rademacher, draw_at
-from feedalign.rules.sequential import SequentialRule
+from feedalign.feedback import Feedback, Gaussian, Magnitudes, Rademacher, check_recipe, draw_at
+from feedalign.rules.sequential.rule import SequentialRule
 
 
 class SignSymmetry(SequentialRule):
@@ -29,7 +30,6 @@ class SignSymmetry(SequentialRule):
             `state_dict`, so that a resumed run draws what an unbroken one would.
         example_input: see `Rule`.
         magnitude: "uniform", "batchwise" or "fixed".
-        **options: `output` and `batch_dims`, see `Rule`.
 
     Raises:
         ArgumentError: unknown `magnitude`, or a recipe other than Rademacher with "uniform".
@@ -44,8 +44,9 @@ class SignSymmetry(SequentialRule):
         seed: int = 0,
         *,
         example_input: Any = None,
+        output: Entry = None,
+        batch_dims: int | None = None,
         magnitude: Literal["uniform", "batchwise", "fixed"] = "uniform",
-        **options: Any,
     ) -> None:
         if magnitude not in ("uniform", "batchwise", "fixed"):
             raise ArgumentError(f"magnitude={magnitude!r} is unknown; expected 'uniform', 'batchwise' or 'fixed'")
@@ -56,20 +57,18 @@ class SignSymmetry(SequentialRule):
                     f"feedback={feedback!r} has entries of several sizes, and magnitude='uniform' means one; give "
                     "Rademacher(scale), or magnitude='fixed'"
                 )
-
-        super().__init__(model, points, feedback, seed, example_input=example_input, **options)
+        check_recipe(Gaussian() if feedback is None else feedback)
+        recipe = Magnitudes(Gaussian() if feedback is None else feedback)
+        super().__init__(model, points, recipe, seed, example_input=example_input, output=output, batch_dims=batch_dims)
         self.magnitude = magnitude
-        self._of_batch = torch.Generator().manual_seed(seed)
+        self.of_batches = torch.Generator().manual_seed(seed)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the model; while gradients are recorded, on the rule's graph, with this batch's magnitudes."""
-        if not self._pass.drawn:
-            self._prepare(args, kwargs)
-        if self.magnitude == "batchwise" and self.learns:
-            for place in self._places:
-                matrix = draw_at(self.recipe, place, self._of_batch).abs()
-                self.feedback.of((place.name,))[0].copy_(matrix)
-        return super().forward(*args, **kwargs)
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the model on the rule's graph, with this batch's magnitudes, and return its output."""
+        if self.magnitude == "batchwise":
+            for place in self.places:
+                self.feedback[place.name].copy_(draw_at(self.feedback.recipe, place, self.of_batches))
+        return super().run(args, kwargs)
 
     def backward_weight(self, matrix: Tensor, weight: Tensor) -> Tensor:
         """Return the weight's signs with the drawn magnitudes."""
@@ -77,11 +76,8 @@ class SignSymmetry(SequentialRule):
 
     def get_extra_state(self) -> Tensor:
         """Return the state of the batches' generator, for `state_dict`."""
-        return self._of_batch.get_state()
+        return self.of_batches.get_state()
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take the state of the batches' generator from a `state_dict`."""
-        self._of_batch.set_state(state.cpu())
-
-    def _drawn_at(self, place: Place, generator: torch.Generator) -> Tensor:
-        return super()._drawn_at(place, generator).abs()
+        self.of_batches.set_state(state.cpu())

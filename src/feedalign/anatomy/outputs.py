@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from feedalign.errors import ArgumentError, OutputError
-from feedalign.rules import problems
-from feedalign.rules.problems import Problem
+from feedalign.anatomy import problems
+from feedalign.anatomy.problems import Problem
+from feedalign.errors import ArgumentError, OutputError, PointsError
 
 Entry = int | str | Callable[[Any], Tensor] | None
 
@@ -125,6 +125,14 @@ def activation_in(output: Any) -> Tensor | None:
     """Return the activation a module gives: its output, or the first entry of a tuple or list; None if that is none."""
     first = output[0] if isinstance(output, (tuple, list)) and output else output
     return first if isinstance(first, Tensor) and first.is_floating_point() else None
+
+
+def activation_of(name: str, output: object) -> Tensor:
+    """Return the activation of a point from what its module returned; PointsError if there is none."""
+    activation = activation_in(output)
+    if activation is None:
+        raise PointsError(f"point {problems.no_tensor(name, output)}")
+    return activation
 
 
 def _entries(value: Any) -> dict[Any, Any]:

@@ -1,0 +1,40 @@
+"""What a model is made of, seen from outside: its outputs, its points, the blocks between them. Knows of no rule."""
+
+from feedalign.anatomy import problems
+from feedalign.anatomy.blocks import Block, convolution_between, trace
+from feedalign.anatomy.hooks import evaluating, observing
+from feedalign.anatomy.inputs import arguments
+from feedalign.anatomy.jacobians import mean_jacobians
+from feedalign.anatomy.outputs import Entry, ErrorTap, activation_in, activation_of, exchange, mapped, tensors_in
+from feedalign.anatomy.points import axes_problem, check_points, name_problems, names_of
+from feedalign.anatomy.problems import Problem
+from feedalign.anatomy.undisturbed import Buffers, RandomNumbers, same_random_numbers, undisturbed
+from feedalign.anatomy.weights import weight_matrices
+
+__all__ = [
+    "Block",
+    "Buffers",
+    "Entry",
+    "ErrorTap",
+    "Problem",
+    "RandomNumbers",
+    "activation_in",
+    "activation_of",
+    "arguments",
+    "axes_problem",
+    "check_points",
+    "convolution_between",
+    "evaluating",
+    "exchange",
+    "mapped",
+    "mean_jacobians",
+    "name_problems",
+    "names_of",
+    "observing",
+    "problems",
+    "same_random_numbers",
+    "tensors_in",
+    "trace",
+    "undisturbed",
+    "weight_matrices",
+]

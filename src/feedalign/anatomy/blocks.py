@@ -1,0 +1,150 @@
+"""What a model is made of between its feedback points, seen in one forward pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+
+from feedalign.anatomy import problems
+from feedalign.anatomy.hooks import evaluating, observing
+from feedalign.anatomy.outputs import ErrorTap, activation_in, activation_of
+from feedalign.anatomy.points import axes_problem
+from feedalign.anatomy.weights import weight_matrices
+from feedalign.errors import ArgumentError, FeedbackShapeError, PointsError
+from feedalign.feedback import Convolution
+from feedalign.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Block:
+    """What runs between one feedback point and the next, or between the last point and the output.
+
+    Attributes:
+        point: dotted name of the module whose output ends the block; "" for the output itself.
+        features: numbers per sample at that point (at the output: C).
+        weights: dotted names of the modules in the block that hold a weight matrix, in the order they ran.
+        preactivation: dotted name of the last module in the block that holds parameters: its output is a_l, what
+            the activation is applied to. The point itself where nothing in the block holds any, or where that output
+            is not of every sample, as that of embedded positions.
+        modules: dotted names of the modules in the block that hold any parameter of their own, in the order they ran.
+            What is used but never called itself, such as the output projection of `nn.MultiheadAttention`, goes with
+            the module around it, and parameters of the model itself, "", with the last block.
+        shape: of one sample at the point; its product is `features`.
+    """
+
+    point: str
+    features: int
+    weights: tuple[str, ...]
+    preactivation: str
+    modules: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+
+
+@torch.no_grad()
+def trace(
+    model: nn.Module,
+    points: Sequence[str],
+    tap: ErrorTap,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[Block, ...]:
+    """Run the model once, in evaluation mode and without gradients, and return its blocks in the order they ran."""
+    modules = dict(model.named_modules())
+    holders = [name for name, module in modules.items() if any(True for _ in module.parameters(recurse=False))]
+    ran: list[tuple[str, Any]] = []
+    seen = {*points, *holders, *(above for name in holders for above in _above(name))} - {""}
+    with evaluating(model), observing(model, seen, lambda name, output: ran.append((name, output))):
+        output = model(*args, **kwargs)
+    tapped = tap.of(output)
+    batch_shape = tap.batch_shape(tapped)
+    if missing := [name for name in points if name not in dict(ran)]:
+        raise PointsError("; ".join(f"point {problems.never_ran(name)}" for name in missing))
+    # The model itself ends with its output; what is used without being called goes with the module around it that is.
+    ran.append(("", tap.rows(tapped)))
+    called = {name for name, _ in ran if _parametrized(name) == name}
+    going_with: dict[str, list[str]] = {}
+    for name in holders:
+        going_with.setdefault(next(place for place in (name, *_above(name)) if place in called), []).append(name)
+    blocks: list[Block] = []
+    inside: list[tuple[str, Any]] = []
+    for name, returned in ran:
+        if name in going_with:
+            inside.append((name, returned))
+        if name in points or not name:
+            activation = activation_of(name, returned)
+            if name and (wrong := axes_problem(name, modules[name], activation, batch_shape)):
+                raise FeedbackShapeError(f"point {wrong}")
+            shape = activation.shape[len(batch_shape) :]
+            blocks.append(
+                Block(
+                    name,
+                    shape.numel(),
+                    tuple(n for n, _ in inside if n and weight_matrices(modules[n])),
+                    _preactivation(inside, batch_shape) or name,
+                    tuple(held for n, _ in inside for held in going_with.get(n, ())),
+                    tuple(shape),
+                )
+            )
+            inside = []
+    for name in points:
+        if len(widths := {block.features for block in blocks if block.point == name}) > 1:
+            raise FeedbackShapeError(f"point {problems.several_widths(name, widths)}")
+    return tuple(blocks)
+
+
+def _parametrized(name: str) -> str:
+    """Return the name of the module whose parametrization a module is; of any other, its own."""
+    return f".{name}".partition(".parametrizations.")[0].removeprefix(".")
+
+
+def _above(name: str) -> list[str]:
+    """Return the names of the modules around a module, the nearest first and the model itself, "", last."""
+    above = []
+    while name:
+        name = name.rpartition(".")[0]
+        above.append(name)
+    return above
+
+
+def _preactivation(inside: Sequence[tuple[str, Any]], batch_shape: torch.Size) -> str | None:
+    """Return the last module of a block, unless what it gives is for all samples, such as embedded positions."""
+    if not inside:
+        return None
+    name, returned = inside[-1]
+    output = activation_in(returned)
+    fits = output is not None and output.ndim > len(batch_shape) and output.shape[: len(batch_shape)] == batch_shape
+    return name if fits else None
+
+
+def convolution_between(below: Block, block: Block, modules: Mapping[str, nn.Module]) -> Convolution | str:
+    """Return the convolution from one point to the next, or why there is none: it must be the only weights there.
+
+    Besides `nn.Conv2d` that is any module with one weight and a `geometry` that says its shape.
+    """
+    holding = [modules[name] for name in block.weights]
+    kernels = [matrix for module in holding for matrix in weight_matrices(module)]
+    if len(kernels) != 1:
+        return f"the block holds {len(kernels)} weight matrices, the angle is defined for one"
+    (layer,) = holding
+    geometry = getattr(layer, "geometry", None)
+    if isinstance(layer, nn.Conv2d):
+        if len(below.shape) != 3:
+            return f"the point below it gives no image, but {below.shape}"
+        try:
+            geometry = Geometry.of(layer, (below.shape[0], below.shape[1], below.shape[2]))
+        except ArgumentError as error:
+            return str(error)
+    if not isinstance(geometry, Geometry):
+        return f"weights of shape {tuple(kernels[0].shape)} are no matrix between its points, nor a 2-D convolution"
+    if math.prod(geometry.out_shape) != block.features or math.prod(geometry.in_shape) != below.features:
+        return (
+            f"the convolution takes {geometry.in_shape} to {geometry.out_shape}, but its points have {below.shape} and "
+            f"{block.shape}; the angle is defined without pooling in between"
+        )
+    return Convolution(below.point, block.point, kernels[0], geometry)

@@ -1,0 +1,28 @@
+"""How a batch is given to a model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+
+def arguments(model: nn.Module, x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments, by position and by keyword, with which a model takes a batch.
+
+    Args:
+        model: the bare model, not wrapped in a rule.
+        x: one input; a tuple of several; or a mapping from the names of the inputs, as tokenizers return it. A named
+            tuple (such as a packed sequence) is one input. So is a mapping that does not fit the model's signature.
+    """
+    if type(x) is tuple:
+        return x, {}
+    if isinstance(x, Mapping) and all(isinstance(name, str) for name in x):
+        try:
+            inspect.signature(model.forward).bind(**x)
+        except TypeError:
+            return (x,), {}
+        return (), dict(x)
+    return (x,), {}

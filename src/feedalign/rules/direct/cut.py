@@ -1,0 +1,121 @@
+"""One forward pass of a direct rule: the graph is cut at the points, and the output is tied to what was cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from feedalign.anatomy import activation_of, mapped
+from feedalign.rules.direct.sender import Sender, check_shapes, signal
+from feedalign.rules.direct.sending import receive, send
+from feedalign.rules.slot import Slot
+from feedalign.rules.wrapped import check_recording
+
+if TYPE_CHECKING:
+    from feedalign.rules.direct.rule import DirectRule
+
+# Numbers in one activation from which on its signal is made when its block's turn comes: 1 MB in single precision.
+# A network of many layers then holds one signal at a time. For smaller signals that costs more time than it saves.
+LARGE = 2**18
+
+
+class PointHook:
+    """Forward hook of one point: the pass that is running says what goes on in the output's place."""
+
+    __slots__ = ("name", "slot")
+
+    def __init__(self, slot: Slot, name: str) -> None:
+        self.slot, self.name = slot, name
+
+    def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
+        """Return what goes on in the output's place; None for the output itself."""
+        running = self.slot.now
+        return None if running is None else running.reached(self.name, output)
+
+
+class Uncoupled:
+    """A pass that cuts the graph at the points and sends nothing there.
+
+    Attributes:
+        names: of the points reached so far. A module that runs twice is here twice.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def reached(self, name: str, output: Any) -> Any:
+        """Return the output of a point without its past."""
+        self.names.append(name)
+        return mapped(output, Tensor.detach)
+
+
+class Cut:
+    """A forward pass on the rule's graph.
+
+    Attributes:
+        names: of the points reached so far. A module that runs twice is here twice.
+        matrices: F of each, [features, outputs].
+        shapes: of the activation of each.
+        waits: whether the signal of each is made when its block's turn comes.
+        hidden: the activation of each with its past, or a token in its place; empty once they are tied.
+    """
+
+    def __init__(self, rule: DirectRule) -> None:
+        self.slot, self.learns = rule.slot, rule.learns_feedback
+        self.sender = Sender(rule)
+        self.message = torch.empty(0)  # of the last backward pass, for the signals that are made later
+        self.names: list[str] = []
+        self.matrices: list[Tensor] = []
+        self.shapes: list[torch.Size] = []
+        self.waits: list[bool] = []
+        self.hidden: list[Tensor] = []
+
+    def reached(self, name: str, output: Any) -> Any:
+        """Keep the activation of a point, and return the output of the point without its past."""
+        plain = isinstance(output, Tensor) and output.requires_grad  # the usual case, in short
+        if not plain:
+            check_recording(name)
+        activation = output if plain else activation_of(name, output)
+        shape, matrix = activation.shape, self.sender.matrix(name)
+        # What learns must see all activations first. A compiler orders the work itself.
+        waits = shape.numel() >= LARGE and not (self.learns or torch.compiler.is_compiling())
+        self.names.append(name)
+        self.matrices.append(matrix)
+        self.shapes.append(shape)
+        self.waits.append(waits)
+        self.hidden.append(receive(activation, partial(self._later, matrix, shape)) if waits else activation)
+        return output.detach() if plain else mapped(output, Tensor.detach)
+
+    def tie(self, output: Tensor) -> Tensor:
+        """Return the output, [*batch, C]. In its backward pass the error reaches everything that was cut off."""
+        for name, matrix, shape in zip(self.names, self.matrices, self.shapes, strict=True):
+            check_shapes(name, matrix, shape, output.shape)
+        hidden, self.hidden = self.hidden, []  # held here, the graph would outlive its backward pass
+        return send(output, self.signals, hidden, keep=self.learns)
+
+    def signals(self, error: Tensor, hidden: Sequence[Tensor]) -> list[Tensor]:
+        """Return what each activation is sent, and let the rule learn from the error.
+
+        Args:
+            error: dloss/doutput, [*batch, C].
+            hidden: the activations if the rule learns its feedback; else empty.
+        """
+        self.slot.enter_backward(Uncoupled())
+        sender = self.sender
+        message = sender.begin(error)
+        if any(self.waits):
+            self.message = message
+        for name, activation in zip(self.names, hidden, strict=False):
+            sender.learn(name, activation, error)
+        nothing = error.new_empty(0)  # for a token: its signal is made when its block's turn comes
+        return [
+            nothing if waits else signal(message, matrix, shape)
+            for matrix, shape, waits in zip(self.matrices, self.shapes, self.waits, strict=True)
+        ]
+
+    def _later(self, matrix: Tensor, shape: torch.Size) -> Tensor:
+        return signal(self.message, matrix, shape)

@@ -1,0 +1,89 @@
+"""Direct feedback that learns, by a local rule and without looking at the forward weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from feedalign.anatomy import Entry
+from feedalign.feedback import Feedback
+from feedalign.rules.direct.rule import DirectRule
+from feedalign.rules.distributed import Processes
+from feedalign.rules.rates import check_rates
+
+
+class DirectKolenPollack(DirectRule):
+    r"""Direct feedback alignment whose F_l learns what a readout of its layer would, and decays.
+
+    .. math:: F_l ← (1 - η λ) F_l - η \sum_b (h_{lb} - \bar h_l) e_b^T
+
+    Of the last hidden layer that is the Kolen–Pollack update of the transposed readout; below it, F_l follows a
+    readout that the layer does not have. The error sent in a step goes through F_l as it was before the step.
+
+    The update takes place in the backward pass, in buffers, without gradients: *every* backward pass is one. With
+    gradients accumulated over k of them F_l is updated, and decays, k times for each step of the optimizer. A
+    `GradScaler`'s factor would be in the update: use bfloat16. Activations are kept until the backward pass. Under
+    `DistributedDataParallel` F_l learns from the batches of all processes.
+
+    Args:
+        model: see `Rule`, as for points, feedback, seed and example_input.
+        points: see `Rule`.
+        feedback: recipe of the initial F_l.
+        seed: see `Rule`.
+        example_input: see `Rule`.
+        lr: η; e has the loss's reduction factor, so η belongs to the loss as an optimizer's does.
+        weight_decay: λ, as in `torch.optim.SGD`, so the decay of a step is η λ: 10⁻³ with both defaults.
+        centred: whether the mean over the batch entries, h̄_l, is taken off. Then F_l is not pushed along the mean
+            activation, and a batch of one teaches it nothing. The published rule does not centre.
+
+    Raises:
+        ArgumentError: `lr` or `weight_decay` below 0, or 1 < η λ.
+    Source: Webster, Choi and Ahn (2020), "Learning the connections in direct feedback alignment", `centred=False`.
+    """
+
+    learns_feedback: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        points: str | Iterable[str] = "auto",
+        feedback: Feedback | None = None,
+        seed: int = 0,
+        *,
+        example_input: Any = None,
+        output: Entry = None,
+        batch_dims: int | None = None,
+        recompute: bool = False,
+        lr: float = 0.1,
+        weight_decay: float = 1e-2,
+        centred: bool = True,
+    ) -> None:
+        check_rates(lr, weight_decay)
+        super().__init__(
+            model,
+            points,
+            feedback,
+            seed,
+            example_input=example_input,
+            output=output,
+            batch_dims=batch_dims,
+            recompute=recompute,
+        )
+        self.lr, self.weight_decay, self.centred = lr, weight_decay, centred
+
+    def learn(
+        self,
+        matrix: Float[Tensor, "features outputs"],
+        hidden: Float[Tensor, "*batch features"],
+        error: Float[Tensor, "*batch outputs"],
+        processes: Processes,
+    ) -> None:
+        """Update F_l as SGD would a readout of the layer."""
+        h = hidden.reshape(-1, hidden.shape[-1]).to(matrix.dtype)
+        e = error.reshape(-1, error.shape[-1]).to(matrix.dtype)
+        if self.centred:
+            h = h - processes.averaged(h.mean(0))
+        matrix.mul_(1 - self.lr * self.weight_decay).addmm_(h.T, e, alpha=-self.lr)

@@ -1,0 +1,169 @@
+"""Direct rules that keep no graph: the backward pass runs the model again, and frees each block once it has learned.
+
+A block learns from the error at the output and from nothing in the blocks above it. So a first forward pass need not
+keep anything. In a second one, which begins with the error known, each block's graph ends at its point, learns there
+and is freed. Backprop cannot do that: its last block must learn first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from feedalign.anatomy import Buffers, RandomNumbers, activation_of, mapped, same_random_numbers, tensors_in
+from feedalign.rules.direct.cut import Uncoupled
+from feedalign.rules.direct.sender import Sender, check_shapes, signal
+
+if TYPE_CHECKING:
+    from feedalign.rules.direct.rule import DirectRule
+
+
+def recomputed(rule: DirectRule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Run the rule's model without a graph, and return an output whose backward pass runs the model again.
+
+    The second run has the random numbers and the precision of the first. It leaves the model's buffers, such as batch
+    statistics, as the first run did.
+    """
+    twice = TwoRuns(rule, args, kwargs)
+    output: Tensor = _Recompute.apply(twice.first, twice.second, *twice.wanted, *twice.others)  # type: ignore[no-untyped-call]
+    return output
+
+
+class _Recompute(torch.autograd.Function):
+    """From parameters and inputs to the output; in the backward pass, the rule's gradients of those that learn."""
+
+    @staticmethod
+    def forward(ctx: Any, first: Any, second: Any, *tensors: Tensor) -> Tensor:
+        ctx.second = second
+        # Saved only so that autograd refuses the backward pass if one of them has been changed in place by then.
+        ctx.save_for_backward(*tensors)
+        output: Tensor = first()
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = ctx.second(error)
+        return None, None, *gradients, *[None] * (len(ctx.saved_tensors) - len(gradients))
+
+
+class TwoRuns:
+    """The two runs of one learning pass.
+
+    Attributes:
+        wanted: Tensors whose gradients are wanted: the parameters and inputs that learn.
+        others: the other inputs.
+    """
+
+    def __init__(self, rule: DirectRule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.rule, self.args, self.kwargs = rule, args, kwargs
+        self.sender = Sender(rule)
+        self.surroundings, self.precision = Surroundings(rule.model), Precision(rule.model)
+        given = tensors_in((args, kwargs))
+        learning = [parameter for parameter in rule.model.parameters() if parameter.requires_grad]
+        self.wanted = [*learning, *(tensor for tensor in given if tensor.requires_grad)]
+        self.others = [tensor for tensor in given if not tensor.requires_grad]
+
+    def first(self) -> Tensor:
+        """Run the model without a graph and return where the error is taken."""
+        uncoupled = Uncoupled()
+        with self.precision.again():
+            output = self.rule.run_under(uncoupled, self.args, self.kwargs)
+        self.rule.account_for(uncoupled.names)
+        return self.rule.error_tap.of(output)
+
+    def second(self, error: Tensor) -> list[Tensor | None]:
+        """Run the model again, block by block, and return the gradients of all that is wanted."""
+        rows = self.rule.error_tap.rows(error)
+        blocks = BlockByBlock(self.sender, self.wanted, rows, Precision(self.rule.model))
+        with self.surroundings.again(), self.precision.again(), torch.enable_grad():
+            output = self.rule.run_under(blocks, self.args, self.kwargs)
+            blocks.learn(self.rule.error_tap.of(output), error)
+        return blocks.gradients
+
+
+class BlockByBlock:
+    """The second run: each block learns when its point is reached, and nothing of it is kept.
+
+    What belongs to the backward pass, signals and gradients, has the precision of the backward pass around it.
+    """
+
+    def __init__(self, sender: Sender, wanted: Sequence[Tensor], error: Tensor, precision: Precision) -> None:
+        self.sender, self.wanted, self.error, self.precision = sender, wanted, error, precision
+        self.message = sender.begin(error)
+        self.gradients: list[Tensor | None] = [None] * len(wanted)
+        self.learning = False
+
+    def reached(self, name: str, output: Any) -> Any:
+        """Let the block below a point learn, and return the output of the point without its past."""
+        if not self.learning:  # activation checkpointing may run a point a third time, which tells nothing new
+            activation, matrix = activation_of(name, output), self.sender.matrix(name)
+            check_shapes(name, matrix, activation.shape, self.error.shape)
+            with torch.no_grad(), self.precision.again():
+                sent = signal(self.message, matrix, activation.shape).to(activation.dtype)
+            self.learn(activation, sent)
+            if self.sender.rule.learns_feedback:
+                self.sender.learn(name, activation.detach(), self.error)
+        return mapped(output, Tensor.detach)
+
+    def learn(self, end: Tensor, sent: Tensor) -> None:
+        """Add the gradients of the block that ends here, from what is sent to its end."""
+        if not end.requires_grad:
+            return
+        self.learning = True
+        with torch.no_grad(), self.precision.again():
+            # Where a skip connection passes the point, a later block needs this graph too. Otherwise nothing holds the
+            # graph once the activation has been detached, and it is freed.
+            found = torch.autograd.grad(end, self.wanted, sent, retain_graph=True, allow_unused=True)
+        self.learning = False
+        for i, gradient in enumerate(found):
+            if gradient is not None:
+                known = self.gradients[i]
+                self.gradients[i] = gradient if known is None else known + gradient
+
+
+class Precision:
+    """The autocast that is on now."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.device = next(model.parameters()).device.type
+        self.enabled = torch.is_autocast_enabled(self.device)
+        self.dtype = torch.get_autocast_dtype(self.device)
+
+    def again(self) -> torch.autocast:
+        """Return the autocast. What it casts while no graph is recorded must not be used where one is: no cache."""
+        return torch.autocast(self.device, self.dtype, self.enabled, cache_enabled=False)
+
+
+class Surroundings:
+    """The circumstances in which a forward pass begins: the modules' modes, buffers and random numbers."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.modes = {module: module.training for module in model.modules()}
+        self.buffers, self.random_numbers = Buffers(model), RandomNumbers(model)
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Return to these circumstances for a while."""
+        modes, buffers = {module: module.training for module in self.modes}, Buffers(self.model)
+        with same_random_numbers(self.model):
+            set_modes(self.modes)
+            self.buffers.restore()
+            self.random_numbers.restore()
+            try:
+                yield
+            finally:
+                set_modes(modes)
+                buffers.restore()
+
+
+def set_modes(modes: Mapping[nn.Module, bool]) -> None:
+    """Put each module into training mode, or out of it."""
+    for module, training in modes.items():
+        module.training = training

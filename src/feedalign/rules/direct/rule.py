@@ -1,0 +1,202 @@
+"""Rules that send the error from the output straight to every hidden layer; they differ in what is sent."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from feedalign.anatomy import (
+    Block,
+    Entry,
+    ErrorTap,
+    check_points,
+    convolution_between,
+    exchange,
+    mean_jacobians,
+    problems,
+    trace,
+)
+from feedalign.errors import ArgumentError, OutputError
+from feedalign.feedback import Convolution, Feedback, Place, needs_jacobian
+from feedalign.rules.direct.cut import Cut, PointHook
+from feedalign.rules.direct.recompute import recomputed
+from feedalign.rules.distributed import Processes
+from feedalign.rules.wrapped import Wrapped, check_wrapped
+
+
+class DirectRule(Wrapped):
+    """A rule that sends every hidden layer one message, through the layer's own matrix, while the readout keeps e.
+
+    A subclass says what the message is (`message`). If the message depends on errors seen before, the subclass says
+    what it takes from each error (`gather`). If the rule learns its feedback, the subclass says how (`learn`).
+
+    No gradient passes a feedback point: the activation is detached there, and what lies below the point learns from
+    what the rule sends alone. Where a point's module returns a tuple (`nn.LSTM`, `nn.GRU`, `nn.MultiheadAttention`),
+    its first entry is the activation; the other entries, such as the last hidden state, are detached too and are sent
+    nothing. A module that runs several times in a forward pass is sent its feedback at each run, through the same
+    matrix. Forward hooks that a point's module has when the model is wrapped run before the cut and belong to the block
+    below. Hooks that are set later see what goes on to the next block.
+
+    Every learning pass accounts for each point. A point that a model skips, as layer dropout does, is sent nothing, and
+    the error passes the skipped place as in backprop. A point whose module has been replaced is an error.
+
+    Args:
+        model: any module. The rule uses this module itself, not a copy. The module may take several inputs, by position
+            or by keyword.
+        points: dotted names of the modules whose outputs are the hidden activations. "auto" finds them in an
+            `nn.Sequential`, so in every network of `feedalign.networks`.
+        feedback: recipe of the feedback matrices; Gaussian of standard deviation 1/√features unless given.
+        seed: seed of the feedback, which has a generator of its own.
+        example_input: one input of the model (a tuple for several). It is needed only to have the matrices before the
+            first forward pass of a model that does not begin with a linear layer. Otherwise that pass draws them.
+        output: of a model that returns a tuple, list, dict or dataclass, the entry at which the error is taken: an
+            index, a key, a field's name, or a function from the output to that entry. The wrapped model returns the
+            same structure. Where the loss uses other entries too, their gradients train what lies between the last
+            points below those entries and the entries, as in backprop. They pass no point, and they are no part of the
+            error that is sent.
+        batch_dims: how many leading axes of the output and of every point are the batch. The other axes of the output,
+            taken as one, are the C outputs. Unless given, all axes but the last are the batch: with an output
+            [batch, token, C] every token is sent its own error, through a matrix [features of a token, C]. Give 1 for
+            a sequence or an image whose error is sent as a whole, and for an output [batch] without a C.
+        recompute: keep nothing of the forward pass. The backward pass runs the model a second time, and each block
+            learns and is freed at once, so a step holds the graph of one block. The output must be a Tensor. In a
+            compiled model this has no effect: the compiler decides what is kept.
+
+    Attributes:
+        points: names of the feedback points, in the order in which they run once that is known.
+        blocks: what runs between the points, in order; empty until the matrices are drawn.
+
+    Raises:
+        PointsError: points are unknown, repeated, none, never run, without a Tensor, or cannot be found by "auto";
+            `feedalign.validate` lists everything of that kind at once. In a learning pass: a point runs without
+            gradients, or its module has been replaced.
+        ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, or `recompute` with an `output`.
+        OutputError: (first pass) the error cannot be taken at the output, or at the entry `output`.
+    """
+
+    gathers: ClassVar[bool] = False  # from the error of every backward pass
+
+    def __init__(
+        self,
+        model: nn.Module,
+        points: str | Iterable[str] = "auto",
+        feedback: Feedback | None = None,
+        seed: int = 0,
+        *,
+        example_input: Any = None,
+        output: Entry = None,
+        batch_dims: int | None = None,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__(model, feedback, seed, ErrorTap(output, batch_dims))
+        if recompute and output is not None:
+            raise ArgumentError(
+                f"recompute=True with output={output!r}: the second run gives the Tensor of the error alone; wrap a "
+                "model that returns this Tensor, or checkpoint the blocks (torch.utils.checkpoint)"
+            )
+        self.recompute = recompute
+        self.points = check_points(model, points)
+        self.blocks: tuple[Block, ...] = ()
+        self.hooked = {name: model.get_submodule(name) for name in self.points}
+        self.handles = [m.register_forward_hook(PointHook(self.slot, name)) for name, m in self.hooked.items()]
+        self.prepare_early(example_input)
+
+    def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
+        """Return what is sent through every F_l: here e = ∂loss/∂output itself, with the loss's reduction factor."""
+        return error
+
+    def message_now(self) -> Callable[[Tensor], Tensor]:
+        """Return `message` as it is for the pass that begins now, whatever is gathered before its backward pass."""
+        return self.message
+
+    def gather(self, error: Float[Tensor, "*batch outputs"], processes: Processes) -> None:
+        """Keep what later messages take from the errors; called if `gathers`, once in a backward pass.
+
+        Gradients are off in here. The error is that of this process; `processes` sums over all of them.
+        """
+
+    def learn(
+        self,
+        matrix: Float[Tensor, "features outputs"],
+        hidden: Float[Tensor, "*batch features"],
+        error: Float[Tensor, "*batch outputs"],
+        processes: Processes,
+    ) -> None:
+        """Change F_l in place; called if `learns_feedback`, for each run of a point, in the backward pass.
+
+        Gradients are off in here. The change has no effect on what this pass sends. Activations and error are those of
+        this process, and F_l becomes the mean over the processes. A change that is not finite is left out.
+        """
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the model on the rule's graph and return its output."""
+        if self.recompute and not torch.compiler.is_compiling():
+            return recomputed(self, args, kwargs)
+        cut = Cut(self)
+        output = self.run_under(cut, args, kwargs)
+        self.account_for(cut.names)
+        tapped = self.error_tap.of(output)
+        if not tapped.requires_grad and all(parameter.requires_grad for parameter in self.model.parameters()):
+            raise OutputError(f"the model's {problems.no_readout().words}")
+        rows = self.error_tap.rows(tapped)
+        tied = self.tie(cut, rows)
+        if tied is rows:
+            return output
+        if rows is not tapped:
+            tied = tied.reshape(tapped.shape)
+        return tied if output is tapped else exchange(output, tapped, tied)
+
+    def tie(self, cut: Cut, output: Tensor) -> Tensor:
+        """Return the output [*batch, C], tied to what the pass has cut off."""
+        return cut.tie(output)
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the recipe looks at the Jacobians of a first batch."""
+        return needs_jacobian(self.feedback.recipe)
+
+    def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the blocks between the points and, if the recipe looks at them, the Jacobians at the points."""
+        blocks = trace(self.model, self.points, self.error_tap, args, kwargs)
+        given = self.model, self.points, self.error_tap, args, kwargs
+        return blocks, mean_jacobians(*given) if self.needs_data else {}
+
+    def draw(self, found: Any) -> None:
+        """Draw the matrix of every point."""
+        blocks: tuple[Block, ...]
+        jacobians: dict[str, Tensor]
+        blocks, jacobians = found
+        modules = dict(self.model.named_modules())
+        links = [convolution_between(*pair, modules) for pair in itertools.pairwise(blocks[:-1])]
+        places = [
+            Place(
+                name=block.point,
+                features=block.features,
+                outputs=blocks[-1].features,
+                shape=block.shape,
+                widest=max(each.features for each in blocks[:-1]),
+                seed=self.feedback.seed,
+                jacobian=jacobians.get(block.point),
+                convolutions=tuple(link for link in links if isinstance(link, Convolution)),
+            )
+            for block in {block.point: block for block in blocks[:-1]}.values()
+        ]
+        self.feedback.draw(places, self.model)
+        self.blocks, self.points, self.drawn = blocks, tuple(place.name for place in places), True
+
+
+def check_direct(net: object, instead: str) -> None:
+    """Raise ArgumentError unless `net` is a model in a direct rule, which has feedback from the output at its points.
+
+    Args:
+        net: what was given.
+        instead: what to do with a model in a sequential rule.
+    """
+    check_wrapped(net)
+    if not isinstance(net, DirectRule):
+        raise ArgumentError(f"{type(net).__name__} sends no error straight from the output to a layer; {instead}")

@@ -1,0 +1,77 @@
+"""The feedback of a wrapped model: its recipe, its seed, and the matrices as buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from feedalign.errors import FeedbackShapeError
+from feedalign.feedback import Feedback, Place, check_recipe, draw_at
+
+
+class Matrices(nn.Module):
+    """Feedback matrices by point, [features, outputs], drawn once from a recipe or loaded from a saved state.
+
+    They are buffers, so they are saved, moved and cast with the model, and no optimizer sees them.
+
+    Args:
+        recipe: draws each matrix.
+        seed: of the generator that they are all drawn from; nothing else draws from it.
+    """
+
+    def __init__(self, recipe: Feedback, seed: int) -> None:
+        super().__init__()
+        check_recipe(recipe)
+        self.recipe, self.seed = recipe, seed
+        self.keys: dict[str, str] = {}  # the buffers' names, by point
+        self.register_load_state_dict_pre_hook(_make_room)  # type: ignore[no-untyped-call]
+
+    def by_point(self) -> dict[str, Tensor]:
+        """Return the matrices by point, in the order in which they were drawn."""
+        return {point: self.get_buffer(key) for point, key in self.keys.items()}
+
+    def __getitem__(self, point: str) -> Tensor:
+        matrix: Tensor = getattr(self, self.keys[point])
+        return matrix
+
+    def draw(self, places: Iterable[Place], model: nn.Module) -> None:
+        """Draw the matrix of each place that has none yet, with the device and the precision of the model.
+
+        Raises:
+            FeedbackShapeError: a matrix that was loaded does not fit its place.
+        """
+        like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+        generator = torch.Generator().manual_seed(self.seed)
+        for place in places:
+            expected = place.features, place.outputs
+            if place.name not in self.keys:
+                matrix = draw_at(self.recipe, place, generator)
+                self.put(place.name, matrix.to(device=like.device, dtype=like.dtype))
+            elif (found := tuple(self[place.name].shape)) != expected:
+                raise FeedbackShapeError(
+                    f"the feedback of {place.name!r} has shape {found}, expected {expected}, features by outputs; load "
+                    "a state of this model, or wrap the model again after a change of its shape"
+                )
+
+    def put(self, point: str, matrix: Tensor) -> None:
+        """Hold this matrix for a point."""
+        self.keys[point] = _key(point)
+        self.register_buffer(self.keys[point], matrix)
+
+
+def _key(point: str) -> str:
+    # Names of buffers must hold no dot.
+    return point.replace("/", "\\").replace(".", "/")
+
+
+def _make_room(matrices: Matrices, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Before a state is loaded into a model whose shapes are not known yet, make buffers of the saved shapes."""
+    if matrices.keys:
+        return
+    for key, value in state_dict.items():
+        if key.startswith(prefix):
+            point = key.removeprefix(prefix).replace("/", ".").replace("\\", "/")
+            matrices.put(point, torch.empty_like(value))

@@ -1,0 +1,143 @@
+r"""How the error passes a layer: through another weight than the layer's own.
+
+FA is backprop on a rewired graph. Each weighted layer gets its input detached, so autograd's own backward pass
+gives the true gradient of its weight and bias from the error that arrives at its output. One autograd function, the
+identity on that output, takes the layer's input as a further input, and hands it the error through B instead of Wᵀ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from feedalign.rules.distributed import Processes
+from feedalign.rules.sequential import layers
+from feedalign.rules.slot import Slot
+from feedalign.rules.wrapped import check_recording
+
+if TYPE_CHECKING:
+    from feedalign.rules.sequential.rule import SequentialRule
+
+Learn = Callable[[Tensor], None]  # of the gradient of the layer's weight, in its shape
+
+
+class _SendBack(torch.autograd.Function):
+    """The identity on a layer's output; in the backward pass, the error through another weight to the layer's input."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, x: Tensor, layer: nn.Module, weight: Tensor, learn: Learn | None) -> Tensor:
+        ctx.layer, ctx.weight, ctx.learn = layer, weight, learn
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        if learn is not None:
+            ctx.save_for_backward(x)
+        # The layer's own output, not a view of it: activations that work in place may follow.
+        ctx.mark_dirty(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, sent: Tensor) -> tuple[Tensor | None, ...]:
+        below = layers.input_gradient(ctx.layer, ctx.shape, ctx.weight.to(sent.dtype), sent).to(ctx.dtype)
+        if ctx.learn is not None:
+            (x,) = ctx.saved_tensors
+            ctx.learn(layers.weight_gradient(ctx.layer, x, sent))
+        return sent, below, None, None, None
+
+
+class _Overhear(torch.autograd.Function):
+    """The identity on a backward weight; in the backward pass its gradient, that of the forward weight, is learned."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, learn: Learn) -> Tensor:
+        ctx.learn = learn
+        return weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.learn(gradient)
+        return None, None
+
+
+class LayerByLayer:
+    """A forward pass in which every layer's input is detached, and tied to the layer's output through another weight.
+
+    Attributes:
+        names: of the layers that have run.
+    """
+
+    def __init__(self, rule: SequentialRule) -> None:
+        self.rule = rule
+        self.processes = Processes.of_this_pass() if rule.learns_feedback else Processes()
+        self.names: list[str] = []
+        self.inputs: dict[str, Tensor] = {}  # of the layers that are running
+        self.aside = False  # while a layer runs a second time, as it is
+
+    def entering(self, name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Detach the input of a layer that begins to run."""
+        if self.aside or name not in self.rule.weight_names:
+            return None
+        check_recording(name)
+        self.names.append(name)
+        if not inputs[0].requires_grad:
+            return None
+        self.inputs[name] = inputs[0]
+        return inputs[0].detach(), *inputs[1:]
+
+    def leaving(self, name: str, layer: nn.Module, y: Tensor) -> Tensor | None:
+        """Return the output of a layer, tied to the layer's input through the other weight."""
+        x = None if self.aside else self.inputs.pop(name, None)
+        if x is None:
+            return None
+        rule = self.rule
+        weight = getattr(layer, rule.weight_names[name]).detach()
+        instead = rule.backward_weight(layers.as_weight(layer, rule.feedback[name], weight), weight)
+        learn = None
+        if rule.learns_feedback:
+            instead = instead.clone()  # what is learned in a backward pass changes nothing of that pass
+            learn = partial(learn_layer, rule, name, layer, self.processes)
+        if layers.has_formula(layer):
+            tied: Tensor = _SendBack.apply(y, x, layer, instead, learn)  # type: ignore[no-untyped-call]
+            return tied
+        if learn is not None:
+            instead = _Overhear.apply(instead.requires_grad_(), learn)  # type: ignore[no-untyped-call]
+        self.aside = True
+        try:
+            through = layers.with_weight(layer, instead, x)
+        finally:
+            self.aside = False
+        # Adds nothing to y but the graph through B: the difference of equal numbers is exactly zero.
+        return y + (through - through.detach()).to(y.dtype)
+
+
+@torch.no_grad()
+def learn_layer(rule: SequentialRule, name: str, layer: nn.Module, processes: Processes, gradient: Tensor) -> None:
+    """Let a rule change the matrix of one layer, from the gradient of the layer's weight.
+
+    A change that is not finite is left out: a training loop that skips such a batch keeps its weights, and so the
+    feedback must stay as well.
+    """
+    matrix = rule.feedback[name]
+    changed = matrix.clone()
+    rule.learn(changed, layers.as_matrix(layer, gradient).to(matrix.dtype))
+    changed = processes.averaged(changed)
+    matrix.copy_(torch.where(changed.isfinite().all(), changed, matrix))
+
+
+class LayerHooks:
+    """The two hooks of one layer, before and after the layer runs."""
+
+    def __init__(self, slot: Slot, name: str) -> None:
+        self.slot, self.name = slot, name
+
+    def before(self, _layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Hook before the layer's forward."""
+        running = self.slot.now
+        return running.entering(self.name, inputs) if isinstance(running, LayerByLayer) else None
+
+    def after(self, layer: nn.Module, _inputs: tuple[Any, ...], y: Tensor) -> Tensor | None:
+        """Hook after the layer's forward."""
+        running = self.slot.now
+        return running.leaving(self.name, layer, y) if isinstance(running, LayerByLayer) else None

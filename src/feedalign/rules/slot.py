@@ -1,0 +1,54 @@
+"""The slot of a wrapped model: which pass is running. The hooks on the model look at nothing else."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, NoReturn
+
+import torch
+
+from feedalign.errors import ArgumentError
+from feedalign.torch_private import backward_pass
+
+
+class Slot(threading.local):
+    """Which pass of one wrapped model is running in this thread.
+
+    Attributes:
+        running: the pass whose forward pass is running; None outside of one.
+        backprop: the pass that takes the rule's place within `Wrapped.backprop`; None outside of that context.
+    """
+
+    running: Any = None
+    backprop: Any = None
+
+    _repeat: Any = None
+    _backward: int = -1
+
+    def enter_backward(self, repeat: Any) -> None:
+        """Note that a backward pass has come to the rule's graph.
+
+        Args:
+            repeat: the pass to run under if activation checkpointing now repeats a part of the forward pass. It must
+                save the same Tensors as the first time, so it cuts the graph at the same places.
+        """
+        if not torch.compiler.is_compiling():
+            self._repeat, self._backward = repeat, backward_pass()
+
+    @property
+    def now(self) -> Any:
+        """The pass that a module runs in now: a forward pass, or a part of one that checkpointing repeats, or None."""
+        if self.running is not None or self._backward < 0 or torch.compiler.is_compiling():
+            return self.running
+        return self._repeat if self._backward == backward_pass() else None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Slot:
+        return Slot()
+
+    # A pickled rule would depend on the version of this package, and reading it could run any code. The rule and the
+    # hooks on its model both hold the slot, so neither can be pickled, alone or inside of the other.
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise ArgumentError(
+            "a model wrapped in a rule cannot be pickled; save net.state_dict(), which holds the feedback too, and "
+            "load it into a model wrapped anew, or pickle the bare model, net.unwrap()"
+        )

@@ -1,0 +1,227 @@
+"""A model in a rule: what all rules share, and nothing else."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from feedalign.anatomy import ErrorTap, mapped, problems, weight_matrices
+from feedalign.errors import ArgumentError, PointsError
+from feedalign.feedback import Feedback, Gaussian
+from feedalign.rules.distributed import Processes
+from feedalign.rules.matrices import Matrices
+from feedalign.rules.slot import Slot
+
+
+class Wrapped(nn.Module, ABC):
+    """A model whose `loss.backward()` computes a learning rule's update; the training loop stays as it is.
+
+    A family of rules says which modules it hooks, what it must know of the model (`look`), which matrices it draws
+    (`draw`), and how a forward pass runs on the rule's graph (`run`). There are two families: `DirectRule` and
+    `SequentialRule`.
+
+    Args:
+        model: any module. The rule uses this module itself, not a copy of it.
+        feedback: recipe of the feedback matrices; Gaussian of standard deviation 1/√features unless given.
+        seed: seed of the feedback. The feedback has a generator of its own.
+        error_tap: where in the model's output the error is taken.
+
+    Attributes:
+        model: the wrapped module.
+        feedback: recipe, seed and matrices.
+        error_tap: where in the model's output the error is taken.
+        drawn: whether the matrices are drawn.
+        points: names of the modules that the rule hooks.
+        hooked: these modules, by name.
+        agreed: whether the processes that train this model together have the same matrices.
+
+    Raises:
+        PointsError: the model is wrapped already.
+        ArgumentError: `feedback` is no recipe.
+    """
+
+    learns_feedback: ClassVar[bool] = False
+
+    def __init__(self, model: nn.Module, feedback: Feedback | None, seed: int, error_tap: ErrorTap) -> None:
+        check_bare(model)
+        super().__init__()
+        self.model = model
+        self.error_tap = error_tap
+        self.feedback = Matrices(Gaussian() if feedback is None else feedback, seed)
+        self.drawn = False
+        self.agreed = False
+        self.slot = Slot()
+        self.points: tuple[str, ...] = ()
+        self.hooked: dict[str, nn.Module] = {}
+        self.handles: list[RemovableHandle] = []
+        self.unwrapped = False
+
+    @abstractmethod
+    def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the model once on these inputs, and return what `draw` must know of it."""
+
+    @abstractmethod
+    def draw(self, found: Any) -> None:
+        """Draw the matrices from what `look` found, and set `drawn`."""
+
+    @abstractmethod
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the model on the rule's graph and return its output."""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the matrices depend on more than the shapes of a first input."""
+        return False
+
+    @property
+    def feedback_matrices(self) -> dict[str, Tensor]:
+        """F_l, [features, outputs], by point, in the order in which the points run.
+
+        Raises:
+            PointsError: the matrices are not drawn yet, since no forward pass has shown their shapes.
+        """
+        if not self.feedback.keys:
+            raise PointsError(
+                "the feedback is not drawn yet, since the shapes at the points are not known; "
+                "give example_input=, or run one forward pass"
+            )
+        return self.feedback.by_point()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model; while gradients are recorded, run it on the rule's graph."""
+        if not self.drawn:
+            self.prepare(args, kwargs)
+        if self.slot.backprop is None:
+            if not torch.is_grad_enabled():
+                return self.model(*args, **kwargs)
+            self.agree()
+            return self.run(args, kwargs)
+        return self.run_under(self.slot.backprop, args, kwargs)
+
+    def prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Draw the matrices, also in inference mode: Tensors made in that mode could never learn, nor be loaded."""
+        with torch.inference_mode(False):
+            args, kwargs = mapped((args, kwargs), lambda given: given.clone() if given.is_inference() else given)
+            self.draw(self.look(args, kwargs))
+
+    def prepare_early(self, example_input: Any) -> None:
+        """Draw the matrices before any forward pass, if an example or the model's first layer shows the shapes."""
+        if example_input is not None:
+            self.prepare(example_input if isinstance(example_input, tuple) else (example_input,), {})
+        elif (found := self._look_at_a_row_of_zeros()) is not None:
+            self.draw(found)
+
+    def _look_at_a_row_of_zeros(self) -> Any:
+        """Return what one row of zeros shows of a model that begins with a linear layer; None if that fails."""
+        first = next((module for module in self.model.modules() if weight_matrices(module)), None)
+        inputs = getattr(first, "in_features", None)
+        # One row says nothing about the shape of a whole sequence or image.
+        if first is None or not isinstance(inputs, int) or self.needs_data or self.error_tap.batch_dims is not None:
+            return None
+        try:
+            return self.look((weight_matrices(first)[0].new_zeros(1, inputs),), {})
+        except Exception:  # the row was a guess; the first forward pass will tell
+            return None
+
+    def run_under(self, one_pass: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the model while the hooks on it see this pass."""
+        slot = self.slot
+        slot.running = one_pass
+        try:
+            return self.model(*args, **kwargs)
+        finally:
+            slot.running = None
+
+    def account_for(self, reached: Iterable[str]) -> None:
+        """Raise PointsError unless every point was reached in a learning pass, or rightly skipped.
+
+        A point is rightly skipped where its module stands in the model as it did when the model was wrapped.
+        """
+        if self.unwrapped:
+            raise PointsError(
+                "the model has been unwrapped, so no feedback reaches it and it would learn by backprop; wrap it again"
+            )
+        for name in set(self.points).difference(reached):
+            if module_at(self.model, name) is not self.hooked[name]:
+                raise PointsError(f"point {problems.replaced(name)}")
+
+    def agree(self) -> None:
+        """In the first learning pass of several processes, take the matrices of the first process.
+
+        They differ where a recipe looks at data. An earlier pass is no place for this: one process may run alone then.
+        """
+        processes = Processes.of_this_pass()
+        if processes.group is not None and not self.agreed:
+            for matrix in self.feedback.by_point().values():
+                matrix.copy_(processes.from_first(matrix.clone()))
+            self.agreed = True
+
+    @contextmanager
+    def backprop(self, see: Callable[[str, Any], Any] | None = None) -> Iterator[None]:
+        """Within this context a forward pass builds the model's own graph: the true gradient of the same weights.
+
+        Args:
+            see: called as see(point, output) each time a feedback point has run, where a learning pass would cut the
+                graph. What `see` returns, unless None, goes on in the output's place. Sequential rules call it never.
+        """
+        before, self.slot.backprop = self.slot.backprop, Seeing(see)
+        try:
+            yield
+        finally:
+            self.slot.backprop = before
+
+    def unwrap(self) -> nn.Module:
+        """Return the model itself, with no trace of the rule left on it."""
+        for handle in self.handles:
+            handle.remove()
+        self.unwrapped = True
+        return self.model
+
+
+class Seeing:
+    """A pass on the model's own graph, in which somebody may look at the points."""
+
+    def __init__(self, see: Callable[[str, Any], Any] | None) -> None:
+        self.see = see
+
+    def reached(self, name: str, output: Any) -> Any:
+        """Return what `see` makes of the output of a point."""
+        return None if self.see is None else self.see(name, output)
+
+
+def check_bare(model: nn.Module) -> None:
+    """Raise PointsError if the model is in a rule already."""
+    if isinstance(model, Wrapped):
+        raise PointsError(f"the model is already wrapped in {type(model).__name__}; wrap model.unwrap() instead")
+
+
+def check_wrapped(net: object) -> None:
+    """Raise ArgumentError unless `net` is a model in a rule, and so has feedback to measure against."""
+    if not isinstance(net, Wrapped):
+        raise ArgumentError(
+            f"got a {type(net).__name__}, expected a model wrapped in a rule: feedalign.DFA(model), or "
+            "feedalign.Backprop(model) for one that is trained with backprop"
+        )
+
+
+def module_at(model: nn.Module, name: str) -> nn.Module | None:
+    """Return the module of this name; None if there is none."""
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        return None
+
+
+def check_recording(name: str) -> None:
+    """Raise PointsError if a point runs while gradients are off: no feedback could reach what lies below the point."""
+    if not torch.is_grad_enabled():
+        raise PointsError(
+            f"point {name!r} ran without gradients, in torch.no_grad() or in a checkpoint with use_reentrant=True, so "
+            "no feedback would reach what lies below it; checkpoint with use_reentrant=False, or choose points outside"
+        )
