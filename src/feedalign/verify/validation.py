@@ -86,10 +86,10 @@ def validate(
 
     Args:
         model: any module, not wrapped.
-        points: dotted names, or "auto", see `Rule`.
+        points: dotted names, or "auto", see `DirectRule`.
         *inputs: of the model.
-        output: see `Rule`.
-        batch_dims: see `Rule`.
+        output: see `DirectRule`.
+        batch_dims: see `DirectRule`.
         **keywords: the model's inputs by keyword.
 
     Returns:

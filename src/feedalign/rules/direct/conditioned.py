@@ -43,13 +43,16 @@ class ConditionedDFA(DirectRule):
     all networks, which share P. A compiled model works P out at every pass, and keeps it at those.
 
     Args:
-        model: see `Rule`, as for points, feedback, seed and example_input.
-        points: see `Rule`.
+        model: see `DirectRule`.
+        points: see `DirectRule`.
         feedback: recipe of F_l.
-        seed: see `Rule`.
+        seed: see `DirectRule`.
         every: backward passes from one renewal of P to the next.
         decay: in [0, 1); the average reaches back over some 1/(1 − decay) passes.
-        **options: `example_input`, `output` and `batch_dims`, see `Rule`; `recompute`, see `DirectRule`.
+        example_input: see `DirectRule`.
+        output: see `DirectRule`.
+        batch_dims: see `DirectRule`.
+        recompute: see `DirectRule`.
 
     Raises:
         ArgumentError: `every` below 1, or `decay` outside [0, 1).

@@ -33,15 +33,17 @@ class DFA(DirectRule):
     precision use bfloat16, which needs no scaler.
 
     Args:
-        model: see `Rule`, as for points, feedback, seed and example_input.
-        points: see `Rule`.
-        feedback: see `Rule`.
-        seed: see `Rule`.
-        example_input: see `Rule`.
+        model: see `DirectRule`.
+        points: see `DirectRule`.
+        feedback: see `DirectRule`.
+        seed: see `DirectRule`.
+        example_input: see `DirectRule`.
         error: "true" sends e, "sign" its sign.
         reduction: with `error="sign"`, the loss's: "mean" divides the signs by the number of batch entries (the
             product of all batch axes), "sum" by nothing. Not used with `error="true"`.
-        **options: `output` and `batch_dims`, see `Rule`; `recompute`, see `DirectRule`.
+        output: see `DirectRule`.
+        batch_dims: see `DirectRule`.
+        recompute: see `DirectRule`.
 
     Raises:
         ArgumentError: unknown `error` or `reduction`.
@@ -95,14 +97,16 @@ class DRTP(DirectRule):
     entry whose error has underflowed to exactly 0 sends nothing.
 
     Args:
-        model: see `Rule`, as for points, feedback, seed and example_input.
-        points: see `Rule`.
-        feedback: see `Rule`.
-        seed: see `Rule`.
-        example_input: see `Rule`.
+        model: see `DirectRule`.
+        points: see `DirectRule`.
+        feedback: see `DirectRule`.
+        seed: see `DirectRule`.
+        example_input: see `DirectRule`.
         reduction: of the loss, whose factor the target does not carry: "mean" divides by the number of batch
             entries (the product of all batch axes), "sum" by nothing. Nor does it carry the factor of a `GradScaler`.
-        **options: `output` and `batch_dims`, see `Rule`; `recompute`, see `DirectRule`.
+        output: see `DirectRule`.
+        batch_dims: see `DirectRule`.
+        recompute: see `DirectRule`.
 
     Raises:
         ArgumentError: unknown `reduction`.

@@ -29,11 +29,11 @@ class DirectKolenPollack(DirectRule):
     `DistributedDataParallel` F_l learns from the batches of all processes.
 
     Args:
-        model: see `Rule`, as for points, feedback, seed and example_input.
-        points: see `Rule`.
+        model: see `DirectRule`.
+        points: see `DirectRule`.
         feedback: recipe of the initial F_l.
-        seed: see `Rule`.
-        example_input: see `Rule`.
+        seed: see `DirectRule`.
+        example_input: see `DirectRule`.
         lr: η; e has the loss's reduction factor, so η belongs to the loss as an optimizer's does.
         weight_decay: λ, as in `torch.optim.SGD`, so the decay of a step is η λ: 10⁻³ with both defaults.
         centred: whether the mean over the batch entries, h̄_l, is taken off. Then F_l is not pushed along the mean

@@ -28,11 +28,11 @@ class KolenPollack(SequentialRule):
     `DistributedDataParallel` B_l learns from the batches of all processes.
 
     Args:
-        model: see `Rule`, as for feedback, seed and example_input.
+        model: see `SequentialRule`.
         points: layers, see `SequentialRule`.
         feedback: recipe of the initial B_l.
-        seed: see `Rule`.
-        example_input: see `Rule`.
+        seed: see `SequentialRule`.
+        example_input: see `SequentialRule`.
         lr: η, that of the optimizer.
         weight_decay: λ, as in `torch.optim.SGD`, so the decay of a step is η λ.
 
