@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feedalign.alignment.weight import weight_of
-from feedalign.anatomy import arguments, exchange
+from feedalign.anatomy import arguments, exchange, recordable
 from feedalign.errors import OutputError
 from feedalign.rules import DirectRule, Wrapped, check_direct
 
@@ -117,6 +117,7 @@ def conditioning(net: DirectRule, loss_fn: Callable[[Any, Any], Tensor], x: Any,
     return Conditioning(spectrum_of(singular, error.shape[1] * precision, squared=True), layers, undefined)
 
 
+@torch.inference_mode(False)
 @torch.enable_grad()
 def output_errors(
     net: Wrapped, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any, *, silent: bool = False
@@ -140,7 +141,7 @@ def output_errors(
         output = net(*args, **kwargs)
     tapped = net.error_tap.of(output)
     leaf = (torch.zeros_like(tapped) if silent else tapped.detach()).requires_grad_()
-    loss = loss_fn(exchange(output, tapped, leaf), y)
+    loss = loss_fn(exchange(output, tapped, leaf), recordable(y))
     if loss.numel() != 1 or not loss.requires_grad:
         raise OutputError(
             f"loss_fn must give one number with a gradient, got shape {tuple(loss.shape)}, "

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from feedalign.anatomy import arguments, undisturbed
+from feedalign.anatomy import arguments, recordable, undisturbed
 from feedalign.errors import ArgumentError
 from feedalign.rules import Wrapped, check_wrapped
 
@@ -55,6 +55,7 @@ def descent(net: Wrapped, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any,
     if not lr > 0:
         raise ArgumentError(f"lr={lr} must be a positive number")
     args, kwargs = arguments(net.model, x)
+    y = recordable(y)
 
     def loss_of(model: Callable[..., Any]) -> Tensor:
         return loss_fn(model(*args, **kwargs), y)
@@ -63,7 +64,7 @@ def descent(net: Wrapped, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any,
         moved = {name: net.model.get_parameter(name) - scale * gradient for name, gradient in gradients.items()}
         return float(loss_of(lambda *args, **kwargs: functional_call(net.model, moved, args, kwargs)))
 
-    with undisturbed(net):
+    with torch.inference_mode(False), undisturbed(net):
         sent = _gradients(net, loss_of)
         with net.backprop():
             true = _gradients(net, loss_of)

@@ -82,11 +82,12 @@ def gradient_alignment(
         "so there is nothing to compare at its points; check_rule(net, loss_fn, x, y).cosines compares its gradients "
         "with backprop's, weight_alignment(net) its weights",
     )
-    seen = TruePass(net, loss_fn, x, y, preactivations=at == "preactivation")
-    products = products_at_parameters if at == "parameters" else products_at_places
     # Where nothing has an angle or a length there is NaN; what is not finite raises.
-    with torch.no_grad(), np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return _alignment(net.points, products(net, seen))
+    with torch.inference_mode(False), np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        seen = TruePass(net, loss_fn, x, y, preactivations=at == "preactivation")
+        with torch.no_grad():
+            products = products_at_parameters if at == "parameters" else products_at_places
+            return _alignment(net.points, products(net, seen))
 
 
 def _alignment(points: Sequence[str], products: Products) -> GradientAlignment:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from feedalign.alignment.inner_products import Products, inner_products
-from feedalign.anatomy import activation_of, arguments, exchange, mapped, observing, tensors_in
+from feedalign.anatomy import activation_of, arguments, exchange, mapped, observing, recordable, tensors_in
 from feedalign.errors import OutputError
 from feedalign.rules import DirectRule, direct_signal
 
@@ -59,6 +59,7 @@ class TruePass:
         self, net: DirectRule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any, *, preactivations: bool
     ) -> None:
         args, kwargs = arguments(net.model, x)
+        y = recordable(y)
         if not net.drawn:
             net.prepare(args, kwargs)
         self.points = set(net.points)

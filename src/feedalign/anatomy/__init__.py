@@ -3,9 +3,19 @@
 from feedalign.anatomy import problems
 from feedalign.anatomy.blocks import Block, convolution_between, trace
 from feedalign.anatomy.hooks import evaluating, observing
-from feedalign.anatomy.inputs import arguments
+from feedalign.anatomy.inputs import arguments, recordable
 from feedalign.anatomy.jacobians import mean_jacobians
-from feedalign.anatomy.outputs import Entry, ErrorTap, activation_in, activation_of, exchange, mapped, tensors_in
+from feedalign.anatomy.outputs import (
+    Entry,
+    ErrorTap,
+    activation_in,
+    activation_of,
+    detached,
+    exchange,
+    is_computed_from,
+    mapped,
+    tensors_in,
+)
 from feedalign.anatomy.points import axes_problem, check_points, name_problems, names_of
 from feedalign.anatomy.problems import Problem
 from feedalign.anatomy.undisturbed import Buffers, RandomNumbers, same_random_numbers, undisturbed
@@ -24,14 +34,17 @@ __all__ = [
     "axes_problem",
     "check_points",
     "convolution_between",
+    "detached",
     "evaluating",
     "exchange",
+    "is_computed_from",
     "mapped",
     "mean_jacobians",
     "name_problems",
     "names_of",
     "observing",
     "problems",
+    "recordable",
     "same_random_numbers",
     "tensors_in",
     "trace",

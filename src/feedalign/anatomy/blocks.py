@@ -15,8 +15,9 @@ from feedalign.anatomy import problems
 from feedalign.anatomy.hooks import evaluating, observing
 from feedalign.anatomy.outputs import ErrorTap, activation_in, activation_of
 from feedalign.anatomy.points import axes_problem
+from feedalign.anatomy.undisturbed import Buffers, same_random_numbers
 from feedalign.anatomy.weights import weight_matrices
-from feedalign.errors import ArgumentError, FeedbackShapeError, PointsError
+from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
 from feedalign.feedback import Convolution
 from feedalign.geometry import Geometry
 
@@ -54,12 +55,32 @@ def trace(
     args: Sequence[Any],
     kwargs: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Block, ...]:
-    """Run the model once, in evaluation mode and without gradients, and return its blocks in the order they ran."""
+    """Run the model once, without gradients, and return its blocks in the order in which they ran.
+
+    The model runs in evaluation mode. If the error cannot be taken at what it returns there, it runs in the mode that
+    it is in: some models return several things in training only.
+    """
+    try:
+        with evaluating(model):
+            return _trace(model, points, tap, args, kwargs)
+    except OutputError:
+        if not model.training:
+            raise
+        buffers = Buffers(model)
+        with same_random_numbers(model):
+            blocks = _trace(model, points, tap, args, kwargs)
+        buffers.restore()
+        return blocks
+
+
+def _trace(
+    model: nn.Module, points: Sequence[str], tap: ErrorTap, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Block, ...]:
     modules = dict(model.named_modules())
     holders = [name for name, module in modules.items() if any(True for _ in module.parameters(recurse=False))]
     ran: list[tuple[str, Any]] = []
     seen = {*points, *holders, *(above for name in holders for above in _above(name))} - {""}
-    with evaluating(model), observing(model, seen, lambda name, output: ran.append((name, output))):
+    with observing(model, seen, lambda name, output: ran.append((name, output))):
         output = model(*args, **kwargs)
     tapped = tap.of(output)
     batch_shape = tap.batch_shape(tapped)

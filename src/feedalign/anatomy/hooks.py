@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -26,11 +27,18 @@ def observing(model: nn.Module, names: Iterable[str], see: Callable[[str, Any], 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within this context every part of the model is in evaluation mode."""
+    """Within this context every part of the model is in evaluation mode.
+
+    The short way that torch's Transformer layers take in evaluation mode is off: it runs no hook, and gives nested
+    Tensors where a mask is given.
+    """
     training = {module: module.training for module in model.modules()}
+    short_way = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     model.eval()
     try:
         yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(short_way)
         for module, mode in training.items():
             module.training = mode

@@ -42,11 +42,18 @@ class ErrorTap:
                 "output are the batch, 1 for [batch, ...], 2 for [batch, token, ...]"
             )
 
-    def of(self, output: Any) -> Tensor:
-        """Return the Tensor at which the error is taken, [*batch, ...]; OutputError if nothing there can carry one."""
+    def of(self, output: Any, *, training: bool = True) -> Tensor:
+        """Return the Tensor at which the error is taken, [*batch, ...]; OutputError if nothing there can carry one.
+
+        Args:
+            output: what the model returned.
+            training: whether the model is in training mode. In evaluation mode a model may return the one Tensor alone
+                where it returns several things in training; then the error is taken at that Tensor.
+        """
         if self.entry is None and isinstance(output, Tensor) and output.ndim == 2 and output.is_floating_point():
             return output  # the usual case, in short
-        found = self.find(output)
+        alone = not training and isinstance(output, Tensor)
+        found = (ErrorTap(None, self.batch_dims) if alone else self).find(output)
         if isinstance(found, Problem):
             raise OutputError(f"the model's {found.words}")
         return found
@@ -60,6 +67,26 @@ class ErrorTap:
         if isinstance(found, Tensor) and found.is_floating_point() and found.ndim >= axes:
             return found
         return problems.no_error_there(found, self.entry, self.batch_dims, _choices(found))
+
+    def put(self, output: Any, old: Tensor, new: Tensor) -> Any:
+        """Return the output with the Tensor at which the error is taken exchanged for another.
+
+        Raises:
+            OutputError: the output is an object in which the Tensor cannot be exchanged.
+        """
+        if output is old:
+            return new
+        if _entries(output):
+            return exchange(output, old, new)
+        if isinstance(self.entry, str) and getattr(output, self.entry, None) is old:
+            other = copy.copy(output)  # an object of the model's own
+            try:
+                setattr(other, self.entry, new)
+            except AttributeError:
+                pass
+            else:
+                return other
+        raise OutputError(f"the model's {problems.fixed_output(output)}")
 
     def rows(self, tapped: Tensor) -> Tensor:
         """Return a Tensor in the tapped one's shape as [*batch, C]."""
@@ -85,17 +112,29 @@ class ErrorTap:
             return problems.unknown_entry(output, self.entry, _choices(output))
 
 
-def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def mapped(value: Any, change: Callable[[Tensor], Tensor], *, objects: bool = False) -> Any:
     """Return a value with every Tensor in it changed, in nested tuples, lists, dicts and dataclasses.
 
     Everything else is kept as it is; a container in which nothing changes is the same object.
+
+    Args:
+        value: anything.
+        change: called with every Tensor; returns what goes in its place.
+        objects: look into the attributes of other objects too; an object in which something changes is copied.
     """
     if isinstance(value, Tensor):
         return change(value)
     entries = _entries(value)
-    changed = {key: new for key, old in entries.items() if (new := mapped(old, change)) is not old}
+    plain_object = objects and not entries and hasattr(value, "__dict__")
+    if plain_object and not isinstance(value, (type, torch.nn.Module)) and not callable(value):
+        entries = vars(value)
+    changed = {key: new for key, old in entries.items() if (new := mapped(old, change, objects=objects)) is not old}
     if not changed:
         return value
+    if plain_object:
+        other = copy.copy(value)
+        vars(other).update(changed)
+        return other
     if type(value) is dict:  # torch.compile cannot see into a copy
         return {**value, **changed}
     if isinstance(value, dict):  # before dataclasses: some outputs are both, and keep the two in step
@@ -119,6 +158,26 @@ def tensors_in(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     return [tensor for entry in _entries(value).values() for tensor in tensors_in(entry)]
+
+
+def is_computed_from(result: Tensor, source: Tensor) -> bool:
+    """Return whether autograd's graph leads from one Tensor to another."""
+    if result is source or result.grad_fn is None or source.grad_fn is None:
+        return False
+    seen, waiting = {result.grad_fn}, [result.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is source.grad_fn:
+            return True
+        below = {each for each, _ in node.next_functions if each is not None} - seen
+        seen |= below
+        waiting += below
+    return False
+
+
+def detached(output: Any) -> Any:
+    """Return what a point's module returned without its past, also where Tensors are in objects of the model's own."""
+    return mapped(output, Tensor.detach, objects=True)
 
 
 def activation_in(output: Any) -> Tensor | None:

@@ -26,7 +26,9 @@ def automatic_points(model: nn.Module) -> tuple[str, ...]:
             f'points="auto" can read nn.Sequential and feedalign.networks, not {type(model).__name__}; give points=, '
             f"the names of the modules whose outputs are the hidden activations, from: {problems.listed(model)}"
         )
-    children = [(name, child) for name, child in model._modules.items() if child is not None]
+    # An activation that stands in several places is there under each of its names.
+    every = model.named_modules(remove_duplicate=False)
+    children = [(name, child) for name, child in every if name and "." not in name]
     weighted = [i for i, (_, child) in enumerate(children) if any(map(weight_matrices, child.modules()))]
     if len(weighted) < 2:
         raise PointsError(
@@ -70,5 +72,14 @@ def axes_problem(name: str, module: nn.Module, activation: Tensor, batch_shape: 
     if activation.shape[: len(batch_shape)] != tuple(batch_shape) or activation.ndim <= len(batch_shape):
         return problems.other_batch_axes(name, activation, batch_shape)
     # Where sequences are as long as the batch is large, their shape does not show it.
-    recurrent = isinstance(module, nn.RNNBase | nn.MultiheadAttention) and not module.batch_first
-    return problems.time_first(name, module) if recurrent and len(batch_shape) == 1 else None
+    return problems.time_first(name, module) if len(batch_shape) == 1 and _begins_with_time(module) else None
+
+
+def _begins_with_time(module: nn.Module) -> bool:
+    """Return whether the outputs of one of torch's modules for sequences are [time, batch, ...]."""
+    if isinstance(module, nn.RNNBase | nn.MultiheadAttention):
+        return not module.batch_first
+    layers = nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.TransformerEncoder, nn.TransformerDecoder
+    if isinstance(module, (*layers, nn.Transformer)):
+        return any(isinstance(part, nn.MultiheadAttention) and not part.batch_first for part in module.modules())
+    return False

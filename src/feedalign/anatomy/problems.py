@@ -167,6 +167,45 @@ def computed_entry(entry: object) -> Problem:
     )
 
 
+def fixed_output(output: object) -> str:
+    """An output in which the Tensor at which the error is taken cannot be exchanged."""
+    return Problem(
+        "output",
+        f"is a {type(output).__name__}, in which the Tensor that carries the error cannot be exchanged",
+        "return a Tensor, tuple, list, dict, dataclass, or an object whose attribute output= names",
+    ).words
+
+
+def loss_inside(entry: object) -> str:
+    """A loss that the model computes itself, from the Tensor at which the error is taken."""
+    return Problem(
+        "output",
+        f"holds a loss that the model has computed itself from the entry {entry!r}, so no error would come to the "
+        "hidden layers from that loss",
+        "compute the loss outside of the model, from what the wrapped model returns",
+    ).words
+
+
+def no_gradient(name: str) -> Problem:
+    """A point whose block has parameters that are to learn, but whose activation carries no gradient."""
+    return Problem(
+        name,
+        "gives an activation without a gradient, although parameters of its block are to learn",
+        "checkpoint with use_reentrant=False, do not detach inside of the block, or give the parameters of the block "
+        "requires_grad_(False)",
+    )
+
+
+def bypassed(name: str) -> Problem:
+    """A point that something below reaches the output past."""
+    return Problem(
+        name,
+        "is passed by: what lies below it reaches the output by another way too, so parameters there learn from the "
+        "true gradient beside the feedback",
+        "choose points through which every way to the output goes, such as the sum in a residual network",
+    )
+
+
 def unreached(name: str, runs: bool) -> Problem:
     """A parameter no feedback reaches."""
     if not runs:

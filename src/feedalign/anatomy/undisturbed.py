@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from feedalign.anatomy.hooks import evaluating
+
 
 class Buffers:
     """The buffers of a model as they are now.
@@ -70,14 +72,10 @@ def undisturbed(net: nn.Module) -> Iterator[None]:
     Autocast is off within. Modes, buffers (batch statistics, learned feedback) and the random states of torch, numpy
     and Python are put back. State that a module keeps outside of its buffers is not known and stays changed.
     """
-    modes = {module: module.training for module in net.modules()}
     buffers = Buffers(net)
     device = next(net.parameters()).device.type
     try:
-        net.eval()
-        with same_random_numbers(net), torch.autocast(device, enabled=False):
+        with evaluating(net), same_random_numbers(net), torch.autocast(device, enabled=False):
             yield
     finally:
-        for module, training in modes.items():
-            module.training = training
         buffers.restore()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from feedalign.anatomy import ErrorTap, mapped, problems, weight_matrices
+from feedalign.anatomy import ErrorTap, problems, recordable, weight_matrices
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Feedback, Gaussian
 from feedalign.rules.distributed import Processes
@@ -107,8 +107,7 @@ class Wrapped(nn.Module, ABC):
     def prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Draw the matrices, also in inference mode: Tensors made in that mode could never learn, nor be loaded."""
         with torch.inference_mode(False):
-            args, kwargs = mapped((args, kwargs), lambda given: given.clone() if given.is_inference() else given)
-            self.draw(self.look(args, kwargs))
+            self.draw(self.look(*recordable((args, kwargs))))
 
     def prepare_early(self, example_input: Any) -> None:
         """Draw the matrices before any forward pass, if an example or the model's first layer shows the shapes."""

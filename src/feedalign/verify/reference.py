@@ -134,7 +134,7 @@ def _direct(
     def cut(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, h: Any) -> Any:
             ends.append((name, h if isinstance(h, Tensor) else h[0]))
-            return mapped(h, lambda tensor: tensor.detach().clone())
+            return mapped(h, lambda tensor: tensor.detach().clone(), objects=True)
 
         return hook
 

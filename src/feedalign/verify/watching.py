@@ -74,7 +74,7 @@ class Watched:
             leaf = activation.detach().requires_grad_()
             given = leaf.clone()
             self.cuts.append(Cut(name, activation, leaf, probe=given.flatten()[:1].square()))
-        return mapped(output, lambda tensor: given if tensor is activation else tensor.detach())
+        return mapped(output, lambda tensor: given if tensor is activation else tensor.detach(), objects=True)
 
     def _look_for_changes(self, culprit: str) -> None:
         for cut in self.cuts:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import activation_of, mapped
+from feedalign.anatomy import activation_of, detached
 from feedalign.rules.direct.sender import Sender, check_shapes, signal
 from feedalign.rules.direct.sending import receive, send
 from feedalign.rules.slot import Slot
@@ -50,7 +50,7 @@ class Uncoupled:
     def reached(self, name: str, output: Any) -> Any:
         """Return the output of a point without its past."""
         self.names.append(name)
-        return mapped(output, Tensor.detach)
+        return detached(output)
 
 
 class Cut:
@@ -62,6 +62,7 @@ class Cut:
         shapes: of the activation of each.
         waits: whether the signal of each is made when its block's turn comes.
         hidden: the activation of each with its past, or a token in its place; empty once they are tied.
+        without_gradient: the points among them whose activations carry no gradient.
     """
 
     def __init__(self, rule: DirectRule) -> None:
@@ -73,6 +74,7 @@ class Cut:
         self.shapes: list[torch.Size] = []
         self.waits: list[bool] = []
         self.hidden: list[Tensor] = []
+        self.without_gradient: list[str] = []
 
     def reached(self, name: str, output: Any) -> Any:
         """Keep the activation of a point, and return the output of the point without its past."""
@@ -80,6 +82,8 @@ class Cut:
         if not plain:
             check_recording(name)
         activation = output if plain else activation_of(name, output)
+        if not activation.requires_grad:
+            self.without_gradient.append(name)
         shape, matrix = activation.shape, self.sender.matrix(name)
         # What learns must see all activations first. A compiler orders the work itself.
         waits = shape.numel() >= LARGE and not (self.learns or torch.compiler.is_compiling())
@@ -88,7 +92,7 @@ class Cut:
         self.shapes.append(shape)
         self.waits.append(waits)
         self.hidden.append(receive(activation, partial(self._later, matrix, shape)) if waits else activation)
-        return output.detach() if plain else mapped(output, Tensor.detach)
+        return output.detach() if plain else detached(output)
 
     def tie(self, output: Tensor) -> Tensor:
         """Return the output, [*batch, C]. In its backward pass the error reaches everything that was cut off."""

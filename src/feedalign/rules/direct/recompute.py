@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from feedalign.anatomy import Buffers, RandomNumbers, activation_of, mapped, same_random_numbers, tensors_in
+from feedalign.anatomy import Buffers, RandomNumbers, activation_of, detached, same_random_numbers, tensors_in
 from feedalign.rules.direct.cut import Uncoupled
 from feedalign.rules.direct.sender import Sender, check_shapes, signal
 
@@ -109,7 +109,7 @@ class BlockByBlock:
             self.learn(activation, sent)
             if self.sender.rule.learns_feedback:
                 self.sender.learn(name, activation.detach(), self.error)
-        return mapped(output, Tensor.detach)
+        return detached(output)
 
     def learn(self, end: Tensor, sent: Tensor) -> None:
         """Add the gradients of the block that ends here, from what is sent to its end."""

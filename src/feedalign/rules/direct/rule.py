@@ -16,12 +16,13 @@ from feedalign.anatomy import (
     ErrorTap,
     check_points,
     convolution_between,
-    exchange,
+    is_computed_from,
     mean_jacobians,
     problems,
+    tensors_in,
     trace,
 )
-from feedalign.errors import ArgumentError, OutputError
+from feedalign.errors import ArgumentError, OutputError, PointsError
 from feedalign.feedback import Convolution, Feedback, Place, needs_jacobian
 from feedalign.rules.direct.cut import Cut, PointHook
 from feedalign.rules.direct.recompute import recomputed
@@ -140,20 +141,30 @@ class DirectRule(Wrapped):
         cut = Cut(self)
         output = self.run_under(cut, args, kwargs)
         self.account_for(cut.names)
-        tapped = self.error_tap.of(output)
-        if not tapped.requires_grad and all(parameter.requires_grad for parameter in self.model.parameters()):
-            raise OutputError(f"the model's {problems.no_readout().words}")
+        tapped = self.error_tap.of(output, training=self.model.training)
+        self._check_gradients(cut, output, tapped)
         rows = self.error_tap.rows(tapped)
         tied = self.tie(cut, rows)
         if tied is rows:
             return output
-        if rows is not tapped:
-            tied = tied.reshape(tapped.shape)
-        return tied if output is tapped else exchange(output, tapped, tied)
+        return self.error_tap.put(output, tapped, tied if rows is tapped else tied.reshape(tapped.shape))
 
     def tie(self, cut: Cut, output: Tensor) -> Tensor:
         """Return the output [*batch, C], tied to what the pass has cut off."""
         return cut.tie(output)
+
+    def _check_gradients(self, cut: Cut, output: Any, tapped: Tensor) -> None:
+        """Raise an error where something that is to learn would get no gradient, or another one than the rule's."""
+        if not tapped.requires_grad and all(parameter.requires_grad for parameter in self.model.parameters()):
+            raise OutputError(f"the model's {problems.no_readout().words}")
+        structured = output is not tapped and not torch.compiler.is_compiling()  # no compiler sees the graph
+        if structured and any(is_computed_from(one, tapped) for one in tensors_in(output) if not one.ndim):
+            raise OutputError(f"the model's {problems.loss_inside(self.error_tap.entry)}")
+        for name in cut.without_gradient:
+            modules = [module for block in self.blocks if block.point == name for module in block.modules]
+            held = (p for module in modules for p in self.model.get_submodule(module).parameters(recurse=False))
+            if any(parameter.requires_grad for parameter in held):
+                raise PointsError(f"point {problems.no_gradient(name)}")
 
     @property
     def needs_data(self) -> bool:

@@ -51,7 +51,7 @@ class Sender:
         matrix = self.rule.feedback[point]
         with torch.no_grad():
             changed = matrix.clone()
-            self.rule.learn(changed, hidden.reshape(*error.shape[:-1], -1), error, self.processes)
+            self.rule.learn(changed, hidden.reshape(*error.shape[:-1], len(matrix)), error, self.processes)
             changed = self.processes.averaged(changed)
             matrix.copy_(torch.where(changed.isfinite().all(), changed, matrix))
 
