@@ -16,6 +16,7 @@ from torch import Tensor
 
 from feedalign.alignment import AlignmentMonitor, Measurement, alignability, output_errors, undisturbed
 from feedalign.errors import ArgumentError, OutputError
+from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.diagnosis.expectation import (
     Seen,
     conditioner,
@@ -26,7 +27,6 @@ from feedalign.lab.experiments.diagnosis.expectation import (
 )
 from feedalign.lab.experiments.diagnosis.own_code import seeded
 from feedalign.lab.experiments.diagnosis.setting import Setting, pair_of
-from feedalign.lab.experiments.progress import Progress
 from feedalign.rules import ConditionedDFA, Rule
 
 Array = NDArray[np.float64]
