@@ -116,8 +116,10 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     # Every matrix between the first and the last takes part in sending an error down to layer 1.
     condition = np.log(dataset.condition_number.isel(matrix=slice(1, -1))).mean("matrix", skipna=False)
     lowest = dataset.gradient_alignment.sel(layer=1)
-    condition, lowest = (
-        values.where(under_way).mean("step").transpose("draw", "outputs") for values in (condition, lowest)
+    steps = under_way.sum("step")
+    condition, lowest = (  # a value under way that is not a number is not left out of the mean
+        (values.where(under_way, 0.0).sum("step", skipna=False) / steps.where(steps > 0)).transpose("draw", "outputs")
+        for values in (condition, lowest)
     )
     ranks = [stats.spearmanr(a, b).statistic for a, b in zip(condition.values, lowest.values, strict=True)]
     return [

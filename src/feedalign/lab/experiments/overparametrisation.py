@@ -157,7 +157,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
             "the threshold, 1/√M, is the value of units that serve all M teacher units alike",
             effect=float(specialised[0]),
             spread=float(specialised[1]),
-            threshold=1 / np.sqrt(M),
+            threshold=float(1 / np.sqrt(M)),
             side="above",
             sample=f"{_runs(final.overlap)}; the worse activation",
             margin=2.0,
