@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -57,22 +59,20 @@ def test_no_training_passes_the_alignability_of_a_layer(recipe: Feedback, connec
         optimizer.step()
 
 
+def bounds(recipe: Feedback, connect: str | int | None) -> list[float]:
+    return [layer.bound for layer in alignability(wrapped(recipe, connect)).layers.values()]
+
+
 @pytest.mark.parametrize("connect", [1, 2, 4, "everywhere"])
 def test_sharing_does_not_change_the_alignability_of_channelwise_feedback(connect: str | int) -> None:
-    """Constant feedback asks the same of every position, so a shared kernel can follow it as well as kernels of their own."""
-    bounds = [
-        [layer.bound for layer in alignability(wrapped(Channelwise(), each)).layers.values()]
-        for each in (None, connect)
-    ]
-    np.testing.assert_allclose(*bounds, rtol=0, atol=1e-6)
+    """Constant feedback asks the same of every position, so a shared kernel can follow it as well as single kernels."""
+    free, shared = bounds(Channelwise(), connect), bounds(Channelwise(), None)
+    np.testing.assert_allclose(free, shared, rtol=0, atol=1e-6)
 
 
 def test_sharing_changes_the_alignability_of_random_feedback() -> None:
     """The control of the test above."""
-    shared, free = (
-        [layer.bound for layer in alignability(wrapped(Gaussian(), each)).layers.values()]
-        for each in (None, "everywhere")
-    )
+    free, shared = bounds(Gaussian(), "everywhere"), bounds(Gaussian(), None)
     assert free[0] > 1.5 * shared[0]
 
 
@@ -135,13 +135,13 @@ def test_backprop_of_the_theory_knows_no_feedback(activation: str) -> None:
     """So out of all equally good solutions, it takes the one that F points to by chance only."""
     rng = np.random.default_rng(5)
     start = shallow.draw_start(np.array([0.8, 1.5]), students=2, input_dim=50, rng=rng, w_std=0.1, v_std=0.1)
-    for run, arguments in ((shallow.integrate, {}), (shallow.simulate, {"input_dim": 50, "seed": 6})):
-        ends = [
-            run(start, feedback=np.array(F), lr=0.1, times=[0.0, 20.0], rule="bp", activation=activation, **arguments)
-            for F in ((1.0, 0.3), (-2.0, 5.0))
-        ]
+    setting: dict[str, Any] = {"lr": 0.1, "times": [0.0, 20.0], "rule": "bp", "activation": activation}
+    feedbacks = np.array([[1.0, 0.3], [-2.0, 5.0]])
+    exact = [shallow.integrate(start, feedback=F, **setting) for F in feedbacks]
+    runs = [shallow.simulate(start, feedback=F, input_dim=50, seed=6, **setting) for F in feedbacks]
+    for one, other in (exact, runs):
         for name in ("Q", "R", "v"):
-            np.testing.assert_array_equal(getattr(ends[0], name), getattr(ends[1], name))
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_backprop_of_the_library_knows_no_feedback() -> None:

@@ -49,9 +49,9 @@ def silent(done: int, total: int) -> None:
     """Report no progress."""
 
 
-def generators() -> tuple[Any, ...]:
+def generators() -> tuple[str, list[int]]:
     """The state of the global random number generators."""
-    return tuple(np.random.get_state(legacy=True)[1].tolist()), torch.get_rng_state().tolist()  # noqa: NPY002
+    return repr(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
 
 
 @every_experiment
