@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -26,7 +27,7 @@ def test_a_figure_is_svg_and_repeats_byte_for_byte() -> None:
 
 
 def test_the_users_settings_change_nothing_and_come_back() -> None:
-    own = {"font.size": 30.0, "axes.facecolor": "black", "svg.hashsalt": "other", "savefig.transparent": True}
+    own: Any = {"font.size": 30.0, "axes.facecolor": "black", "svg.hashsalt": "other", "savefig.transparent": True}
     expected = drawn()
     with mpl.rc_context(own):
         assert drawn() == expected

@@ -11,7 +11,7 @@ CLAIMS = {
     ),
     "degeneracy-breaking": (
         "Out of all equally good solutions, a student trained with direct feedback alignment takes the one whose "
-        "readout overlaps most with the feedback; backprop takes any."
+        "readout overlaps most with the feedback."
     ),
     "relu-recovery": (
         "A ReLU student trained with direct feedback alignment learns a teacher of M units with positive readout "
