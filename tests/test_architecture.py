@@ -31,20 +31,23 @@ ARROW = (
     ("verify",),
     ("alignment",),
     ("networks",),
-    ("lab.files",),
+    ("lab.files", "lab.shallow_rule"),
     ("lab.data",),
     ("lab.training",),
     ("lab.runs",),
     ("lab.experiments",),
-    ("lab.report",),
+    ("lab.own_setting", "lab.report"),
+    ("lab.reproduction",),
     ("lab",),
+    ("terminal",),
     ("cli",),
+    ("__main__",),
     ("feedalign",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ARROW) for room in rooms}
 # Networks are plain modules: they know of no rule, though they come later in the arrow.
 APART = {("networks", "rules"), ("networks", "alignment")}
-WITHOUT_TORCH = {"errors", "geometry", "style", "theory", "lab.files"}
+WITHOUT_TORCH = {"errors", "geometry", "style", "theory", "lab.files", "lab.shallow_rule", "terminal"}
 
 
 def room_of(file: Path, source: Path) -> str:

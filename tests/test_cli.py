@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import xarray as xr
 import feedalign.lab.data
 from feedalign.cli import main
 from feedalign.errors import DivergenceError
-from feedalign.lab import experiments
+from feedalign.lab import reproduction
 from feedalign.lab.data import ImageData
-from feedalign.lab.experiments import Verdict, get, layerwise, two_phases
+from feedalign.lab.experiments import CLAIMS, DATASETS, Verdict, layerwise, two_phases
 
 TWO_PHASES = replace(two_phases.CONFIGS["quick"], input_dim=30, end_time=10.0, measurements=4, draws=2, seeds=3)
 LAYERWISE = replace(
@@ -39,7 +40,8 @@ def reproduce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
     monkeypatch.setitem(layerwise.CONFIGS, "quick", LAYERWISE)
     for name in ("mnist", "digits"):
         monkeypatch.setitem(layerwise.ON_DATASET[name], "quick", replace(LAYERWISE, dataset=name))
-    monkeypatch.setattr(experiments, "NAMES", NAMES)
+    monkeypatch.setattr(reproduction, "NAMES", NAMES)
+    monkeypatch.setattr(reproduction, "DATASETS", {"layerwise": DATASETS["layerwise"]})
     for module in (two_phases, layerwise):
         monkeypatch.setattr(module, "check", checked(1.0, 2.0))
     monkeypatch.chdir(tmp_path)
@@ -113,7 +115,7 @@ def test_a_claim_that_is_not_supported_gives_status_1(
     [
         (
             ["reproduce", "three-phases"],
-            "no experiment is called 'three-phases'; expected one of two-phases, layerwise",
+            "no experiment is called 'three-phases'; expected one of two-phases, degeneracy-breaking",
         ),
         (["reproduce", "two-phases", "--dataset", "mnist"], "two-phases does not take --dataset mnist; it takes none"),
         (
@@ -121,6 +123,12 @@ def test_a_claim_that_is_not_supported_gives_status_1(
             "layerwise does not take --dataset imagenet; it takes digits, mnist, cifar10",
         ),
         (["reproduce", "--dataset", "imagenet"], "does not take --dataset imagenet; it takes digits"),
+        (["reproduce", "--report", "."], "report=. is a folder; give the name of a file, such as report.html"),
+        (
+            ["reproduce", "--report", "/dev/null/page.html"],
+            "report=/dev/null/page.html cannot be written: /dev/null is a file, not a folder; give another report",
+        ),
+        (["reproduce", "--runs", "/dev/null"], "runs=/dev/null cannot be written: /dev/null is a file, not a folder"),
     ],
 )
 def test_a_wrong_argument_gives_status_2_and_says_what_was_expected(
@@ -182,17 +190,6 @@ def test_what_fails_outside_gives_status_3_and_a_line(
     assert capsys.readouterr().err == f"feedalign: {error}\n"
 
 
-def test_a_report_that_is_a_folder_gives_status_3_and_keeps_the_run(
-    reproduce: Main, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    (tmp_path / "page").mkdir()
-    assert reproduce("two-phases", "--report", "page") == 3
-    out, err = capsys.readouterr()
-    assert "Is a directory" in err
-    assert "report: page" not in out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["page", "runs"]
-
-
 def test_an_interrupt_gives_status_130_and_keeps_what_was_finished(
     reproduce: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -216,9 +213,8 @@ def test_an_interrupt_gives_status_130_and_keeps_what_was_finished(
 def test_list_names_every_experiment_its_claim_and_its_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     out = capsys.readouterr().out
-    for name in NAMES:
-        assert name in out
-        assert get(name).CLAIM in out
+    for name, claim in CLAIMS.items():
+        assert f"{name}\n  {claim}" in out
     assert "Takes --dataset digits, mnist, cifar10." in out
 
 
@@ -252,17 +248,17 @@ def test_fetching_what_is_there_says_where(mnist: ImageData, capsys: pytest.Capt
 
 
 def command(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    script = Path(sys.executable).parent / "feedalign"
-    return subprocess.run([script, *args], capture_output=True, text=True, check=False, **options)
+    code = [sys.executable, "-m", "feedalign", *args]
+    return subprocess.run(code, capture_output=True, text=True, check=False, **options)
 
 
-def test_the_installed_command_helps() -> None:
+def test_the_command_helps() -> None:
     done = command("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert all(word in done.stdout for word in ("reproduce", "list", "data"))
+    assert all(word in done.stdout for word in ("usage: feedalign", "reproduce", "diagnose", "theory", "list", "data"))
 
 
-def test_the_installed_command_passes_its_status_on(tmp_path: Path) -> None:
+def test_the_command_passes_its_status_on(tmp_path: Path) -> None:
     wrong = command("explode", cwd=tmp_path)
     unknown = command("reproduce", "three-phases", cwd=tmp_path)
     for done in (wrong, unknown):
@@ -270,3 +266,34 @@ def test_the_installed_command_passes_its_status_on(tmp_path: Path) -> None:
         assert done.stderr
         assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_installed_script_is_the_same_command() -> None:
+    (script,) = entry_points(group="console_scripts", name="feedalign")
+    assert script.load() is main
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["list"], ["--help"], ["reproduce", "--help"], ["theory", "--help"], ["explode"], ["reproduce", "three-phases"],
+     ["reproduce", "two-phases", "--dataset", "mnist"], ["reproduce", "--report", "."]],
+    ids=" ".join,
+)  # fmt: skip
+def test_quick_answers_load_nothing_slow(args: list[str]) -> None:
+    code = f"""
+import atexit, sys
+slow = {{"torch", "numpy", "numba", "scipy", "xarray", "matplotlib", "sklearn", "pooch"}}
+atexit.register(lambda: print("loaded:", sorted(slow & set(sys.modules))))
+from feedalign.cli import main
+sys.exit(main({args!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "loaded: []"
+    assert "Traceback" not in done.stderr
+
+
+def test_loading_the_command_line_loads_no_parser() -> None:
+    """Until `main` runs, nothing turns Ctrl-C into a status: what takes time is loaded within `main`."""
+    code = "import sys, feedalign.cli; print(sorted({'tyro.conf', 'rich', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,34 +1,39 @@
 """The command line: `feedalign reproduce`, `diagnose`, `theory`, `list` and `data fetch`.
 
 Exit status: 0 done, and every claim that was checked is supported; 1 a claim is not supported, or a run diverged; 2 the
-command was used wrongly; 3 something outside failed (data, disk); 130 interrupted.
+command was used wrongly; 3 something outside failed (data, disk); 130 interrupted; 141 the reader of the output has
+gone (`feedalign list | head -1`): the work was finished and its files were written, but not everything was printed.
 """
 
 from __future__ import annotations
 
-import shlex
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import tyro
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as ProgressBar
+import lazy_loader
 
 from feedalign.errors import ArgumentError, FeedalignError
-from feedalign.lab.experiments import DiagnoseConfig, TheoryConfig
+from feedalign.lab.experiments import DiagnoseConfig
+from feedalign.lab.own_setting import TheoryConfig
+from feedalign.terminal import Output, any_encoding
 
 if TYPE_CHECKING:
-    from feedalign.lab.experiments import Experiment, Progress
+    import tyro
 
-# Commands import what they need themselves, so that help and usage errors come without waiting for torch.
+    from feedalign.lab.experiments import Progress
+    from feedalign.lab.report import Result
+else:
+    # Nothing that takes time is loaded before `main` runs: until then, Ctrl-C would end in a traceback. Each command
+    # loads what it needs itself, so that help and usage errors come without waiting for torch.
+    tyro = lazy_loader.load("tyro")
 
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+_out = Output("stdout")
+_err = Output("stderr")
 
 
 def reproduce(
@@ -48,31 +53,11 @@ def reproduce(
         runs: folder of the runs.
         report: the page to write.
     """
-    from feedalign.lab import experiments
-    from feedalign.lab.report import Result, write_report
-    from feedalign.lab.runs import run_once
+    from feedalign import lab
 
-    chosen = [experiments.get(name) for name in names or experiments.NAMES]
-    if dataset is not None and not names:
-        chosen = [experiment for experiment in chosen if experiment.ON_DATASET]
-    configs = [_config(experiment, preset, dataset) for experiment in chosen]
-    results = []
-    for experiment, config in zip(chosen, configs, strict=True):
-        with _progress(experiment.NAME) as progress:
-            run = run_once(experiment.NAME, config, partial(experiment.run, config, progress), runs)
-        command = ["feedalign", "reproduce", experiment.NAME, "--preset", preset]
-        command += ["--dataset", dataset] if dataset is not None else []
-        results.append(Result(experiment, run, experiment.check(run.dataset), shlex.join(command)))
-        for verdict in results[-1].verdicts:
-            _out.print(
-                f"  {verdict.word}: {verdict.claim}: {verdict.effect:.3g} ± {verdict.spread:.2g}, "
-                f"asked {verdict.side} {verdict.threshold:.3g}",
-                markup=False,
-            )
-    write_report(results, report)
-    supported = sum(result.supported for result in results)
-    _out.print(f"{supported} of {len(results)} claims supported; report: {report}", markup=False)
-    return 0 if supported == len(results) else 1
+    done = lab.reproduce(names, preset, dataset, runs, report, progress=_progress, finished=_show_verdicts)
+    _out.print(f"{done.supported} of {len(done.results)} claims supported; report: {done.report}", markup=False)
+    return 0 if done.supported == len(done.results) else 1
 
 
 def theory(
@@ -86,18 +71,14 @@ def theory(
         config: the setting.
         runs: folder of the runs.
     """
-    from feedalign.lab.experiments import theory_run
-    from feedalign.lab.runs import run_once
+    from feedalign.lab import own_setting
 
-    theory_run.prepare(config)  # before anything is shown or written: is it a setting at all?
-    with _progress(theory_run.NAME) as progress:
-        run = run_once(theory_run.NAME, config, partial(theory_run.run, config, progress), runs)
-    _show(*theory_run.table(run.dataset))
-    for line in theory_run.summary(run.dataset):
+    run = own_setting.compute(config, runs, _progress)
+    _show(*own_setting.table(run.dataset))
+    for line in own_setting.summary(run.dataset):
         _out.print(line, markup=False)
-    theory_run.plot(run.dataset).savefig(run.folder / "figure.svg", metadata={"Date": None})
     _out.print(f"figure.svg and result.nc are in {run.folder}", markup=False)
-    return 1 if theory_run.diverged(run.dataset) else 0
+    return 1 if own_setting.diverged(run.dataset) else 0
 
 
 def diagnose(
@@ -129,12 +110,11 @@ def diagnose(
 
 def list_() -> int:
     """List the experiments and what each claims."""
-    from feedalign.lab import experiments
+    from feedalign.lab.experiments import CLAIMS, DATASETS
 
-    for name in experiments.NAMES:
-        experiment = experiments.get(name)
-        data = f" Takes --dataset {', '.join(experiment.ON_DATASET)}." if experiment.ON_DATASET else ""
-        _out.print(f"[bold]{name}[/bold]\n  {experiment.CLAIM}{data}")
+    for name, claim in CLAIMS.items():
+        data = f" Takes --dataset {', '.join(DATASETS[name])}." if name in DATASETS else ""
+        _out.print(f"[bold]{name}[/bold]\n  {claim}{data}")
     return 0
 
 
@@ -162,7 +142,23 @@ def data(
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status."""
+    """Run a command and return its exit status; `SystemExit` after --help and after a usage error."""
+    # Figures go to files. A backend for windows, which may not be installed here, is not to be loaded.
+    os.environ["MPLBACKEND"] = "agg"
+    try:
+        with any_encoding():
+            try:
+                status = _run(args)
+            finally:
+                _out.flush()
+                _err.flush()
+    except KeyboardInterrupt:
+        print("feedalign: interrupted; finished runs are kept, the same command goes on after them", file=sys.stderr)
+        return 130
+    return 141 if _out.closed else status
+
+
+def _run(args: Sequence[str] | None) -> int:
     try:
         status: int = tyro.extras.subcommand_cli_from_dict(
             {"reproduce": reproduce, "diagnose": diagnose, "theory": theory, "list": list_, "data": data},
@@ -171,15 +167,15 @@ def main(args: Sequence[str] | None = None) -> int:
             args=args,
         )
         return status
+    except BrokenPipeError:  # while help was printed; what the commands print, they print on
+        _out.drop()
+        return 141
     except ArgumentError as error:
         _err.print(f"feedalign: {error}", markup=False)
         return 2
     except (FeedalignError, OSError) as error:
         _err.print(f"feedalign: {error}", markup=False)
         return 3
-    except KeyboardInterrupt:
-        _err.print("feedalign: interrupted; finished runs are kept, the same command goes on after them")
-        return 130
 
 
 def _show(heading: list[str], rows: list[list[str]]) -> None:
@@ -191,33 +187,37 @@ def _show(heading: list[str], rows: list[list[str]]) -> None:
         )
 
 
-def _config(experiment: Experiment, preset: str, dataset: str | None) -> Any:
-    if dataset is None:
-        return experiment.CONFIGS[preset]
-    if dataset not in experiment.ON_DATASET:
-        takes = ", ".join(experiment.ON_DATASET) or "none, since it makes its own data"
-        raise ArgumentError(f"{experiment.NAME} does not take --dataset {dataset}; it takes {takes}")
-    return experiment.ON_DATASET[dataset][preset]
+def _show_verdicts(result: Result) -> None:
+    """Print the verdicts on one experiment's claim."""
+    for verdict in result.verdicts:
+        _out.print(
+            f"  {verdict.word}: {verdict.claim}: {verdict.effect:.3g} ± {verdict.spread:.2g}, "
+            f"asked {verdict.side} {verdict.threshold:.3g}",
+            markup=False,
+        )
 
 
 @contextmanager
 def _progress(name: str) -> Iterator[Progress]:
-    """Show how far a run is: a bar on a terminal, a plain line every tenth elsewhere."""
+    """Print a computation's name and show its progress: a bar on a terminal, elsewhere a line every tenth."""
+    from rich import progress as bars
+
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.TaskProgressColumn(),
+        bars.TimeElapsedColumn(),
+        bars.TimeRemainingColumn(),
     )
-    with ProgressBar(*columns, console=_err, disable=not _err.is_terminal) as bar:
+    terminal = _err.console.is_terminal
+    with bars.Progress(*columns, console=_err.console, disable=not terminal) as bar:
         task = bar.add_task(name, total=None)
         tenths = 0
 
         def progress(done: int, total: int) -> None:
             nonlocal tenths
             bar.update(task, completed=done, total=total)
-            if not _err.is_terminal and 10 * done // total > tenths:
+            if not terminal and 10 * done // total > tenths:
                 tenths = 10 * done // total
                 _err.print(f"{name}: {10 * tenths} %")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-# Okabe & Ito's palette.
-RULE_COLOURS = {"dfa": "#D55E00", "bp": "#0072B2", "readout": "#7A7A7A"}
-RULE_LABELS = {"dfa": "DFA", "bp": "backprop", "readout": "readout only"}
-# Of DFA by its feedback; random feedback is plain DFA's.
+# By the names of `feedalign.rules.RULES`. Okabe & Ito's palette.
+RULE_COLOURS = {"dfa": "#D55E00", "backprop": "#0072B2", "readout-only": "#7A7A7A"}
+RULE_LABELS = {"dfa": "DFA", "backprop": "backprop", "readout-only": "readout only"}
+# Of DFA, by the kind of feedback; plain DFA has random feedback.
 FEEDBACK_COLOURS = {
     "random": RULE_COLOURS["dfa"],
     "channelwise": "#009E73",
@@ -45,14 +48,28 @@ _RC: Any = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "lines.linewidth": 1.6,
+    # Paths instead of fonts, and a fixed salt for the names of clip paths: the same data give the same bytes anywhere.
+    "svg.fonttype": "path",
+    "svg.hashsalt": "feedalign",
 }
 
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Draw within this context."""
-    with mpl.rc_context(_RC):
+    """Draw and save figures within this context; a matplotlibrc file of the user's changes nothing within it."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_RC)
         yield
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as an SVG file; figures drawn from the same data give the same bytes."""
+    buffer = io.BytesIO()
+    with figure_style():
+        FigureCanvasSVG(figure)  # whatever backend the user has chosen
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
 
 
 def layer_colours(layers: int) -> list[tuple[float, ...]]:
@@ -70,3 +87,10 @@ def band(axes: Axes, x: NDArray[Any], samples: NDArray[Any], **line: Any) -> Non
     mean, std = np.nanmean(samples, axis=0), np.nanstd(samples, axis=0)
     (drawn,) = axes.plot(x, mean, **line)
     axes.fill_between(x, mean - std, mean + std, color=drawn.get_color(), alpha=0.2, linewidth=0)
+
+
+def mean_and_range(axes: Axes, x: NDArray[Any], samples: NDArray[Any], **points: Any) -> None:
+    """Draw the mean of samples [n, len(x)] as points, their smallest and largest values as the ends of bars."""
+    mean = samples.mean(axis=0)
+    reach = np.abs(np.stack([samples.min(axis=0), samples.max(axis=0)]) - mean)
+    axes.errorbar(x, mean, reach, ls="", ms=4, lw=1, **points)

@@ -5,10 +5,23 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from feedalign.lab import data, experiments, files, report, runs, training
+    from feedalign.lab import data, experiments, files, own_setting, report, runs, training
+    from feedalign.lab.reproduction import Reproduction, reproduce
 
 __getattr__, __dir__, _ = lazy_loader.attach(
-    __name__, submodules=["data", "experiments", "files", "report", "runs", "training"]
+    __name__,
+    submodules=["data", "experiments", "files", "own_setting", "report", "runs", "training"],
+    submod_attrs={"reproduction": ["Reproduction", "reproduce"]},
 )
 
-__all__ = ["data", "experiments", "files", "report", "runs", "training"]
+__all__ = [
+    "Reproduction",
+    "data",
+    "experiments",
+    "files",
+    "own_setting",
+    "report",
+    "reproduce",
+    "runs",
+    "training",
+]

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pooch
+from feedalign.errors import ArgumentError
 
 
 def data_folder() -> Path:
     """Folder of downloaded data sets: `$FEEDALIGN_DATA`, else the platform's cache folder."""
+    import pooch  # only here: paths are checked before anything slow is loaded
+
     return Path(os.environ.get("FEEDALIGN_DATA") or pooch.os_cache("feedalign"))
 
 
@@ -36,3 +38,32 @@ def replacing(path: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_file(name: str, path: Path) -> None:
+    """Check that a file can be written at `path`, before work is spent on what goes into the file.
+
+    Raises:
+        ArgumentError: `path` is a folder, lies below a file, or may not be written. The message begins with `name`.
+    """
+    if path.is_dir():
+        raise ArgumentError(f"{name}={path} is a folder; give the name of a file, such as {path / 'report.html'}")
+    _check_parent(name, path, path.parent)
+
+
+def check_folder(name: str, path: Path) -> None:
+    """Check that files can be written into the folder `path`, which need not exist yet.
+
+    Raises:
+        ArgumentError: `path` or a folder above it is a file, or may not be written. The message begins with `name`.
+    """
+    _check_parent(name, path, path)
+
+
+def _check_parent(name: str, path: Path, folder: Path) -> None:
+    """Check the nearest existing place at or above `folder`: missing folders are made below it."""
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
+    if not there.is_dir():
+        raise ArgumentError(f"{name}={path} cannot be written: {there} is a file, not a folder; give another {name}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ArgumentError(f"{name}={path} cannot be written: no permission to write in {there}; give another {name}")

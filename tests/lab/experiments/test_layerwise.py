@@ -1,34 +1,25 @@
-"""The experiment layerwise: what it returns, and that each part of its check can fail."""
+"""What is special to the experiment layerwise, and that each part of its check can fail."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 
 from feedalign.alignment import onset
 from feedalign.cli import main
 from feedalign.lab.data import ImageData
-from feedalign.lab.experiments import layerwise
+from feedalign.lab.experiments import Experiment, layerwise
 
-TINY = replace(
-    layerwise.CONFIGS["quick"], hidden=(8, 6), epochs=2, networks=3, draws=2, measurements=5, probe=40, lr=3e-3
-)  # fmt: skip
+Refused = Callable[[Experiment, xr.Dataset], set[int]]
 
 
-def run(config: layerwise.Config = TINY) -> xr.Dataset:
-    return layerwise.run(config, lambda done, total: None)
-
-
-@pytest.fixture(scope="module")
-def tiny() -> xr.Dataset:
-    return run()
+@pytest.fixture
+def tiny(tiny_result: Callable[[str], xr.Dataset]) -> xr.Dataset:
+    return tiny_result("layerwise")
 
 
 def test_the_result_has_named_dimensions_and_units(tiny: xr.Dataset) -> None:
@@ -36,16 +27,16 @@ def test_the_result_has_named_dimensions_and_units(tiny: xr.Dataset) -> None:
     assert {dim: n for dim, n in tiny.sizes.items() if dim != "epoch"} == expected
     assert tiny.epoch.attrs["units"] == "epochs"
     assert tiny.epoch[0] == 0
-    assert tiny.epoch[-1] == TINY.epochs
+    assert tiny.epoch[-1] == 2
     assert tiny.layer.values.tolist() == [1, 2]
     assert tiny.weight_layer.values.tolist() == [2, 3]
-    assert set(tiny.rule.values) == {"dfa", "bp", "readout"}
+    assert set(tiny.rule.values) == {"dfa", "backprop", "readout-only"}
 
 
 def test_every_draw_of_dfa_is_measured_and_one_of_the_controls(tiny: xr.Dataset) -> None:
     for values in tiny.data_vars.values():
         assert values.sel(rule="dfa").notnull().all()
-        for rule in ("bp", "readout"):
+        for rule in ("backprop", "readout-only"):
             assert values.sel(rule=rule, draw=0).notnull().all()
             assert values.sel(rule=rule, draw=1).isnull().all()
 
@@ -54,45 +45,15 @@ def test_at_epoch_0_the_rules_agree_on_all_but_the_error(tiny: xr.Dataset) -> No
     """The same initial weights, the same feedback, nothing trained yet."""
     start = tiny.isel(epoch=0, draw=0)
     for name in ("gradient_alignment", "weight_alignment", "overlap", "train_accuracy", "test_accuracy"):
-        for rule in ("bp", "readout"):
+        for rule in ("backprop", "readout-only"):
             np.testing.assert_array_equal(start[name].sel(rule=rule), start[name].sel(rule="dfa"))
 
 
 def test_the_readout_alone_leaves_the_hidden_weights_alone(tiny: xr.Dataset) -> None:
-    hidden = tiny.weight_alignment.sel(rule="readout", draw=0, weight_layer=2)
+    hidden = tiny.weight_alignment.sel(rule="readout-only", draw=0, weight_layer=2)
     np.testing.assert_allclose(hidden, hidden.isel(epoch=0).broadcast_like(hidden), rtol=0, atol=1e-7)
-    readout = tiny.weight_alignment.sel(rule="readout", draw=0, weight_layer=3)
+    readout = tiny.weight_alignment.sel(rule="readout-only", draw=0, weight_layer=3)
     assert float(abs(readout.isel(epoch=-1) - readout.isel(epoch=0)).min()) > 1e-4
-
-
-def test_the_same_config_gives_the_same_bits_and_another_seed_does_not(tiny: xr.Dataset) -> None:
-    before = torch.get_rng_state()
-    xr.testing.assert_identical(run(), tiny)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert not run(replace(TINY, first_seed=100)).equals(tiny)
-
-
-def test_progress_grows_to_the_end() -> None:
-    told: list[tuple[int, int]] = []
-    layerwise.run(replace(TINY, draws=1, epochs=1), lambda done, total: told.append((done, total)))
-    assert told == sorted(told)
-    assert told[-1][0] == told[-1][1]
-    assert len({total for _, total in told}) == 1
-
-
-def test_the_figure_can_be_saved_and_its_caption_counts(tiny: xr.Dataset) -> None:
-    buffer = io.BytesIO()
-    layerwise.plot(tiny).savefig(buffer, format="svg")
-    assert buffer.getvalue().startswith(b"<?xml")
-    caption = layerwise.caption(tiny)
-    assert "2 feedback draws × 3 networks" in caption
-    assert "3 pairs" in caption
-
-
-def test_a_tiny_run_is_checked(tiny: xr.Dataset) -> None:
-    verdicts = layerwise.check(tiny)
-    assert len(verdicts) == 4  # one pair of neighbouring layers, two overlaps, one accuracy
-    assert all(verdict.sample for verdict in verdicts)
 
 
 # What the check is to see, made by hand: under DFA layer l aligns around epoch 0.1, 0.3, 0.9; runs differ by 10 %.
@@ -100,7 +61,7 @@ EPOCHS = np.concatenate([[0.0], np.geomspace(0.01, 60, 40)])
 CENTRES = (0.1, 0.3, 0.9)
 DRAWS, NETWORKS, PAIRS = 4, 5, 10
 FIRST, SECOND, DFA_OVERLAP, BP_OVERLAP, ACCURACY = range(5)
-RULES = ("dfa", "bp", "readout")
+RULES = ("dfa", "backprop", "readout-only")
 
 
 def ideal(centres: tuple[float, ...] = CENTRES) -> xr.Dataset:
@@ -129,12 +90,8 @@ def ideal(centres: tuple[float, ...] = CENTRES) -> xr.Dataset:
     return dataset
 
 
-def refused(dataset: xr.Dataset) -> set[int]:
-    return {i for i, verdict in enumerate(layerwise.check(dataset)) if verdict.word == "not supported"}
-
-
-def test_what_the_claim_describes_is_supported() -> None:
-    assert refused(ideal()) == set()
+def test_what_the_claim_describes_is_supported(refused: Refused) -> None:
+    assert refused(layerwise, ideal()) == set()
 
 
 @pytest.mark.parametrize(
@@ -147,8 +104,10 @@ def test_what_the_claim_describes_is_supported() -> None:
         ((0.3, 0.3, 0.3), {FIRST, SECOND}),
     ],
 )
-def test_another_order_of_the_layers_is_not_supported(centres: tuple[float, ...], expected: set[int]) -> None:
-    assert refused(ideal(centres)) == expected
+def test_another_order_of_the_layers_is_not_supported(
+    centres: tuple[float, ...], expected: set[int], refused: Refused
+) -> None:
+    assert refused(layerwise, ideal(centres)) == expected
 
 
 def put(variable: str, value: float, **where: int | slice) -> Callable[[xr.Dataset], None]:
@@ -190,10 +149,12 @@ def put(variable: str, value: float, **where: int | slice) -> Callable[[xr.Datas
         pytest.param(put("test_accuracy", np.nan, rule=1, draw=0, network=1), {ACCURACY}, id="nor one of backprop"),
     ],
 )
-def test_a_spoilt_result_is_not_supported(change: Callable[[xr.Dataset], None], expected: set[int]) -> None:
+def test_a_spoilt_result_is_not_supported(
+    change: Callable[[xr.Dataset], None], expected: set[int], refused: Refused
+) -> None:
     dataset = ideal()
     change(dataset)
-    assert refused(dataset) == expected
+    assert refused(layerwise, dataset) == expected
 
 
 EARLY = np.array([0.0, 0.1, 1.0, 10.0])
@@ -216,12 +177,6 @@ def test_an_onset_is_where_the_threshold_is_passed_in_log_time() -> None:
 )
 def test_without_a_passage_there_is_no_onset(curve: list[float]) -> None:
     assert np.isnan(onset(EARLY, np.array(curve), layerwise.ONSET))
-
-
-@pytest.mark.slow
-def test_the_claim_is_supported_at_the_quick_preset() -> None:
-    for verdict in layerwise.check(run(layerwise.CONFIGS["quick"])):
-        assert verdict.supported, verdict
 
 
 @pytest.mark.slow

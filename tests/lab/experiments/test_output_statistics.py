@@ -1,38 +1,25 @@
-"""The experiment output-statistics: what it returns, and that each part of its check can fail."""
+"""What is special to the experiment output-statistics, and that each part of its check can fail."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from feedalign.lab.experiments import output_statistics
+from feedalign.lab.experiments import Experiment, output_statistics
+from feedalign.lab.experiments.common.outputs import covariance
 
-TINY = replace(
-    output_statistics.CONFIGS["quick"],
-    alphas=(1.0, 0.2),
-    betas=(1.0, 0.2),
-    inputs=8,
-    samples=6,
-    width=7,
-    steps=5,
-    draws=2,
-)
+Refused = Callable[[Experiment, xr.Dataset], set[int]]
+
 
 RANKS, ALPHA, BETA = range(3)
 
 
-def run(config: output_statistics.Config = TINY) -> xr.Dataset:
-    return output_statistics.run(config, lambda done, total: None)
-
-
-@pytest.fixture(scope="module")
-def tiny() -> xr.Dataset:
-    return run()
+@pytest.fixture
+def tiny(tiny_result: Callable[[str], xr.Dataset]) -> xr.Dataset:
+    return tiny_result("output-statistics")
 
 
 def test_the_result_has_named_dimensions(tiny: xr.Dataset) -> None:
@@ -40,24 +27,10 @@ def test_the_result_has_named_dimensions(tiny: xr.Dataset) -> None:
     assert all(np.isfinite(values).all() for values in tiny.data_vars.values())
 
 
-def test_the_same_config_gives_the_same_bits_and_more_draws_keep_the_first(tiny: xr.Dataset) -> None:
-    xr.testing.assert_identical(run(), tiny)
-    more = run(replace(TINY, draws=3)).isel(draw=slice(2))
-    xr.testing.assert_allclose(more, tiny)
-    assert not run(replace(TINY, first_seed=5)).equals(tiny)
-
-
-def test_the_figure_can_be_saved_and_its_caption_counts(tiny: xr.Dataset) -> None:
-    buffer = io.BytesIO()
-    output_statistics.plot(tiny).savefig(buffer, format="svg")
-    assert buffer.getvalue().startswith(b"<?xml")
-    assert "2 draws at each of 4 pairs" in output_statistics.caption(tiny)
-
-
 def ideal() -> xr.Dataset:
     """Alignment that falls with the logarithm of the condition number, and a little noise."""
     values = [1.0, 0.5, 0.2]
-    conditions = np.array([[np.linalg.cond(output_statistics.covariance(a, b)) for b in values] for a in values])
+    conditions = np.array([[np.linalg.cond(covariance(a, b)) for b in values] for a in values])
     noise = 0.003 * np.random.default_rng(0).standard_normal((3, 2, 5, 3, 3))
     dims = ("activation", "target", "draw", "alpha", "beta")
     return xr.Dataset(
@@ -67,12 +40,8 @@ def ideal() -> xr.Dataset:
     )
 
 
-def refused(dataset: xr.Dataset) -> set[int]:
-    return {i for i, verdict in enumerate(output_statistics.check(dataset)) if not verdict.supported}
-
-
-def test_what_the_claim_describes_is_supported() -> None:
-    assert refused(ideal()) == set()
+def test_what_the_claim_describes_is_supported(refused: Refused) -> None:
+    assert refused(output_statistics, ideal()) == set()
 
 
 def flatten(dataset: xr.Dataset) -> None:
@@ -102,19 +71,15 @@ def lose_one(dataset: xr.Dataset) -> None:
         (lose_one, {RANKS, ALPHA, BETA}),
     ],
 )
-def test_a_spoilt_result_is_not_supported(change: Callable[[xr.Dataset], None], expected: set[int]) -> None:
+def test_a_spoilt_result_is_not_supported(
+    change: Callable[[xr.Dataset], None], expected: set[int], refused: Refused
+) -> None:
     dataset = ideal()
     change(dataset)
-    assert refused(dataset) == expected
+    assert refused(output_statistics, dataset) == expected
 
 
 def test_the_weakest_combination_is_named() -> None:
     dataset = ideal()
     flatten(dataset)
     assert "ReLU, realisable targets" in output_statistics.check(dataset)[RANKS].sample
-
-
-@pytest.mark.slow
-def test_the_claim_is_supported_at_the_quick_preset() -> None:
-    for verdict in output_statistics.check(run(output_statistics.CONFIGS["quick"])):
-        assert verdict.supported, verdict

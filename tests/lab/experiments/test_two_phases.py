@@ -1,32 +1,26 @@
-"""The experiment two-phases: what it returns, and that each part of its check can fail."""
+"""What is special to the experiment two-phases, and that each part of its check can fail."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
-from feedalign.lab.experiments import two_phases
+from feedalign.lab.experiments import Experiment, two_phases
+from feedalign.lab.experiments.common.shallow_runs import phases
 
-TINY = replace(
-    two_phases.CONFIGS["quick"], input_dim=50, end_time=20.0, late_time=100.0, measurements=6, draws=2, seeds=3
-)
+Refused = Callable[[Experiment, xr.Dataset], set[int]]
+
 
 ALIGNS, SINKS, SINKS_RELU, AGREES, TURNS, AT_MINIMA, NEEDS_SIGNS = range(7)
 
 
-def run(config: two_phases.Config = TINY) -> xr.Dataset:
-    return two_phases.run(config, lambda done, total: None)
-
-
-@pytest.fixture(scope="module")
-def tiny() -> xr.Dataset:
-    return run()
+@pytest.fixture
+def tiny(tiny_result: Callable[[str], xr.Dataset]) -> xr.Dataset:
+    return tiny_result("two-phases")
 
 
 def test_the_result_has_named_dimensions_and_units(tiny: xr.Dataset) -> None:
@@ -37,7 +31,7 @@ def test_the_result_has_named_dimensions_and_units(tiny: xr.Dataset) -> None:
     sizes = {dim: n for dim, n in tiny.sizes.items() if "time" not in str(dim)}
     assert sizes == {"activation": 2, "draw": 2, "rule": 2, "seed": 3, "sign": 2, "unit": 2}
     assert tiny.time[0] == 0
-    assert tiny.time[-1] == TINY.end_time
+    assert tiny.time[-1] == 20.0
     assert all(np.isfinite(values).all() for values in tiny.data_vars.values())
 
 
@@ -46,35 +40,6 @@ def test_theory_and_simulation_start_at_the_same_state(tiny: xr.Dataset) -> None
         start = tiny.isel(time=0)
         expected = start[f"{name}_theory"].broadcast_like(start[f"{name}_simulation"])
         xr.testing.assert_allclose(start[f"{name}_simulation"], expected, rtol=0, atol=1e-12)
-
-
-def test_the_same_config_gives_the_same_bits_and_another_seed_does_not(tiny: xr.Dataset) -> None:
-    xr.testing.assert_identical(run(), tiny)
-    assert not run(replace(TINY, first_seed=1)).equals(tiny)
-
-
-def test_more_draws_keep_the_first_ones(tiny: xr.Dataset) -> None:
-    xr.testing.assert_identical(run(replace(TINY, draws=3)).isel(draw=slice(2)), tiny)
-
-
-def test_progress_grows_to_the_end() -> None:
-    told: list[tuple[int, int]] = []
-    two_phases.run(TINY, lambda done, total: told.append((done, total)))
-    assert told == [(i, 8) for i in range(1, 9)]
-
-
-def test_the_figure_can_be_saved_and_its_caption_counts(tiny: xr.Dataset) -> None:
-    buffer = io.BytesIO()
-    two_phases.plot(tiny).savefig(buffer, format="svg")
-    assert buffer.getvalue().startswith(b"<?xml")
-    assert "3 simulated runs" in two_phases.caption(tiny)
-    assert "1 further draws" in two_phases.caption(tiny)
-
-
-def test_a_tiny_run_is_checked(tiny: xr.Dataset) -> None:
-    verdicts = two_phases.check(tiny)
-    assert len(verdicts) == 7
-    assert all("2 draws × 3 simulated seeds" in verdict.sample for verdict in verdicts[:3])
 
 
 # What the check is to see, made by hand: cos(v, F) rises around t = 5 and sinks around 200, ε_g falls around 50.
@@ -102,7 +67,7 @@ def made(overlap: NDArray[np.float64], error: NDArray[np.float64]) -> xr.Dataset
     variables["late_readout"] = (("activation", "draw", "sign", "late_time", "unit"), readout)
     variables["feedback"] = (("activation", "draw", "unit"), np.broadcast_to([0.9, 0.3], (2, DRAWS, 2)).copy())
     variables["late_error"] = (("activation", "draw", "sign", "late_time"), late_error)
-    coordinates = {"activation": ["erf", "relu"], "rule": ["dfa", "bp"], "sign": [1, -1], "time": TIMES}
+    coordinates = {"activation": ["erf", "relu"], "rule": ["dfa", "backprop"], "sign": [1, -1], "time": TIMES}
     return xr.Dataset(variables, coords=coordinates)
 
 
@@ -110,12 +75,8 @@ def ideal() -> xr.Dataset:
     return made(0.1 + 0.89 * sigmoid(5) - 0.06 * sigmoid(200), 0.5 - 0.4 * sigmoid(50))
 
 
-def refused(dataset: xr.Dataset) -> set[int]:
-    return {i for i, verdict in enumerate(two_phases.check(dataset)) if verdict.word == "not supported"}
-
-
-def test_what_the_claim_describes_is_supported() -> None:
-    assert refused(ideal()) == set()
+def test_what_the_claim_describes_is_supported(refused: Refused) -> None:
+    assert refused(two_phases, ideal()) == set()
 
 
 def shift_theory(dataset: xr.Dataset, standard_errors: float = 20.0) -> None:
@@ -175,41 +136,36 @@ def learn_with_turned_feedback(dataset: xr.Dataset) -> None:
         (learn_with_turned_feedback, {NEEDS_SIGNS}),
     ],
 )
-def test_a_spoilt_result_is_not_supported(change: Callable[[xr.Dataset], None], expected: set[int]) -> None:
+def test_a_spoilt_result_is_not_supported(
+    change: Callable[[xr.Dataset], None], expected: set[int], refused: Refused
+) -> None:
     dataset = ideal()
     change(dataset)
-    assert expected <= refused(dataset)
-    assert ALIGNS in expected or ALIGNS not in refused(dataset)
-    assert bool(expected) == bool(refused(dataset))
+    assert expected <= refused(two_phases, dataset)
+    assert ALIGNS in expected or ALIGNS not in refused(two_phases, dataset)
+    assert bool(expected) == bool(refused(two_phases, dataset))
 
 
-def test_no_alignment_is_not_supported() -> None:
+def test_no_alignment_is_not_supported(refused: Refused) -> None:
     flat = made(0.4 + 0 * TIMES, 0.5 - 0.4 * sigmoid(50))
-    assert refused(flat) >= {ALIGNS}
+    assert refused(two_phases, flat) >= {ALIGNS}
 
 
-def test_learning_before_aligning_is_not_supported() -> None:
-    assert refused(made(0.1 + 0.89 * sigmoid(50) - 0.06 * sigmoid(400), 0.5 - 0.4 * sigmoid(5))) == {ALIGNS}
+def test_learning_before_aligning_is_not_supported(refused: Refused) -> None:
+    assert refused(two_phases, made(0.1 + 0.89 * sigmoid(50) - 0.06 * sigmoid(400), 0.5 - 0.4 * sigmoid(5))) == {ALIGNS}
 
 
-def test_an_alignment_that_stays_is_not_supported() -> None:
+def test_an_alignment_that_stays_is_not_supported(refused: Refused) -> None:
     """It goes on rising to the end, so nothing is given up; noise alone would look like a small sink."""
     rising = made(0.1 + 0.88 * sigmoid(5) + 0.1 * TIMES / 1000, 0.5 - 0.4 * sigmoid(50))
-    assert refused(rising) == {SINKS, SINKS_RELU}
+    assert refused(two_phases, rising) == {SINKS, SINKS_RELU}
 
 
 def test_phases_on_curves_made_by_hand() -> None:
     error = np.array([[1.0, 0.8, 0.4, 0.1], [1.0, 0.8, 0.6, 0.55], [1.0, 0.4, 0.9, 0.9]])
     overlap = np.array([[0.1, 0.9, 0.99, 0.7], [0.2, 0.5, 0.6, 0.8], [0.3, 0.9, 0.95, 0.9]])
-    early, sink = two_phases.phases(error, overlap)
+    early, sink = phases(error, overlap)
     # Row 1 never halves and counts whole; row 2 rises again after it halved, which does not make it early again.
     np.testing.assert_allclose(early, [0.9, 0.8, 0.3])
     np.testing.assert_allclose(sink, [0.29, 0.0, 0.05])
-    np.testing.assert_allclose(two_phases.phases(error[0], overlap[0]), (early[0], sink[0]))
-
-
-@pytest.mark.slow
-def test_the_claim_is_supported_at_the_quick_preset() -> None:
-    dataset = run(two_phases.CONFIGS["quick"])
-    for verdict in two_phases.check(dataset):
-        assert verdict.supported, verdict
+    np.testing.assert_allclose(phases(error[0], overlap[0]), (early[0], sink[0]))

@@ -1,4 +1,4 @@
-"""Run folders: what names them, when they are computed, and that they are whole or absent."""
+"""StoredRun folders: what names them, when they are computed, and that they are whole or absent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 
 from feedalign.errors import DataError
-from feedalign.lab.runs import Run, config_hash, environment, folder, run_once
+from feedalign.lab.runs import StoredRun, config_hash, environment, folder, run_once
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def result(seed: int = 0) -> xr.Dataset:
     rng = np.random.default_rng(seed)
     return xr.Dataset(
         {"error": (("seed", "time"), rng.standard_normal((2, 3)), {"units": "1"})},
-        coords={"time": ("time", [0.0, 0.5, 2.0], {"units": "epochs"}), "rule": ("rule", ["dfa", "bp"])},
+        coords={"time": ("time", [0.0, 0.5, 2.0], {"units": "epochs"}), "rule": ("rule", ["dfa", "backprop"])},
         attrs={"note": "α"},
     )
 
@@ -50,7 +50,7 @@ def everything(root: Path) -> list[Path]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> StoredRun:
     return run_once("test", CONFIG, result, tmp_path)
 
 
@@ -92,28 +92,28 @@ def test_the_hash_does_not_depend_on_the_process() -> None:
     assert done.stdout.strip() == config_hash("test", here("a", 0.1))
 
 
-def test_the_same_config_is_computed_once(run: Run, tmp_path: Path) -> None:
+def test_the_same_config_is_computed_once(run: StoredRun, tmp_path: Path) -> None:
     again = run_once("test", Config("a", (3, 4)), never, tmp_path)
     assert again.folder == run.folder == tmp_path / "test" / config_hash("test", CONFIG)
     assert (again.config_hash, again.seconds) == (run.config_hash, run.seconds)
     xr.testing.assert_identical(again.dataset, run.dataset)
 
 
-def test_another_config_is_computed_beside_it(run: Run, tmp_path: Path) -> None:
+def test_another_config_is_computed_beside_it(run: StoredRun, tmp_path: Path) -> None:
     other = run_once("test", replace(CONFIG, seed=1), lambda: result(1), tmp_path)
     assert other.folder.parent == run.folder.parent
     assert not other.dataset.equals(run.dataset)
     assert len(list(run.folder.parent.iterdir())) == 2
 
 
-def test_a_result_comes_back_as_it_was(run: Run) -> None:
+def test_a_result_comes_back_as_it_was(run: StoredRun) -> None:
     xr.testing.assert_identical(run.dataset, result())
     assert run.dataset.error.dims == ("seed", "time")
     assert run.dataset.time.attrs == {"units": "epochs"}
     assert run.dataset.attrs == {"note": "α"}
 
 
-def test_the_folder_says_what_was_run_where_and_for_how_long(run: Run) -> None:
+def test_the_folder_says_what_was_run_where_and_for_how_long(run: StoredRun) -> None:
     assert sorted(path.name for path in run.folder.iterdir()) == ["config.json", "environment.json", "result.nc"]
     config = json.loads((run.folder / "config.json").read_text())
     assert config == {
@@ -146,11 +146,11 @@ def test_a_broken_computation_leaves_nothing_and_can_be_done_again(tmp_path: Pat
 
 
 def test_an_interrupt_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(path: Path, content: object) -> None:
+    def interrupted(path: Path, content: str) -> None:
         assert everything(tmp_path), "something is half-written at this moment"
         raise KeyboardInterrupt("stop")
 
-    monkeypatch.setattr(folder, "_write_json", interrupted)
+    monkeypatch.setattr(Path, "write_text", interrupted)
     with pytest.raises(KeyboardInterrupt, match="stop"):
         run_once("test", CONFIG, result, tmp_path)
     assert everything(tmp_path) == []
@@ -221,7 +221,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_run_says_what_to_do(run: Run, tmp_path: Path, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_run_says_what_to_do(run: StoredRun, tmp_path: Path, damage: Callable[[Path], object]) -> None:
     damage(run.folder)
     with pytest.raises(DataError, match=f"{run.folder} is no finished run .*; delete it and run again"):
         run_once("test", CONFIG, never, tmp_path)
@@ -229,7 +229,7 @@ def test_a_damaged_run_says_what_to_do(run: Run, tmp_path: Path, damage: Callabl
 
 def test_two_runs_of_one_config_at_once_end_as_one(tmp_path: Path) -> None:
     """The second begins before the first is done; the first to finish stays, and both return it."""
-    inner: list[Run] = []
+    inner: list[StoredRun] = []
 
     def compute() -> xr.Dataset:
         inner.append(run_once("test", CONFIG, lambda: result(1), tmp_path))

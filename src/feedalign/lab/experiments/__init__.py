@@ -2,59 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 import lazy_loader
 
 from feedalign.errors import ArgumentError
+from feedalign.lab.experiments.catalogue import CLAIMS, DATASETS, NAMES
+from feedalign.lab.experiments.common.progress import Progress, Watch, unwatched
+from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.lab.experiments.diagnose_config import DiagnoseConfig
-from feedalign.lab.experiments.progress import Progress
-from feedalign.lab.experiments.theory_config import TheoryConfig
-from feedalign.lab.experiments.verdict import Verdict
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-    from feedalign.lab.experiments import diagnosis, theory_run
+    from feedalign.lab.experiments import diagnosis
 
 __all__ = [
+    "CLAIMS",
+    "DATASETS",
     "NAMES",
     "DiagnoseConfig",
     "Experiment",
     "Progress",
-    "TheoryConfig",
     "Verdict",
+    "Watch",
+    "check_names",
     "diagnosis",
     "get",
-    "theory_run",
+    "unwatched",
 ]
 
 # The command line reads the configs before it knows whether anything will be computed.
-__getattr__, __dir__, _ = lazy_loader.attach(__name__, submodules=["diagnosis", "theory_run"])
-
-# In the order of a report; imported when asked for.
-NAMES = (
-    "two-phases",
-    "degeneracy-breaking",
-    "relu-recovery",
-    "overparametrisation",
-    "alignment-matrices",
-    "output-statistics",
-    "conditioned-feedback",
-    "layerwise",
-    "convolution",
-    "sharing",
-)
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submodules=["diagnosis"])
 
 
 class Experiment(Protocol):
-    """What a module of this room gives. Plots never train; a check never draws.
+    """What the module of an experiment offers. `plot` never trains, and `check` never draws random numbers.
 
     Attributes:
-        NAME: as it is called on the command line.
-        CLAIM: what it is to show, in a sentence.
+        NAME: the experiment's name on the command line.
+        CLAIM: what the experiment tests, in a sentence or a few.
         CONFIGS: config by preset, "quick" and "paper".
         ON_DATASET: configs by data set and preset; empty if the experiment makes its own data.
     """
@@ -68,7 +58,7 @@ class Experiment(Protocol):
         """Compute the result of a config."""
 
     def check(self, dataset: xr.Dataset) -> list[Verdict]:
-        """Hold the claim against a result."""
+        """Test the claim against a result."""
 
     def plot(self, dataset: xr.Dataset) -> Figure:
         """Draw a result."""
@@ -78,7 +68,28 @@ class Experiment(Protocol):
 
 
 def get(name: str) -> Experiment:
-    """Return an experiment by name; ArgumentError lists the known ones."""
-    if name not in NAMES:
-        raise ArgumentError(f"no experiment is called {name!r}; expected one of {', '.join(NAMES)}")
+    """Return the experiment of this name, loading its module.
+
+    Raises:
+        ArgumentError: no experiment has this name; the message lists the known names.
+    """
+    check_names([name])
     return import_module(f"feedalign.lab.experiments.{name.replace('-', '_')}")
+
+
+def check_names(names: Iterable[str], dataset: str | None = None) -> None:
+    """Check, without loading any experiment, that the experiments exist and take the data set.
+
+    Args:
+        names: of experiments.
+        dataset: name of a data set; None stands for each experiment's own choice, which all have.
+
+    Raises:
+        ArgumentError: an experiment is unknown, or does not take the data set.
+    """
+    for name in names:
+        if name not in CLAIMS:
+            raise ArgumentError(f"no experiment is called {name!r}; expected one of {', '.join(NAMES)}")
+        if dataset is not None and dataset not in DATASETS.get(name, ()):
+            takes = ", ".join(DATASETS.get(name, ())) or "none, since it makes its own data"
+            raise ArgumentError(f"{name} does not take --dataset {dataset}; it takes {takes}")

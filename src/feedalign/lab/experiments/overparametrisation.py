@@ -1,13 +1,13 @@
 r"""Fewer and more students than teachers: what aligns when the teacher cannot be matched, or in many ways.
 
-Claim: alignment does not wait for a solution to exist. The readout turns to the feedback first whatever the number of
-students K; an erf student too small for its teacher (K < M) keeps as much of that alignment as one that fits; one with
-units to spare (K ≥ 2M) has more solutions to choose from, and keeps more, erf or ReLU. The hidden units of a student
-too small turn to single teacher units all the same, instead of serving all of them.
+Claim: alignment does not need a solution. The readout turns to the feedback first, whatever the number of students K.
+An erf student with fewer units than its teacher (K < M) keeps as much of that alignment as a student with as many. A
+student with twice as many units or more (K ≥ 2M), erf or ReLU, has more solutions to choose from, and keeps more. The
+hidden units of a student with fewer units still turn to single teacher units, instead of serving all of them.
 
-Setting: reduced simulation, exact in law; the teacher has M units of equal readout, the feedback is Gaussian. For ReLU
-it is made positive, since otherwise some teachers could not be learned (see relu-recovery); then backprop, which ends
-with a positive readout as well, is aligned to some degree, and is the baseline to compare with.
+Setting: reduced simulation, exact in law. The teacher has M units of equal readout; the feedback is Gaussian. For ReLU
+the feedback is made positive, since otherwise some teachers could not be learned (see relu-recovery). Backprop with
+ReLU ends with a positive readout as well, and is therefore aligned to some degree: it is the baseline.
 
 Source: Refinetti et al. (2021), section 2.
 """
@@ -15,10 +15,7 @@ Source: Refinetti et al. (2021), section 2.
 from __future__ import annotations
 
 import itertools
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -28,20 +25,18 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from feedalign.errors import DivergenceError
-from feedalign.lab.experiments.progress import Progress
-from feedalign.lab.experiments.two_phases import phases
-from feedalign.lab.experiments.verdict import Verdict
+from feedalign.lab.experiments.catalogue import CLAIMS
+from feedalign.lab.experiments.common.progress import Progress
+from feedalign.lab.experiments.common.shallow_runs import in_threads, log_times, phases
+from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.shallow_rule import shallow_rule
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, layer_colours, letter
 from feedalign.theory import shallow
 
 NAME = "overparametrisation"
-CLAIM = (
-    "The readout aligns with the feedback first whether the student is too small for its teacher, fits it, or has "
-    "units to spare; an erf student too small keeps as much of the alignment as one that fits, and spare units keep "
-    "more. Units of a student too small turn to single teacher units all the same."
-)
+CLAIM = CLAIMS[NAME]
 ACTIVATIONS = ("erf", "relu")
-RULES = ("dfa", "bp")
+RULES = ("dfa", "backprop")
 ACTIVATION_LABELS = {"erf": "erf", "relu": "ReLU, F > 0"}
 
 
@@ -52,13 +47,13 @@ class Config:
     Attributes:
         input_dim: N of the simulation.
         teachers: M.
-        students: values of K; some below M, M itself, some of at least 2M.
+        students: values of K: some below M, M itself, and some of at least 2M.
         lr: η of both layers.
         weight_scale: standard deviation of the student's initial weights in both layers.
         end_time: in steps / N.
-        measurements: number of times, log-spaced.
+        measurements: number of measured times, evenly spaced in log time.
         runs: independent teachers, starts and feedback vectors for each K, activation and rule.
-        first_seed: of the runs.
+        first_seed: seed from which every run gets its own.
     """
 
     input_dim: int = 100
@@ -80,18 +75,15 @@ ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
 
 
 def run(config: Config, progress: Progress) -> xr.Dataset:
-    """Simulate every run of every K, activation and rule; one that diverges is NaN throughout."""
-    N = config.input_dim
-    times = np.unique(np.concatenate([[0.0], np.rint(np.geomspace(0.1, config.end_time, config.measurements) * N) / N]))
+    """Simulate every run of every K, activation and rule; a run that diverges is NaN throughout."""
+    times = log_times(config.end_time, config.measurements, config.input_dim)
     dims = {"activation": ACTIVATIONS, "rule": RULES, "students": config.students, "run": range(config.runs)}
-    tasks = list(itertools.product(*dims.values()))
-    error, overlap, unit_overlap = np.full((3, len(tasks), len(times)), np.nan)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for done, trajectory in enumerate(threads.map(lambda task: _one(config, times, *task), tasks)):
-            if trajectory is not None:
-                error[done], overlap[done] = trajectory.generalisation_error, trajectory.overlap
-                unit_overlap[done] = _unit_overlap(trajectory)
-            progress(done + 1, len(tasks))
+    cases = list(itertools.product(ACTIVATIONS, RULES, config.students, range(config.runs)))
+    error, overlap, unit_overlap = np.full((3, len(cases), len(times)), np.nan)
+    for i, trajectory in enumerate(in_threads(lambda case: _one(config, times, *case), cases, progress)):
+        if trajectory is not None:
+            error[i], overlap[i] = trajectory.generalisation_error, trajectory.overlap
+            unit_overlap[i] = _unit_overlap(trajectory)
     shape = (*map(len, dims.values()), len(times))
     return xr.Dataset(
         {
@@ -112,48 +104,36 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
 def _one(
     config: Config, times: NDArray[np.float64], activation: str, rule: str, K: int, index: int
 ) -> shallow.Trajectory | None:
+    """Simulate one run; None if it diverges."""
     rng = np.random.default_rng([config.first_seed, K, index])  # the same start and feedback for both rules
-    start = shallow.draw_start(
-        np.ones(config.teachers),
-        students=K,
-        input_dim=config.input_dim,
-        rng=rng,
-        w_std=config.weight_scale,
-        v_std=config.weight_scale,
-    )
-    setting: dict[str, Any] = {"lr": config.lr, "times": times, "input_dim": config.input_dim, "rule": rule}
+    A, N, scale = np.ones(config.teachers), config.input_dim, config.weight_scale
+    start = shallow.draw_start(A, students=K, input_dim=N, rng=rng, w_std=scale, v_std=scale)
     feedback = shallow.draw_feedback("random" if activation == "erf" else "positive", start, rng)
     try:
         return shallow.simulate(
-            start, feedback=feedback, activation=activation, seed=int(rng.integers(2**32)), **setting
-        )
+            start, feedback=feedback, lr=config.lr, times=times, input_dim=N, activation=activation,
+            rule=shallow_rule(rule), seed=int(rng.integers(2**32)),
+        )  # fmt: skip
     except DivergenceError:
         return None
 
 
 def _unit_overlap(trajectory: shallow.Trajectory) -> NDArray[np.float64]:
-    """Cosine of each student unit with the teacher unit it is nearest to, sign apart; mean over students [time]."""
+    """Return |cosine| of a student unit with the teacher unit nearest to it, mean over students, [time]."""
     lengths = np.sqrt(np.diagonal(trajectory.Q, axis1=-2, axis2=-1)[..., None] * np.diag(trajectory.start.T))
     cosines: NDArray[np.float64] = np.abs(trajectory.R / lengths).max(axis=-1).mean(axis=-1)
     return cosines
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
-    """Hold the parts of the claim against the data."""
+    """Test early alignment, what is left of it at the end, and what single units do; the worse activation decides."""
     M, K = dataset.attrs["teachers"], dataset.students
     dfa = dataset.sel(rule="dfa").transpose("activation", "students", "run", "time")
     early, _ = phases(dfa.generalisation_error.values, dfa.overlap.values)
     final = dfa.isel(time=-1)
     ratio = (final.generalisation_error / dfa.generalisation_error.isel(time=0)).sel(students=K < M)
-    overlap = final.overlap
-    few, fits, many = (overlap.sel(students=which) for which in (K < M, K == M, K >= 2 * M))
-    small = _difference(few.sel(activation="erf"), fits.sel(activation="erf"))
-    spare = [_difference(many.sel(activation=each), fits.sel(activation=each)) for each in ACTIVATIONS]
-    worse = min(spare, key=lambda pair: pair[0] - 2 * pair[1])
     turned = [final.unit_overlap.sel(students=K < M, activation=each) for each in ACTIVATIONS]
     specialised = min((float(each.mean(skipna=False)), stats.sem(each.values, axis=None)) for each in turned)
-    runs = f"{dataset.sizes['run']} runs for each K and activation, {int(np.isnan(overlap).sum())} "
-    runs += "diverged; spread: standard error, two of them"
     return [
         Verdict(
             claim="cos(v, F) exceeds 0.95 before ε_g has halved, whatever K (smallest value of all runs)",
@@ -169,15 +149,37 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
             spread=float(ratio.std(skipna=False)),
             threshold=1e-3,
             side="above",
-            sample=f"{ratio.size} runs",
+            sample=f"{ratio.size} runs; spread: standard deviation over runs",
         ),
+        *_kept(final.overlap, M),
+        Verdict(
+            claim="units of students with K < M turn to single teacher units: final largest |cos(w_k, w̃_m)|, mean; "
+            "the threshold, 1/√M, is the value of units that serve all M teacher units alike",
+            effect=float(specialised[0]),
+            spread=float(specialised[1]),
+            threshold=float(1 / np.sqrt(M)),
+            side="above",
+            sample=f"{_runs(final.overlap)}; the worse activation",
+            margin=2.0,
+        ),
+    ]
+
+
+def _kept(overlap: xr.DataArray, M: int) -> list[Verdict]:
+    """Compare the final cos(v, F) of students with few, as many and many units."""
+    K = overlap.students
+    few, fits, many = (overlap.sel(students=which) for which in (K < M, K == M, K >= 2 * M))
+    small = _difference(few.sel(activation="erf"), fits.sel(activation="erf"))
+    spare = [_difference(many.sel(activation=each), fits.sel(activation=each)) for each in ACTIVATIONS]
+    worse = min(spare, key=lambda pair: pair[0] - 2 * pair[1])
+    return [
         Verdict(
             claim="yet erf students with K < M end no less aligned than with K = M: difference of final cos(v, F)",
             effect=small[0],
             spread=small[1],
             threshold=-0.05,
             side="above",
-            sample=runs,
+            sample=_runs(overlap),
             margin=2.0,
         ),
         Verdict(
@@ -186,30 +188,27 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
             spread=worse[1],
             threshold=0.0,
             side="above",
-            sample=f"{runs}; the worse activation",
-            margin=2.0,
-        ),
-        Verdict(
-            claim="units of students with K < M turn to single teacher units: final largest |cos(w_k, w̃_m)|, mean; "
-            "1/√M, the threshold, is that of units that serve all M alike",
-            effect=float(specialised[0]),
-            spread=float(specialised[1]),
-            threshold=1 / np.sqrt(M),
-            side="above",
-            sample=f"{runs}; the worse activation",
+            sample=f"{_runs(overlap)}; the worse activation",
             margin=2.0,
         ),
     ]
 
 
+def _runs(overlap: xr.DataArray) -> str:
+    """Say how many runs there are, and how many diverged."""
+    diverged = int(np.isnan(overlap).sum())
+    runs = f"{overlap.sizes['run']} runs for each K and activation, {diverged} diverged"
+    return f"{runs}; spread: standard error, two of them"
+
+
 def _difference(ours: xr.DataArray, theirs: xr.DataArray) -> tuple[float, float]:
-    """Mean of ours minus mean of theirs, and its standard error over runs."""
+    """Return the mean of ours minus the mean of theirs, and the standard error of this difference over runs."""
     errors = [stats.sem(each.values, axis=None) for each in (ours, theirs)]
     return float(ours.mean(skipna=False) - theirs.mean(skipna=False)), float(np.hypot(*errors))
 
 
 def plot(dataset: xr.Dataset) -> Figure:
-    """Draw ε_g and cos(v, F) over time for every K, and the final cosine against K beside backprop's."""
+    """Draw ε_g, cos(v, F) and the units' cosine over time for every K, and final cosines of both rules against K."""
     with figure_style():
         figure = Figure(figsize=(10.4, 2.8), layout="constrained")
         left, middle, units, right = figure.subplots(1, 4)
@@ -236,6 +235,7 @@ def plot(dataset: xr.Dataset) -> Figure:
 
 
 def _draw_final(axes: Axes, dataset: xr.Dataset) -> None:
+    """Draw the final cos(v, F) against K for both activations and rules."""
     final = dataset.overlap.isel(time=-1)
     for activation, style in zip(ACTIVATIONS, ("-", "--"), strict=True):
         for rule in RULES:
@@ -251,11 +251,11 @@ def _draw_final(axes: Axes, dataset: xr.Dataset) -> None:
 
 
 def caption(dataset: xr.Dataset) -> str:
-    """Say what the figure shows and over how many runs."""
+    """Say what the figure shows, and over how many runs."""
     return (
         f"Students with K units of a teacher with M = {dataset.attrs['teachers']} units of equal readout. Median "
         "generalisation error (a) and mean overlap of readout and feedback (b) of erf students under DFA. (c) Cosine "
-        "of a student unit with the teacher unit it is nearest to, mean over units and runs; dotted: 1/√M, where a "
-        "unit serves all teacher units alike. (d) Final overlap: mean and two standard errors; dotted: K = M. "
+        "of a student unit with the teacher unit nearest to it, mean over units and runs; dotted: 1/√M, the value of a "
+        "unit that serves all teacher units alike. (d) Final overlap: mean and two standard errors; dotted: K = M. "
         f"{dataset.sizes['run']} runs for each K, activation and rule."
     )

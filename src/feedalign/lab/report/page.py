@@ -1,20 +1,18 @@
-"""The report: one self-contained page that says what was claimed, shown and measured, and how to do it again."""
+"""The report: one self-contained page with every claim, figure and verdict, and the command that repeats each."""
 
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
-import matplotlib as mpl
-from matplotlib.figure import Figure
 
 from feedalign.lab.experiments import Experiment, Verdict
 from feedalign.lab.files import replacing
-from feedalign.lab.runs import Run
+from feedalign.lab.runs import StoredRun
+from feedalign.style import svg
 
 
 @dataclass(frozen=True)
@@ -22,32 +20,35 @@ class Result:
     """One experiment as the report shows it.
 
     Attributes:
-        experiment: the module.
-        run: its finished run.
-        verdicts: what its check says.
-        command: what to type to get this very result.
+        experiment: the experiment's module.
+        run: the stored run.
+        verdicts: what the experiment's check says of the run, one verdict for each part of the claim.
+        command: the command line that gives this result again.
     """
 
     experiment: Experiment
-    run: Run
+    run: StoredRun
     verdicts: list[Verdict]
     command: str
 
     @property
     def supported(self) -> bool:
-        """Whether every part of the claim is."""
+        """Whether every part of the claim is supported."""
         return all(verdict.supported for verdict in self.verdicts)
 
 
 def write_report(results: Sequence[Result], path: Path) -> None:
-    """Write the page to `path`, whole or not at all, figures embedded; save each figure beside its run too."""
+    """Write the page to `path`, with all figures inside; also write each figure beside its run, as figure.svg.
+
+    Raises:
+        OSError: the page or a figure cannot be written; `path` is then as it was before.
+    """
     figures = []
     for result in results:
-        figure = result.experiment.plot(result.run.dataset)
-        svg = _svg(figure)
+        picture = svg(result.experiment.plot(result.run.dataset))
         with replacing(result.run.folder / "figure.svg") as aside:
-            aside.write_bytes(svg)
-        figures.append("data:image/svg+xml;base64," + base64.b64encode(svg).decode())
+            aside.write_bytes(picture)
+        figures.append("data:image/svg+xml;base64," + base64.b64encode(picture).decode())
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("feedalign.lab.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -57,11 +58,3 @@ def write_report(results: Sequence[Result], path: Path) -> None:
     )
     with replacing(path) as aside:
         aside.write_text(page, encoding="utf-8")
-
-
-def _svg(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    # Without a date and with a salt of our own, read when it is saved, the same data give the same bytes.
-    with mpl.rc_context({"svg.hashsalt": "feedalign", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()

@@ -1,5 +1,5 @@
-"""Runs: results on disk, each computed once and named by what decides it."""
+"""Runs: results on disk. Each is computed once; its folder is named by the hash of its config."""
 
-from feedalign.lab.runs.folder import Run, config_hash, environment, run_once
+from feedalign.lab.runs.folder import StoredRun, config_hash, environment, run_once
 
-__all__ = ["Run", "config_hash", "environment", "run_once"]
+__all__ = ["StoredRun", "config_hash", "environment", "run_once"]

@@ -21,11 +21,11 @@ from feedalign.lab.files import replacing
 
 # Part of every hash: raise it when the meaning of a config or the layout of a data set changes, and old runs stay
 # where they are but are no longer taken for new ones.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
-class Run:
+class StoredRun:
     """One finished run.
 
     Attributes:
@@ -49,7 +49,7 @@ def config_hash(experiment: str, config: Any) -> str:
     return hashlib.sha256(resolved.encode()).hexdigest()[:12]
 
 
-def run_once(experiment: str, config: Any, compute: Callable[[], xr.Dataset], root: Path) -> Run:
+def run_once(experiment: str, config: Any, compute: Callable[[], xr.Dataset], root: Path) -> StoredRun:
     """Return the run of this config, computing it only if `root` does not hold it yet.
 
     The folder `root/experiment/hash` appears whole or not at all, also on Ctrl-C or a full disk.
@@ -89,7 +89,7 @@ def run_once(experiment: str, config: Any, compute: Callable[[], xr.Dataset], ro
         if hashlib.sha256(content).hexdigest() != made["result_sha256"]:
             raise ValueError("result.nc is truncated or altered")
         dataset = xr.load_dataset(io.BytesIO(content), engine="h5netcdf")
-        return Run(folder, dataset, key, float(made["seconds"]), made)
+        return StoredRun(folder, dataset, key, float(made["seconds"]), made)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder} is no finished run ({error}); delete it and run again") from error
 

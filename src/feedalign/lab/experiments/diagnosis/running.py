@@ -17,6 +17,7 @@ from torch import Tensor
 from feedalign.alignment import AlignmentMonitor, Measurement, alignability, output_errors
 from feedalign.anatomy import undisturbed
 from feedalign.errors import ArgumentError, OutputError
+from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.diagnosis.expectation import (
     Seen,
     conditioner,
@@ -27,7 +28,6 @@ from feedalign.lab.experiments.diagnosis.expectation import (
 )
 from feedalign.lab.experiments.diagnosis.own_code import seeded
 from feedalign.lab.experiments.diagnosis.setting import Setting, pair_of
-from feedalign.lab.experiments.progress import Progress
 from feedalign.rules import ConditionedDFA, DirectRule
 
 Array = NDArray[np.float64]

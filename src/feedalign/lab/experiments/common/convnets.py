@@ -1,31 +1,32 @@
-"""Convolutional nets, and the same ones connected otherwise, trained under a rule and measured at the end."""
+"""Convolutional nets, and the same nets with other connections, trained under a rule and measured at the end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
-from scipy import stats
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from feedalign.alignment import alignability, gradient_alignment
 from feedalign.feedback import Channelwise, Feedback, FromArray, FromMask, FromWeights, Gaussian, Smooth, Toeplitz
 from feedalign.lab.data import load, resize, standardise
-from feedalign.lab.experiments.verdict import Verdict
+from feedalign.lab.experiments.common.images import ImageTask
+from feedalign.lab.experiments.common.statistics import mean_verdict
+from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.lab.training import one_thread, steps_per_epoch, train
 from feedalign.networks import ConvNet, dense, locally_connected
 from feedalign.rules import DFA, Backprop, DirectKolenPollack, DirectRule, ReadoutOnly
 
-# Of every method, the rule and the recipe of its feedback; no rule but the controls' sees forward weights, and of the
-# recipes only "weights" does, once.
-METHODS: dict[str, tuple[type[DirectRule], Feedback]] = {
-    "bp": (Backprop, Gaussian()),
-    "readout": (ReadoutOnly, Gaussian()),
+# A variant is a control rule, by its name, or DFA, by the kind of its feedback: a rule, and a way to draw feedback.
+# Apart from backprop, no rule sees forward weights; of the kinds of feedback only "weights" does, when it is drawn.
+VARIANTS: dict[str, tuple[type[DirectRule], Feedback]] = {
+    "backprop": (Backprop, Gaussian()),
+    "readout-only": (ReadoutOnly, Gaussian()),
     "random": (DFA, Gaussian()),
     "channelwise": (DFA, Channelwise()),
     "smooth": (DFA, Smooth(2)),
@@ -36,18 +37,18 @@ METHODS: dict[str, tuple[type[DirectRule], Feedback]] = {
     "learned, smooth": (DirectKolenPollack, Smooth(2)),
 }
 
-# A number: shared within so many regions along each axis.
+# A number: the output map is cut into so many regions along each axis, each with a kernel of its own.
 Connected = Literal["dense", "locally connected", "convolutional"] | int
 
 
 @dataclass(frozen=True)
-class Net:
+class NetConfig:
     """A convolutional net and the images it sees.
 
     Attributes:
-        image_size: images are averaged down to this height and width; 0 keeps them.
-        channels: of the convolutions.
-        strides: of the convolutions.
+        image_size: height and width to which images are averaged down; 0 keeps the images as they are.
+        channels: channels of the convolutions, from the bottom.
+        strides: strides of the convolutions.
         epochs: passes through the data.
     """
 
@@ -58,19 +59,19 @@ class Net:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What all runs of an experiment have in common.
+class ConvnetConfig:
+    """What all runs of an experiment on convolutional nets have in common.
 
     Attributes:
         dataset: "digits", "mnist" or "cifar10".
-        train_images: how many training images are used, the first ones.
-        lr: of Adam, at the start of the cosine schedule.
-        feedback_lr: of learned feedback, which is plain gradient descent.
-        feedback_decay: its weight decay.
-        batch_size: samples a step.
-        seeds: runs of each kind, differing in initialisation, feedback and data order.
-        probe: test images that alignment is measured on.
-        first_seed: of the runs.
+        train_images: number of training images; the first ones of the data set are used.
+        lr: learning rate of Adam at the start of the cosine schedule.
+        feedback_lr: learning rate of learned feedback, for plain gradient descent.
+        feedback_decay: weight decay of learned feedback.
+        batch_size: samples in a step.
+        seeds: runs of each kind; they differ in initial weights, feedback and data order.
+        probe: number of test images on which alignment is measured.
+        first_seed: seed of the first run; the others count on from it.
     """
 
     dataset: str
@@ -84,47 +85,41 @@ class Settings:
     first_seed: int = 0
 
 
-class _Task(NamedTuple):
-    """Images [n, c, h, w], standardised, and labels [n]."""
-
-    train_x: Tensor
-    train_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
-    classes: int
-
-
 @cache
-def _task(dataset: str, train_images: int, image_size: int) -> _Task:
+def image_task(dataset: str, train_images: int, image_size: int) -> ImageTask:
+    """Load the images, standardised [n, channels, height, width]."""
     data = load(dataset)
     images = data.train_images[:train_images], data.test_images
     if image_size:
         images = resize(images[0], image_size), resize(images[1], image_size)
     train_x, test_x = standardise(*images)
-    return _Task(train_x, data.train_labels[:train_images], test_x, data.test_labels, data.classes)
+    return ImageTask(train_x, data.train_labels[:train_images], test_x, data.test_labels, data.classes)
 
 
 @one_thread()
-def measured_run(settings: Settings, shape: Net, connected: Connected, method: str, seed: int) -> xr.Dataset:
+def measured_run(
+    settings: ConvnetConfig, shape: NetConfig, connected: Connected, variant: str, seed: int
+) -> xr.Dataset:
     """Train one net and measure it.
 
-    Nets of one shape and seed begin as one function and learn in one order, through one feedback: the matrices drawn
-    for the convolutional net.
+    Nets of one shape and seed begin as the same function. They see the data in the same order and learn through the
+    same feedback, the matrices drawn for the convolutional net.
 
     Args:
-        settings: of the experiment.
-        shape: of the convolutional net.
-        connected: how its layers are.
-        method: one of `METHODS`.
-        seed: of initialisation, feedback and, shifted, of the data's order.
+        settings: what the runs of the experiment have in common.
+        shape: the convolutional net and the images it sees.
+        connected: which connections the layers have.
+        variant: one of `VARIANTS`.
+        seed: seed of initial weights and feedback and, shifted, of the data's order.
 
     Returns:
-        Test accuracy; gradient alignment by layer; weight alignment and alignability of the layers between points.
+        Test accuracy; gradient alignment by layer; weight alignment and alignability of the layers between two
+        feedback points.
     """
-    task = _task(settings.dataset, settings.train_images, shape.image_size)
+    task = image_task(settings.dataset, settings.train_images, shape.image_size)
     in_shape = (task.train_x.shape[1], task.train_x.shape[2], task.train_x.shape[3])
     model: nn.Module = ConvNet(in_shape, shape.channels, task.classes, stride=shape.strides, seed=seed)
-    rule, recipe = METHODS[method]
+    rule, recipe = VARIANTS[variant]
     drawn = DFA(model, feedback=recipe, seed=seed, example_input=task.train_x[:1])
     matrices = FromArray(drawn.feedback_matrices)
     drawn.unwrap()
@@ -157,6 +152,7 @@ def measured_run(settings: Settings, shape: Net, connected: Connected, method: s
 
 
 def _connected(model: nn.Module, connected: Connected, in_shape: tuple[int, int, int]) -> nn.Module:
+    """Return the same function with other connections."""
     if connected == "dense":
         return dense(model, in_shape)
     if connected == "convolutional":
@@ -164,7 +160,7 @@ def _connected(model: nn.Module, connected: Connected, in_shape: tuple[int, int,
     return locally_connected(model, in_shape, connected if isinstance(connected, int) else None)
 
 
-def _train(settings: Settings, shape: Net, task: _Task, learner: DirectRule, seed: int) -> None:
+def _train(settings: ConvnetConfig, shape: NetConfig, task: ImageTask, learner: DirectRule, seed: int) -> None:
     optimizer = torch.optim.Adam(learner.parameters(), settings.lr)
     steps = shape.epochs * steps_per_epoch(len(task.train_x), settings.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -182,25 +178,18 @@ def _train(settings: Settings, shape: Net, task: _Task, learner: DirectRule, see
 
 
 def recovery(dataset: xr.Dataset) -> xr.DataArray:
-    """Return what each method recovers of backprop's gain over the readout alone, run by run."""
+    """Return which share of backprop's gain in accuracy over the readout alone each run reaches."""
     accuracy = dataset.test_accuracy
-    readout, bp = (accuracy.sel(rule=method).mean("seed", skipna=False) for method in ("readout", "bp"))
-    # Where backprop gains nothing there is nothing to recover.
-    share: xr.DataArray = (accuracy - readout) / (bp - readout).where(bp > readout)
+    readout, backprop = (
+        accuracy.sel(variant=variant).mean("seed", skipna=False) for variant in ("readout-only", "backprop")
+    )
+    # If backprop gains nothing, there is nothing to recover.
+    share: xr.DataArray = (accuracy - readout) / (backprop - readout).where(backprop > readout)
     return share
 
 
 def mean_over_seeds(
     claim: str, values: xr.DataArray, threshold: float, side: Literal["above", "below"] = "above"
 ) -> Verdict:
-    """Return the verdict on values [seed]: their mean, by the one-sided 95 % quantile of t away from the threshold."""
-    seeds = values.sizes["seed"]
-    return Verdict(
-        claim=claim,
-        effect=float(values.mean("seed", skipna=False)),
-        spread=float(values.std("seed", ddof=1, skipna=False)) / np.sqrt(seeds),
-        threshold=threshold,
-        side=side,
-        sample=f"{seeds} seeds; spread: standard error over seeds, one-sided 95 % (t)",
-        margin=float(stats.t.isf(0.05, seeds - 1)),
-    )
+    """Return the verdict on the mean of values [seed]."""
+    return mean_verdict(claim, values.values, threshold, side, of="seeds", sample=f"{values.sizes['seed']} seeds")

@@ -1,4 +1,4 @@
-"""What `feedalign theory` can be asked; apart from what computes it, so that help and usage errors come at once."""
+"""The options of `feedalign theory`, apart from the code that computes, so that help and usage errors come at once."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ class TheoryConfig:
     """A teacher, a student, and how it learns.
 
     Attributes:
-        activation: of student and teacher.
+        activation: activation function of student and teacher.
         students: K, hidden units of the student.
         teachers: M, hidden units of the teacher.
-        rules: what to learn with; both have the same start and the same inputs.
+        rules: learning rules; all rules have the same start and the same inputs.
         lr: η, learning rate of the first layer.
-        lr_readout: learning rate of the second layer; lr unless given, 0 freezes it.
+        lr_readout: η_v, learning rate of the second layer; equal to lr unless given; 0 freezes the layer.
         noise_std: σ of the label noise.
-        batch_size: inputs a step averages its update over.
+        batch_size: inputs over which a step averages its update.
         readout: second layer of the teacher, by kind (random: Gaussian; uniform: all one; alternating: ±1) or as M
             numbers.
         feedback: F, by kind (random: Gaussian; positive: its absolute value; initial: the student's first v;
             orthogonal: to the teacher's readout) or as K numbers.
         w_std: standard deviation of the student's initial first layer.
         v_std: standard deviation of the student's initial second layer.
-        input_dim: N of the random first layers learning starts from, and of the simulation.
-        end_time: in steps / N.
-        measurements: number of times, log-spaced, besides time 0.
-        stop_at_error: let theory stop when the generalisation error has sunk to this.
-        simulate: seeds of the simulation at finite N beside the theory of infinite N; 0 for theory alone.
-        seed: of teacher, start and feedback.
-        method: solver of scipy.integrate.solve_ivp.
-        rtol: its relative tolerance.
-        atol: its absolute tolerance.
+        input_dim: N, the number of inputs of the initial random first layers and of the simulation.
+        end_time: when learning ends, in steps / N.
+        measurements: number of measured times besides time 0, evenly spaced in log time.
+        stop_at_error: the integration of the theory stops when the generalisation error has fallen to this value.
+        simulate: number of simulated runs at finite N, beside the theory of infinite N; 0 for theory alone.
+        seed: seed of teacher, start and feedback.
+        method: solver, one of scipy.integrate.solve_ivp's.
+        rtol: the solver's relative tolerance.
+        atol: the solver's absolute tolerance.
     """
 
     activation: Literal["erf", "relu", "linear"] = "erf"
     students: int = 2
     teachers: int = 2
-    rules: tuple[Literal["dfa", "bp"], ...] = ("dfa", "bp")
+    rules: tuple[Literal["dfa", "backprop"], ...] = ("dfa", "backprop")
     lr: float = 0.1
     lr_readout: float | None = None
     noise_std: float = 0.0

@@ -1,4 +1,4 @@
-"""What a check says of a claim: the number it looked at, how that spreads, what it had to pass, and whether it did."""
+"""What a check says of a claim: the number that decides, how it varies, what it had to pass, and whether it did."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim held against the data.
+    """One part of a claim, tested against the data.
 
     Attributes:
         claim: a sentence that can be false.
         effect: the number that decides.
-        spread: how far the effect varies; `sample` says over what.
-        threshold: what the effect has to pass.
-        side: "above" or "below" the threshold.
-        sample: what spread and effect were taken over, with counts.
-        margin: how many spreads away from the threshold the effect has to be.
+        spread: how much the effect varies; `sample` says over what.
+        threshold: the number that the effect must pass.
+        side: the side of the threshold on which the effect must be, "above" or "below".
+        sample: what effect and spread were taken over, with counts.
+        margin: by how many spreads the effect must pass the threshold.
     """
 
     claim: str
@@ -31,7 +31,7 @@ class Verdict:
 
     @property
     def supported(self) -> bool:
-        """Whether the effect passes; never if effect or spread is not a number."""
+        """Whether the effect passes the threshold; False if effect or spread is not a number."""
         if math.isnan(self.effect) or math.isnan(self.spread):
             return False
         if self.side == "above":

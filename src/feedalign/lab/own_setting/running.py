@@ -1,0 +1,168 @@
+"""One setting of the shallow theory: drawn, integrated, and simulated if asked to."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from feedalign.errors import ArgumentError, DivergenceError
+from feedalign.lab.experiments import Progress
+from feedalign.lab.own_setting.config import TheoryConfig
+from feedalign.lab.shallow_rule import shallow_rule
+from feedalign.theory import shallow
+
+MOST_STEPS = 1e15  # times are whole steps / N; beyond 2^53 floats cannot tell neighbouring steps apart
+QUANTITIES = ("generalisation_error", "overlap")
+
+
+def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.float64], NDArray[np.float64]]:
+    """Draw what the config asks for.
+
+    Returns:
+        The start; F [K]; and the times, whole steps / N.
+
+    Raises:
+        ArgumentError: a value is out of range, or lists and numbers of units do not fit together.
+    """
+    for name, least in {"students": 1, "teachers": 1, "measurements": 2, "simulate": 0, "seed": 0}.items():
+        if getattr(config, name) < least:
+            raise ArgumentError(f"{name}={getattr(config, name)} must be at least {least}")
+    if not config.rules or len(set(config.rules)) < len(config.rules):
+        raise ArgumentError(f"rules={config.rules} must name dfa, backprop, or both, each once")
+    rng = np.random.default_rng(config.seed)
+    A = (
+        shallow.draw_readout(config.readout, config.teachers, rng)
+        if isinstance(config.readout, str)
+        else _numbers("readout", config.readout, "teachers", config.teachers)
+    )
+    start = shallow.draw_start(
+        A, students=config.students, input_dim=config.input_dim, rng=rng, w_std=config.w_std, v_std=config.v_std
+    )
+    F = (
+        shallow.draw_feedback(config.feedback, start, rng)
+        if isinstance(config.feedback, str)
+        else _numbers("feedback", config.feedback, "students", config.students)
+    )
+    if not 0 < config.end_time * config.input_dim <= MOST_STEPS:
+        raise ArgumentError(
+            f"end_time={config.end_time} must be a positive number, and not beyond {MOST_STEPS:.0g} steps"
+        )
+    times = np.geomspace(min(0.1, config.end_time / 10), config.end_time, config.measurements)
+    times = np.unique(np.concatenate([[0.0], np.rint(times * config.input_dim) / config.input_dim]))
+    theory, simulation = _arguments(config, F)
+    shallow.integrate(start, times=[0.0], **theory)  # no step, but all arguments are looked at
+    if config.simulate:
+        shallow.simulate(start, times=times[:1], **simulation)
+    return start, F, times
+
+
+def _arguments(config: TheoryConfig, F: NDArray[np.float64]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `integrate` and `simulate` are given besides start, times and rule."""
+    common: dict[str, Any] = {
+        "feedback": F,
+        "lr": config.lr,
+        "lr_readout": config.lr_readout,
+        "activation": config.activation,
+        "noise_std": config.noise_std,
+        "batch_size": config.batch_size,
+    }
+    theory = common | {
+        "method": config.method, "rtol": config.rtol, "atol": config.atol, "stop_at_error": config.stop_at_error,
+    }  # fmt: skip
+    simulation = common | {
+        "method": "reduced" if config.batch_size == 1 else "explicit",
+        "input_dim": config.input_dim,
+        "seeds": range(config.simulate),
+    }
+    return theory, simulation
+
+
+def _numbers(name: str, values: tuple[float, ...], units: str, count: int) -> NDArray[np.float64]:
+    array = np.array(values, dtype=np.float64)
+    if len(array) != count or not np.isfinite(array).all():
+        raise ArgumentError(f"{name}={values} must be {count} finite numbers, one for each of {units}={count}")
+    return array
+
+
+def run(config: TheoryConfig, progress: Progress) -> xr.Dataset:
+    """Integrate the setting under each rule, and simulate it if asked to.
+
+    Where a rule diverges or stops early, the variables *_theory are NaN at the times after it; `ended_at` and the
+    variables last_* say when the rule ended and in which finite state. If a simulated run diverges, *_simulation is
+    NaN throughout for its rule, and `simulation_diverged_at` says when.
+    """
+    start, F, times = prepare(config)
+    of_theory, of_simulation = _arguments(config, F)
+    parts = []
+    for i, rule in enumerate(config.rules):
+        part = _integrated(start, rule, times, of_theory)
+        tell = partial(_within, progress, i, len(config.rules))
+        part = part.assign(_simulated(start, rule, times, of_simulation, config.simulate, tell))
+        parts.append(part.expand_dims(rule=[rule]))
+        tell(1, 1)
+    units = {"units": "steps / input dimension"}
+    dataset = xr.concat(parts, "rule", data_vars="all").assign(
+        T=(("teacher", "teacher_2"), start.T), A=("teacher", start.A), feedback=("student", F)
+    )
+    dataset.ended_at.attrs, dataset.simulation_diverged_at.attrs = units, units
+    return dataset.assign_coords(time=("time", times, units)).assign_attrs(activation=config.activation)
+
+
+def _integrated(
+    start: shallow.OrderParameters, rule: str, times: NDArray[np.float64], arguments: dict[str, Any]
+) -> xr.Dataset:
+    """Theory under one rule, and how it ended."""
+    name = shallow_rule(rule)
+    try:
+        exact = shallow.integrate(start, times=times, rule=name, **arguments)
+        ended_at, diverged, final = float(exact.times[-1]), False, exact.final
+    except DivergenceError as error:
+        ended_at, diverged, final = error.time, True, cast(shallow.OrderParameters, error.state)
+        exact = shallow.integrate(start, times=times[times <= error.time], rule=name, **arguments)
+    known = int((times <= ended_at).sum())
+    theory = {quantity: np.full(len(times), np.nan) for quantity in QUANTITIES}
+    for quantity, values in theory.items():
+        values[:known] = getattr(exact, quantity)[:known]
+    return xr.Dataset(
+        {f"{quantity}_theory": ("time", values) for quantity, values in theory.items()}
+        | {
+            "last_Q": (("student", "student_2"), final.Q),
+            "last_R": (("student", "teacher"), final.R),
+            "last_v": ("student", final.v),
+            "ended_at": ended_at,
+            "diverged": diverged,
+        }
+    )
+
+
+def _simulated(
+    start: shallow.OrderParameters,
+    rule: str,
+    times: NDArray[np.float64],
+    arguments: dict[str, Any],
+    seeds: int,
+    progress: Progress,
+) -> xr.Dataset:
+    """Simulated runs under one rule; no seeds give variables without entries."""
+    simulation: dict[str, NDArray[np.float64]]
+    simulation = {quantity: np.full((seeds, len(times)), np.nan) for quantity in QUANTITIES}
+    diverged_at = np.nan
+    if seeds:
+        try:
+            runs = shallow.simulate(start, times=times, rule=shallow_rule(rule), progress=progress, **arguments)
+            simulation = {quantity: getattr(runs, quantity) for quantity in QUANTITIES}
+        except DivergenceError as error:
+            diverged_at = error.time
+    return xr.Dataset(
+        {f"{quantity}_simulation": (("seed", "time"), values) for quantity, values in simulation.items()}
+        | {"simulation_diverged_at": diverged_at}
+    )
+
+
+def _within(progress: Progress, rule: int, rules: int, done: int, total: int) -> None:
+    """Report how far all rules are, when the present rule is this far."""
+    progress(100 * rule + 100 * done // total, 100 * rules)

@@ -1,0 +1,84 @@
+"""A config of about a second for every experiment, its result, and what a check makes of a result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+import xarray as xr
+
+from feedalign.lab import experiments
+from feedalign.lab.experiments import Experiment, Verdict
+from feedalign.lab.experiments.common.convnets import NetConfig
+
+CELLS = ((1.0, 1.0), (0.5, 0.2))
+TINY: dict[str, dict[str, Any]] = {
+    "two-phases": {
+        "input_dim": 50, "end_time": 20.0, "late_time": 100.0, "measurements": 6, "draws": 2, "seeds": 3,
+    },
+    "degeneracy-breaking": {"draws": 2, "end_time": 3000.0},
+    "relu-recovery": {"teachers": (1, 2), "most_students": 3, "end_time": 100.0, "runs": 2},
+    "overparametrisation": {
+        "input_dim": 30, "teachers": 2, "students": (1, 2, 4), "end_time": 10.0, "measurements": 5, "runs": 2,
+    },
+    "alignment-matrices": {
+        "outputs": CELLS, "inputs": 4, "samples": 12, "width": 10, "steps": 30, "measurements": 4, "draws": 2,
+    },
+    "output-statistics": {
+        "alphas": (1.0, 0.2), "betas": (1.0, 0.2), "inputs": 8, "samples": 6, "width": 7, "steps": 5, "draws": 2,
+    },
+    "conditioned-feedback": {"outputs": CELLS, "width": 12, "inputs": 4, "steps": 1000, "draws": 2},
+    "layerwise": {
+        "hidden": (8, 6), "epochs": 2, "networks": 3, "draws": 2, "measurements": 5, "probe": 40, "lr": 3e-3,
+    },
+    "convolution": {
+        "small": NetConfig(0, (2, 3, 3), (2, 2, 1), epochs=1), "large": NetConfig(4, (3, 3, 4), (1, 1, 1), epochs=1),
+        "train_images": 64, "seeds": 2, "probe": 20,
+    },
+    "sharing": {
+        "net": NetConfig(0, (2, 3, 3), (2, 1, 1), epochs=1), "regions": (1, 2), "train_images": 64, "seeds": 2,
+        "probe": 20,
+    },
+}  # fmt: skip
+
+
+@cache
+def _result(name: str) -> xr.Dataset:
+    experiment = experiments.get(name)
+    return experiment.run(_config(name), lambda done, total: None)
+
+
+def _config(name: str) -> Any:
+    return replace(experiments.get(name).CONFIGS["quick"], **TINY[name])
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Callable[[str], Any]:
+    """The config of about a second, by the experiment's name."""
+    return _config
+
+
+@pytest.fixture(scope="session")
+def tiny_result() -> Callable[[str], xr.Dataset]:
+    """The result of that config, computed once in a session; a copy, so that a test may spoil it."""
+    return lambda name: _result(name).copy(deep=True)
+
+
+@pytest.fixture(scope="session")
+def refused() -> Callable[[Experiment, xr.Dataset], set[int]]:
+    """Which verdicts of an experiment's check are "not supported"; whatever is supported rests on finite numbers."""
+
+    def indices(experiment: Experiment, dataset: xr.Dataset) -> set[int]:
+        verdicts = experiment.check(dataset)
+        assert all(_finite(verdict) for verdict in verdicts if verdict.supported)
+        return {i for i, verdict in enumerate(verdicts) if not verdict.supported}
+
+    return indices
+
+
+def _finite(verdict: Verdict) -> bool:
+    return all(map(math.isfinite, (verdict.effect, verdict.spread, verdict.threshold, verdict.margin)))

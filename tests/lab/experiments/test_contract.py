@@ -1,0 +1,215 @@
+"""What every experiment promises, whatever it claims."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from feedalign.lab import experiments
+from feedalign.lab.experiments import CLAIMS, DATASETS, NAMES, Experiment, get
+from feedalign.rules import RULES
+from feedalign.style import FEEDBACK_LABELS, RULE_COLOURS, RULE_LABELS, svg
+from feedalign.theory import linear, shallow
+
+# Of every experiment: the field of its config that counts independent repetitions, the dimension of these repetitions,
+# and how the caption counts two of them.
+REPETITIONS = {
+    "two-phases": ("draws", "draw", "theory of 1 further draws"),
+    "degeneracy-breaking": ("draws", "draw", "2 draws"),
+    "relu-recovery": ("runs", "run", "2 runs"),
+    "overparametrisation": ("runs", "run", "2 runs"),
+    "alignment-matrices": ("draws", "draw", "2 draws"),
+    "output-statistics": ("draws", "draw", "2 draws"),
+    "conditioned-feedback": ("draws", "draw", "2 draws"),
+    "layerwise": ("draws", "draw", "2 feedback draws"),
+    "convolution": ("seeds", "seed", "2 seeds"),
+    "sharing": ("seeds", "seed", "2 seeds"),
+}
+# Coordinates that mean nothing without a unit.
+WITH_UNITS = {"time", "late_time", "epoch", "step"}
+
+Config = Callable[[str], Any]
+Result = Callable[[str], xr.Dataset]
+every_experiment = pytest.mark.parametrize("name", NAMES)
+
+
+def silent(done: int, total: int) -> None:
+    """Report no progress."""
+
+
+def generators() -> tuple[str, list[int]]:
+    """The state of the global random number generators."""
+    return repr(np.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
+
+
+@every_experiment
+def test_the_front_door_is_complete_and_agrees_with_the_catalogue(name: str) -> None:
+    experiment = get(name)
+    assert name == experiment.NAME
+    assert CLAIMS[name] == experiment.CLAIM
+    assert experiment.CLAIM.endswith(".")
+    assert tuple(experiment.ON_DATASET) == DATASETS.get(name, ())
+    for presets in (experiment.CONFIGS, *experiment.ON_DATASET.values()):
+        assert set(presets) == {"quick", "paper"}
+    for function in (experiment, experiment.run, experiment.check, experiment.plot, experiment.caption):
+        assert (function.__doc__ or "").strip()
+
+
+@every_experiment
+def test_configs_are_frozen_and_hashable_and_paper_is_not_quick(name: str) -> None:
+    configs = get(name).CONFIGS
+    assert configs["quick"] != configs["paper"]
+    assert len({configs["quick"], configs["paper"], replace(configs["quick"])}) == 2
+    for field in fields(configs["quick"]):
+        with pytest.raises(FrozenInstanceError, match=field.name):
+            setattr(configs["quick"], field.name, None)
+
+
+@every_experiment
+def test_every_field_of_a_config_is_explained(name: str) -> None:
+    config = type(get(name).CONFIGS["quick"])
+    explained = "".join(each.__doc__ or "" for each in config.__mro__)
+    assert [field.name for field in fields(config) if f"\n        {field.name}: " not in explained] == []
+
+
+def test_the_rules_of_figures_are_the_rules_of_the_library() -> None:
+    assert RULE_COLOURS.keys() == RULE_LABELS.keys() <= RULES.keys()
+
+
+@every_experiment
+def test_the_result_has_named_dimensions_units_and_the_librarys_names_of_rules(name: str, tiny_result: Result) -> None:
+    dataset = tiny_result(name)
+    assert not [dim for dim in dataset.dims if str(dim).startswith("dim_")]
+    assert dataset.sizes[REPETITIONS[name][1]] == 2
+    for coordinate in WITH_UNITS & set(map(str, dataset.coords)):
+        assert dataset[coordinate].attrs["units"]
+    if "rule" in dataset.coords:
+        assert set(dataset["rule"].values) <= set(RULES)
+    if "variant" in dataset.coords:
+        assert set(dataset["variant"].values) <= set(RULES) | set(FEEDBACK_LABELS)
+    for values in dataset.data_vars.values():
+        assert values.dtype.kind in "fib"
+        assert values.notnull().any()
+
+
+@every_experiment
+def test_a_run_repeats_bit_for_bit_and_more_repetitions_keep_the_first(
+    name: str, tiny_config: Config, tiny_result: Result
+) -> None:
+    field, dim, _ = REPETITIONS[name]
+    before = generators()
+    once = get(name).run(replace(tiny_config(name), **{field: 1}), silent)
+    assert generators() == before, "the global random number generators are nobody's"
+    xr.testing.assert_identical(once, tiny_result(name).isel({dim: slice(1)}))
+
+
+@every_experiment
+def test_another_first_seed_gives_another_result(name: str, tiny_config: Config, tiny_result: Result) -> None:
+    field, dim, _ = REPETITIONS[name]
+    other = get(name).run(replace(tiny_config(name), first_seed=100, **{field: 1}), silent)
+    assert not other.equals(tiny_result(name).isel({dim: slice(1)}))
+
+
+@every_experiment
+def test_progress_grows_to_the_end(name: str, tiny_config: Config) -> None:
+    told: list[tuple[int, int]] = []
+    get(name).run(replace(tiny_config(name), **{REPETITIONS[name][0]: 1}), lambda *now: told.append(now))
+    done, totals = zip(*told, strict=True)
+    assert list(done) == sorted(done)
+    assert len(set(totals)) == 1
+    assert done[-1] == totals[0]
+
+
+def refuse(*args: object, **kwargs: object) -> None:
+    raise AssertionError("drew random numbers, or trained")
+
+
+@every_experiment
+def test_a_check_draws_nothing_and_always_says_the_same(
+    name: str, tiny_result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = tiny_result(name)
+    before = generators()
+    monkeypatch.setattr(np.random, "default_rng", refuse)
+    monkeypatch.setattr(torch, "Generator", refuse)
+    first, second = (list(map(repr, get(name).check(dataset))) for _ in range(2))
+    assert first == second
+    assert generators() == before
+    xr.testing.assert_identical(dataset, tiny_result(name))
+
+
+@every_experiment
+def test_verdicts_are_complete(name: str, tiny_result: Result) -> None:
+    verdicts = get(name).check(tiny_result(name))
+    assert verdicts
+    assert len({verdict.claim for verdict in verdicts}) == len(verdicts)
+    for verdict in verdicts:
+        assert verdict.claim
+        assert re.search(r"\d", verdict.sample), "the sample says how many"
+        assert "spread: " in verdict.sample
+        assert verdict.side in ("above", "below")
+        assert type(verdict.supported) is bool
+        for number in (verdict.effect, verdict.spread, verdict.threshold, verdict.margin):
+            assert type(number) is float
+        assert math.isfinite(verdict.threshold)
+        assert math.isfinite(verdict.margin)
+        assert math.isfinite(verdict.effect) == math.isfinite(verdict.spread)
+
+
+@every_experiment
+def test_a_figure_is_labelled_repeats_byte_for_byte_and_trains_nothing(
+    name: str, tiny_result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for owner, attribute in [
+        (torch.Tensor, "backward"), (shallow, "integrate"), (shallow, "simulate"), (linear, "train"),
+        (linear, "population"), (get(name), "run"),
+    ]:  # fmt: skip
+        monkeypatch.setattr(owner, attribute, refuse)
+    figure = get(name).plot(tiny_result(name))
+    assert isinstance(figure, Figure)
+    for axes in figure.axes:
+        assert axes.get_xlabel()
+        assert any(shared.get_ylabel() for shared in beside(axes))
+        assert axes.get_title(loc="left")
+        assert axes.has_data()
+    picture = svg(figure)
+    ElementTree.fromstring(picture)
+    with mpl.rc_context({"font.size": 20, "axes.facecolor": "black", "svg.hashsalt": "other", "lines.linewidth": 9}):
+        assert svg(get(name).plot(tiny_result(name))) == picture
+
+
+def beside(axes: Axes) -> list[Axes]:
+    """The axes themselves, and those that share their vertical axis."""
+    return axes.get_shared_y_axes().get_siblings(axes)
+
+
+@every_experiment
+def test_the_caption_counts_the_runs(name: str, tiny_result: Result) -> None:
+    caption = get(name).caption(tiny_result(name))
+    assert REPETITIONS[name][2] in caption
+    assert caption.endswith(".")
+    assert "nan" not in caption
+
+
+@pytest.mark.slow
+@every_experiment
+def test_the_claim_is_supported_at_the_quick_preset(name: str) -> None:
+    experiment: Experiment = experiments.get(name)
+    refused = [
+        verdict
+        for verdict in experiment.check(experiment.run(experiment.CONFIGS["quick"], silent))
+        if not verdict.supported
+    ]
+    assert refused == []
