@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from feedalign import alignment, errors, feedback, geometry, lab, networks, rules, theory
+    from feedalign import alignment, diagnosis, errors, feedback, geometry, lab, networks, rules, theory
     from feedalign.alignment import (
         AlignmentMonitor,
         alignability,
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         gradient_alignment,
         weight_alignment,
     )
+    from feedalign.diagnosis import Diagnosis, diagnose
     from feedalign.errors import FeedalignError
     from feedalign.rules import (
         DFA,
@@ -38,7 +39,7 @@ __version__ = "0.1.0"
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
-    submodules=["alignment", "errors", "feedback", "geometry", "lab", "networks", "rules", "theory"],
+    submodules=["alignment", "diagnosis", "errors", "feedback", "geometry", "lab", "networks", "rules", "theory"],
     submod_attrs={
         "alignment": [
             "AlignmentMonitor",
@@ -48,6 +49,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "gradient_alignment",
             "weight_alignment",
         ],
+        "diagnosis": ["Diagnosis", "diagnose"],
         "errors": ["FeedalignError"],
         "rules": [
             "DFA",
@@ -74,6 +76,7 @@ __all__ = [
     "AlignmentMonitor",
     "Backprop",
     "ConditionedDFA",
+    "Diagnosis",
     "DirectKolenPollack",
     "FeedalignError",
     "Frozen",
@@ -86,6 +89,8 @@ __all__ = [
     "check_rule",
     "conditioning",
     "cross_seed_overlap",
+    "diagnose",
+    "diagnosis",
     "errors",
     "feedback",
     "geometry",

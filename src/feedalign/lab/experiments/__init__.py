@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import lazy_loader
 
 from feedalign.errors import ArgumentError
-from feedalign.lab.experiments.diagnose_config import DiagnoseConfig
 from feedalign.lab.experiments.progress import Progress
 from feedalign.lab.experiments.theory_config import TheoryConfig
 from feedalign.lab.experiments.verdict import Verdict
@@ -17,22 +16,20 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-    from feedalign.lab.experiments import diagnosis, theory_run
+    from feedalign.lab.experiments import theory_run
 
 __all__ = [
     "NAMES",
-    "DiagnoseConfig",
     "Experiment",
     "Progress",
     "TheoryConfig",
     "Verdict",
-    "diagnosis",
     "get",
     "theory_run",
 ]
 
 # The command line reads the configs before it knows whether anything will be computed.
-__getattr__, __dir__, _ = lazy_loader.attach(__name__, submodules=["diagnosis", "theory_run"])
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submodules=["theory_run"])
 
 # In the order of a report; imported when asked for.
 NAMES = (
