@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Between these two ConditionedDFA gained nothing: learning times of two seeds of one rule differ as much.
 FASTER, SLOWER = 1.1, 1 / 1.1
 # Errors with a condition number below this one are well conditioned: P is then close to the identity.
-WELL_CONDITIONED = 3.0
+WELL_CONDITIONED = 2.0
 
 
 def speedup(plain: Trained, conditioned: Trained) -> float:
@@ -52,8 +52,8 @@ def advice(found: Diagnosis) -> str:
             f"{WELL_CONDITIONED:g})."
         )
     return (
-        f"ConditionedDFA may help: the errors are badly conditioned ({condition:.3g}, above {WELL_CONDITIONED:g}). It "
-        "may also be slower. Measure it: compare=True, on the command line --compare."
+        f"ConditionedDFA may help or harm: the errors are badly conditioned ({condition:.3g}, above "
+        f"{WELL_CONDITIONED:g}). Measure it with compare=True, on the command line --compare."
     )
 
 
@@ -62,4 +62,4 @@ def _as_measured(times: float) -> str:
         return f"ConditionedDFA was {times:.1f} times faster here. Use it."
     if times < SLOWER:
         return f"ConditionedDFA was {1 / times:.1f} times slower here. Use plain DFA."
-    return f"ConditionedDFA gained nothing here ({times:.2f} times as fast). Use plain DFA."
+    return f"ConditionedDFA gained nothing here ({times:.2f} times as fast). Plain DFA will do."

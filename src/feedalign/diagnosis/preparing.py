@@ -85,8 +85,6 @@ def check_on_probe(
             undisturbed(net),
         ):
             errors = output_errors(net, loss_fn, *probe)
-        if errors.is_complex():
-            raise ArgumentError("the output of the model is complex; return real numbers, such as its absolute value")
         if errors.shape[-1] > MOST_OUTPUTS:
             raise ArgumentError(
                 f"the model has {errors.shape[-1]} outputs, and a diagnosis makes matrices of outputs by outputs; at "
