@@ -86,7 +86,7 @@ def empty_for_ever() -> Iterator[Any]:
         ({"net": fa.DFA(model()), "feedback": fa.feedback.Gaussian()}, "wrapped already"),
         ({"net": fa.DFA(model()), "compare": True}, "give the bare model to compare"),
         ({"points": ["one"]}, "name the points"),
-        ({"points": []}, "wrapping the model raised"),
+        ({"points": []}, "name the points"),
         ({"feedback": "gaussian"}, "feedback='gaussian' is no recipe"),
         ({"loss": "cross_entropy"}, "loss_fn='cross_entropy' is no function"),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, "loss_fn must give one number with a gradient"),

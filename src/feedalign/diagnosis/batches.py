@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from feedalign.errors import ArgumentError, DataError
+from feedalign.errors import ArgumentError, DataError, FeedalignError
 
 # What `diagnose` takes: a list or DataLoader, or a function that returns a new iterable each time it is called.
 Source = Iterable[Any] | Callable[[], Iterable[Any]]
@@ -38,12 +38,15 @@ def seeded(seed: int) -> Iterator[None]:
 def told(what: str, remedy: str) -> Iterator[None]:
     """Turn what the user's code raises into an ArgumentError that says where it was raised, and what to do.
 
-    `sys.exit` counts: a data set that ends the program must not end it without a word.
+    `sys.exit` counts: a data set that ends the program must not end it without a word. The house's own errors say
+    already what to do.
     """
     try:
         yield
     except (ArgumentError, DataError):
         raise
+    except FeedalignError as error:
+        raise ArgumentError(str(error)) from error
     except (Exception, SystemExit) as error:
         raise ArgumentError(f"{what} raised {type(error).__name__}: {error}; {remedy}") from error
 

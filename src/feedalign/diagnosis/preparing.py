@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from feedalign.alignment import output_errors, undisturbed
 from feedalign.diagnosis.batches import kind_of, seeded, told
-from feedalign.errors import ArgumentError
+from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Feedback
 from feedalign.rules import DFA, RULES, ConditionedDFA, Rule, SequentialRule
 
@@ -57,9 +57,12 @@ def copies_in_rules(
                 "ConditionedDFA"
             )
         return {name_of(first): first.train()}
-    with told("wrapping the model", "name the points (points=, on the command line --points)"):
-        wrapped: Any = {"points": points, "feedback": feedback, "seed": seed, **options}
-        nets: dict[str, Rule] = {"dfa": DFA(first, **wrapped)}
+    wrapped: Any = {"points": points, "feedback": feedback, "seed": seed, **options}
+    with told("wrapping the model", "see feedalign.validate(model, points)"):
+        try:
+            nets: dict[str, Rule] = {"dfa": DFA(first, **wrapped)}
+        except PointsError as error:
+            raise ArgumentError(f"{error}; name the points (points=, on the command line --points)") from error
         if compare:
             nets["conditioned-dfa"] = ConditionedDFA(copy.deepcopy(net), **wrapped)
     return {name: each.train() for name, each in nets.items()}

@@ -147,7 +147,8 @@ def _probe_loss(net: Rule, loss_fn: Loss, probe: tuple[Any, Any]) -> float:
 
 
 def _finite(net: Rule) -> bool:
-    return all(bool(weight.isfinite().all()) for weight in net.parameters())
+    """Return whether the length of every weight tensor is finite, in the precision of the model."""
+    return all(bool(weight.square().sum().isfinite()) for weight in net.parameters())
 
 
 def _largest_errors(net: Rule, loss_fn: Loss, probe: tuple[Any, Any]) -> tuple[NDArray[np.int64], int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from feedalign.diagnosis.expectation import MOST_STEPS, Array, Direction, Moment
@@ -33,7 +35,7 @@ NOTES = (
 def text(found: Diagnosis) -> str:
     """Return the whole diagnosis as plain text, without a line break at the end."""
     lines = [f"Diagnosis of {found.name}.", "", *before(found), "", *table(found), "", *NOTES, *_dashes(found), ""]
-    return "\n".join([*lines, *answer(found)])
+    return "\n".join([*lines, "Answer:", *(f"  {line}" for line in answer(found))])
 
 
 def before(found: Diagnosis) -> list[str]:
@@ -138,13 +140,21 @@ def _measured(found: Diagnosis, name: str, net: Trained) -> list[str]:
     if np.isnan(angle):
         return [f"{name}: gradient alignment is not defined on this probe; all gradients are zero."]
     word = "aligns" if angle > ALIGNED else "hardly aligns" if angle < POOR else "aligns a little"
-    of_outputs = np.array([mean(each) for each in net.by_output.T])
-    worst = int(np.nanargmin(of_outputs))
+    of_outputs = _worst("output", [str(output) for output in range(net.by_output.shape[1])], net.by_output.T)
+    of_layers = _worst("layer", found.points, net.by_output)
     return [
-        f"{name} {word}: gradient alignment {angle:.2f} after {found.steps} steps, mean over layers and outputs. The "
-        f"worst output is {worst} ({of_outputs[worst]:.2f}). The loss went from {net.losses[0]:.3g} to "
-        f"{net.losses[-1]:.3g}."
+        f"{name} {word}: gradient alignment {angle:.2f} after {found.steps} steps, mean over layers and outputs."
+        f"{of_layers}{of_outputs} The loss went from {net.losses[0]:.3g} to {net.losses[-1]:.3g}."
     ]
+
+
+def _worst(kind: str, names: Sequence[str], angles: Array) -> str:
+    """Name the output or layer with the smallest mean, given angles [names, ...]; nothing where there is only one."""
+    if len(names) == 1:
+        return ""
+    means = np.array([mean(each) for each in angles])
+    worst = int(np.nanargmin(means))
+    return f" The worst {kind} is {names[worst]} ({means[worst]:.2f})."
 
 
 def _grown(net: Trained) -> str:
@@ -192,7 +202,7 @@ def _limited(found: Diagnosis) -> list[str]:
             )
     if lines:
         lines.append(
-            "For these layers use feedback of their structure (feedalign.feedback.Smooth), or learned feedback "
-            "(feedalign.DirectKolenPollack)."
+            "Other feedback has other limits: feedalign.feedback.Smooth, or learned feedback, "
+            "feedalign.DirectKolenPollack. Diagnose the model with them to see whether they help."
         )
     return lines

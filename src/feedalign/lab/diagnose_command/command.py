@@ -164,4 +164,4 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix=".feedalign-", dir=existing):
             pass
     except OSError as error:
-        raise DataError(f"cannot write into {folder} ({error}); choose another folder") from error
+        raise DataError(f"cannot write into {folder} ({error.strerror}); choose another folder") from error
