@@ -124,6 +124,27 @@ def test_the_documentation_counts_them_right(diagnosed: Found) -> None:
     told = re.search(sentence, " ".join(page.split()))
     assert told is not None
     assert [int(number) for number in told.groups()] == [len(advice), *counts]
+    speed = [both.speedup for alone, both in diagnosed.values() if "may help or harm" in alone.advice]
+    sentence = r"it gained was a factor of ([\d.]+), and the most it lost was a factor of ([\d.]+)\. "
+    most = re.search(sentence, " ".join(page.split()))
+    assert most is not None
+    assert most.groups() == (f"{max(speed):.1f}", f"{1 / min(speed):.1f}")
+
+
+def test_the_documentation_tells_how_far_off_the_expectation_was(diagnosed: Found) -> None:
+    page = Path(__file__).parents[2].joinpath("docs/diagnose.md").read_text(encoding="utf-8")
+    sentence = (
+        r"measured alignment by up to ([\d.]+), and in the (\d+) runs below, layer by layer, by up to ([\d.]+)\. "
+    )
+    told = re.search(sentence, " ".join(page.split()))
+    assert told is not None
+    rows = [line.split()[2:6] for line in page.splitlines() if re.match(r"(conditioned-)?dfa +\d+ +[+-]\d", line)]
+    in_tables = max(abs(float(row[i]) - float(row[i + 2])) for row in rows for i in (0, 1))
+    in_runs = max(
+        np.abs(alone.expected["plain"].gradient_alignment - alone.trained["dfa"].gradient_alignment[-1]).max()
+        for alone, _ in diagnosed.values()
+    )
+    assert told.groups() == (f"{in_tables:.2f}", str(len(diagnosed)), f"{in_runs:.2f}")
 
 
 @pytest.mark.parametrize("times", [0.5, 1.0, 2.0])
