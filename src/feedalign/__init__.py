@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from feedalign import alignment, anatomy, errors, feedback, geometry, lab, networks, rules, theory, verify
+    from feedalign import (
+        alignment,
+        anatomy,
+        diagnosis,
+        errors,
+        feedback,
+        geometry,
+        lab,
+        networks,
+        rules,
+        theory,
+        verify,
+    )
     from feedalign.alignment import (
         AlignmentMonitor,
         alignability,
@@ -17,6 +29,7 @@ if TYPE_CHECKING:
         gradient_alignment,
         weight_alignment,
     )
+    from feedalign.diagnosis import Diagnosis, diagnose
     from feedalign.errors import FeedalignError
     from feedalign.rules import (
         DFA,
@@ -40,6 +53,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submodules=[
         "alignment",
         "anatomy",
+        "diagnosis",
         "errors",
         "feedback",
         "geometry",
@@ -58,6 +72,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "gradient_alignment",
             "weight_alignment",
         ],
+        "diagnosis": ["Diagnosis", "diagnose"],
         "errors": ["FeedalignError"],
         "rules": [
             "DFA",
@@ -83,6 +98,7 @@ __all__ = [
     "AlignmentMonitor",
     "Backprop",
     "ConditionedDFA",
+    "Diagnosis",
     "DirectKolenPollack",
     "FeedalignError",
     "Frozen",
@@ -96,6 +112,8 @@ __all__ = [
     "check_rule",
     "conditioning",
     "cross_seed_overlap",
+    "diagnose",
+    "diagnosis",
     "errors",
     "feedback",
     "geometry",

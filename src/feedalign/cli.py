@@ -11,14 +11,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import lazy_loader
 
 from feedalign.errors import ArgumentError, FeedalignError
-from feedalign.lab.experiments import DiagnoseConfig
+from feedalign.lab.diagnose_command import DiagnoseConfig
 from feedalign.lab.own_setting import TheoryConfig
 from feedalign.terminal import Output, any_encoding
 
@@ -92,20 +91,14 @@ def diagnose(
         config: what to diagnose.
         runs: folder of the runs.
     """
-    from feedalign.lab.experiments import diagnosis
-    from feedalign.lab.runs import run_once
+    from feedalign.lab.diagnose_command import prepared
 
-    setting = diagnosis.prepared(config)  # before anything is shown or written: is it something to diagnose?
-    with _progress(diagnosis.NAME) as progress:
-        run = run_once(diagnosis.NAME, setting.identity, partial(diagnosis.run, setting, progress), runs)
-    for line in diagnosis.before(run.dataset):
-        _out.print(line, markup=False)
-    _show(*diagnosis.table(run.dataset))
-    for line in (*diagnosis.notes(run.dataset), diagnosis.verdict(run.dataset)):
-        _out.print(line, markup=False)
-    diagnosis.plot(run.dataset).savefig(run.folder / "figure.svg", metadata={"Date": None})
-    _out.print(f"figure.svg and result.nc are in {run.folder}", markup=False)
-    return 1 if diagnosis.diverged(run.dataset) else 0
+    ready = prepared(config, runs)  # before anything is shown or written: is it something to diagnose?
+    with _progress("diagnose") as progress:
+        found, folder = ready.run(progress)
+    _out.print(found.table(), markup=False)
+    _out.print(f"figure.svg and result.nc are in {folder}", markup=False)
+    return 1 if found.diverged else 0
 
 
 def list_() -> int:

@@ -5,18 +5,19 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from feedalign.lab import data, experiments, files, own_setting, report, runs, training
+    from feedalign.lab import data, diagnose_command, experiments, files, own_setting, report, runs, training
     from feedalign.lab.reproduction import Reproduction, reproduce
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
-    submodules=["data", "experiments", "files", "own_setting", "report", "runs", "training"],
+    submodules=["data", "diagnose_command", "experiments", "files", "own_setting", "report", "runs", "training"],
     submod_attrs={"reproduction": ["Reproduction", "reproduce"]},
 )
 
 __all__ = [
     "Reproduction",
     "data",
+    "diagnose_command",
     "experiments",
     "files",
     "own_setting",

@@ -6,37 +6,30 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-import lazy_loader
-
 from feedalign.errors import ArgumentError
 from feedalign.lab.experiments.catalogue import CLAIMS, DATASETS, NAMES
 from feedalign.lab.experiments.common.progress import Progress, Watch, unwatched
 from feedalign.lab.experiments.common.verdict import Verdict
-from feedalign.lab.experiments.diagnose_config import DiagnoseConfig
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-    from feedalign.lab.experiments import diagnosis
 
 __all__ = [
     "CLAIMS",
     "DATASETS",
     "NAMES",
-    "DiagnoseConfig",
     "Experiment",
     "Progress",
     "Verdict",
     "Watch",
     "check_names",
-    "diagnosis",
     "get",
     "unwatched",
 ]
 
 # The command line reads the configs before it knows whether anything will be computed.
-__getattr__, __dir__, _ = lazy_loader.attach(__name__, submodules=["diagnosis"])
 
 
 class Experiment(Protocol):

@@ -25,7 +25,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from feedalign import rules
 from feedalign.alignment import onset
 from feedalign.feedback import Uniform
 from feedalign.lab.data import label_noise, load, prepare
@@ -36,6 +35,7 @@ from feedalign.lab.experiments.common.progress import Progress, counted_on
 from feedalign.lab.experiments.common.statistics import mean_verdict
 from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.lab.training import one_thread, steps_per_epoch, train
+from feedalign.rules import DFA, Backprop, ReadoutOnly
 from feedalign.style import RULE_COLOURS, RULE_LABELS, band, figure_style, layer_colours, letter
 
 NAME = "layerwise"
@@ -96,7 +96,7 @@ CONFIGS = {"quick": ON_DATASET["digits"]["quick"], "paper": ON_DATASET["mnist"][
 # A layer has begun to align when its gradient alignment passes this value. The alignment of untrained networks of this
 # size scatters by about 0.05 around zero, and ends above 0.4 in every layer.
 ONSET = 0.2
-RULES = ("dfa", "backprop", "readout-only")
+RULES = {"dfa": DFA, "backprop": Backprop, "readout-only": ReadoutOnly}
 
 
 def image_task(config: Config) -> ImageTask:
@@ -132,7 +132,7 @@ def _train(
     seeds = range(first, first + config.networks)
     sizes = [task.train_x.shape[1], *config.hidden, task.classes]
     networks = scaled_ensemble(sizes, config.activation, seeds, config.init_scale)
-    net = rules.get(rule)(networks, feedback=Uniform(), seed=config.first_seed + draw)
+    net = RULES[rule](networks, feedback=Uniform(), seed=config.first_seed + draw)
     measured = []
 
     def measure(step: int) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from feedalign.alignment import cross_seed_overlap, gradient_alignment, weight_alignment
 from feedalign.lab.experiments.common.images import ImageTask
 from feedalign.networks import EnsembleMLP
-from feedalign.rules import Rule
+from feedalign.rules import DirectRule
 
 
 def scaled_ensemble(
@@ -29,7 +29,7 @@ def scaled_ensemble(
 
 
 def alignment_by_network(
-    net: Rule, loss_fn: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, targets: Tensor
+    net: DirectRule, loss_fn: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Measure every network of a wrapped ensemble.
 
@@ -47,7 +47,7 @@ def summed_cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(output.flatten(0, 1), labels.flatten(), reduction="sum")
 
 
-def measured_ensemble(net: Rule, networks: EnsembleMLP, task: ImageTask, probe: int) -> xr.Dataset:
+def measured_ensemble(net: DirectRule, networks: EnsembleMLP, task: ImageTask, probe: int) -> xr.Dataset:
     """Measure alignment on the first `probe` training images, cross-seed overlap and accuracy, network by network."""
     E = networks.n_networks
     probe_x, probe_y = task.train_x[:probe].expand(E, -1, -1), task.train_y[:probe].expand(E, -1)

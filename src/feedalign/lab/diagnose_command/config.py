@@ -13,12 +13,15 @@ class DiagnoseConfig:
     Attributes:
         dataset: digits, or one that `feedalign data fetch` knows; digits unless a model is given.
         model: "package.module:function", a function without arguments that returns (model, loss function, batches)
-            or (model, loss function, batches, points); the model may be wrapped in a rule, batches are pairs (x, y).
+            or (model, loss function, batches, points). The model may be wrapped in a rule. Batches are pairs (x, y).
         repeat: LABEL=TIMES: how often each training sample of a class is to occur, 3=20 for twenty times.
         hidden: widths of the hidden layers of a data set's network.
         activation: of a data set's network.
         points: feedback points of a model of your own, by dotted name; found in an nn.Sequential.
-        feedback: how its matrices are drawn, unless the model is wrapped already; channelwise and smooth for images.
+        feedback: how the feedback matrices are drawn, unless the model is wrapped already; channelwise and smooth for
+            images.
+        compare: train with ConditionedDFA too, and tell which is faster. A model that is wrapped already is not
+            compared.
         steps: of training before what is measured is compared with what was expected.
         lr: learning rate of plain gradient descent.
         batch_size: samples a step of a data set.
@@ -34,6 +37,7 @@ class DiagnoseConfig:
     activation: Literal["tanh", "relu", "linear"] = "tanh"
     points: tuple[str, ...] = ()
     feedback: Literal["gaussian", "uniform", "orthogonal", "rademacher", "channelwise", "smooth"] = "gaussian"
+    compare: bool = True
     steps: int = 200
     lr: float = 0.1
     batch_size: int = 32

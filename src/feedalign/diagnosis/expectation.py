@@ -1,0 +1,208 @@
+"""What can be said before training, from the errors and inputs of an untrained network: no step is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from feedalign.alignment import Spectrum, spectrum_of
+
+Array = NDArray[np.float64]
+
+# Single precision leaves a direction without any error this much of one, in singular values.
+NOTHING = 1e-5
+# A direction this far from the typical one (geometric mean of the eigenvalues) is named, with its outputs.
+FAR = 2.0
+# Outputs are named until they make up this much of the direction.
+SHARE = 0.6
+# Two outputs this strongly correlated are named as a pair.
+CORRELATED = 0.5
+MOST_STEPS = 4000
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What was seen of an untrained network.
+
+    Attributes:
+        errors: e = ∂loss/∂output, [samples, C].
+        cov_yx: Σ_yx = −E[e₀ xᵀ], [C, n_0], where e₀ is the error of an output that is zero. Σ_yx is E[y xᵀ] under half
+            the squared error, and E[(y − 1/C) xᵀ] under a cross-entropy.
+        isotropic: whether Σ_yx was made from the errors alone, as if the inputs were isotropic, because the inputs are
+            not vectors of one length.
+    """
+
+    errors: Array
+    cov_yx: Array
+    isotropic: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A direction of the outputs in which there is much more, or much less, than in the typical direction.
+
+    Attributes:
+        factor: the direction's eigenvalue over the geometric mean of all eigenvalues. Above 1 the network learns this
+            direction first, below 1 last.
+        outputs: the outputs that make up most of the direction, the largest first.
+        correlation: of the two outputs, if the direction is a pair of correlated outputs; NaN otherwise.
+        excess: variance of the first output over the variance of the median output.
+    """
+
+    factor: float
+    outputs: tuple[int, ...]
+    correlation: float
+    excess: float
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """A second moment of the outputs, such as E[e eᵀ] of the errors; not centred, because no update centres it.
+
+    Attributes:
+        matrix: [C, C].
+    """
+
+    matrix: Array
+
+    @cached_property
+    def spectrum(self) -> Spectrum:
+        """Eigenvalues, rank, condition number and effective rank."""
+        singular = np.sqrt(np.linalg.eigvalsh(self.matrix)[::-1].clip(0))
+        return spectrum_of(torch.from_numpy(singular), NOTHING, squared=True)
+
+    @cached_property
+    def directions(self) -> tuple[Direction, ...]:
+        """The largest and the smallest direction, each if it is over `FAR` times away from the typical one."""
+        values, vectors = np.linalg.eigh(self.matrix)
+        present = values > NOTHING**2 * values[-1]
+        values, vectors = values[present], vectors[:, present]
+        factors = values / np.exp(np.log(values).mean())
+        return tuple(
+            self._direction(float(factors[i]), vectors[:, i] ** 2)
+            for i in (-1, 0)
+            if max(factors[i], 1 / factors[i]) >= FAR
+        )
+
+    def _direction(self, factor: float, share: Array) -> Direction:
+        variances = np.diag(self.matrix)
+        order = np.argsort(-share)
+        named = order[: int(np.argmax(np.cumsum(share[order]) >= SHARE)) + 1]
+        correlation = np.nan
+        if len(named) == 2:
+            a, b = named
+            r = self.matrix[a, b] / np.sqrt(variances[a] * variances[b])
+            correlation = float(r) if abs(r) >= CORRELATED else np.nan
+        middle = float(np.median(variances))
+        excess = float(variances[named[0]]) / middle if middle > 0 else np.inf
+        return Direction(factor, tuple(int(output) for output in named), correlation, excess)
+
+
+@dataclass(frozen=True, eq=False)
+class Expectation:
+    """What theory expects of one kind of feedback.
+
+    Attributes:
+        gradient_alignment: in the first steps of a deep linear network, mean over samples, [points].
+        by_output: the same, mean over the samples whose error is largest at an output, [points, C]; NaN without any.
+        steps: to 1 % of the loss in a deep linear network whose inputs are isotropic; inf if more than 4000.
+    """
+
+    gradient_alignment: Array
+    by_output: Array
+    steps: float
+
+
+def second_moment(errors: Array) -> Moment:
+    """Return E[e eᵀ], [C, C]."""
+    return Moment(errors.T @ errors / len(errors))
+
+
+def expectations(seen: Seen, feedback: Sequence[Array]) -> tuple[Array, dict[str, Expectation]]:
+    """Return P of `conditioner`, and what theory expects: of "plain" feedback and of feedback "conditioned" by P."""
+    P = conditioner(seen.errors)
+    needed = predicted_steps(second_moment(seen.errors).matrix, feedback)
+    largest = np.abs(seen.errors).argmax(1)
+    found = {}
+    for sent, conditioning, steps in zip(("plain", "conditioned"), (None, P), needed, strict=True):
+        cosines = expected_cosines(seen, feedback, conditioning)
+        found[sent] = Expectation(mean_of_known(cosines), by_output(cosines, largest, len(P)), float(steps))
+    return P, found
+
+
+def conditioner(errors: Array) -> Array:
+    """Return the P that `ConditionedDFA` comes to on these errors, [C, C]: what it sends is white, of their length."""
+    from feedalign.theory import linear
+
+    moment = second_moment(errors).matrix
+    P = linear.conditioner(_root(moment), leave_out=NOTHING)
+    scaled: Array = P * np.sqrt(np.trace(moment) / np.trace(P @ moment @ P))
+    return scaled
+
+
+def expected_cosines(seen: Seen, feedback: Sequence[Array], conditioning: Array | None) -> Array:
+    """Return cos(δ_DFA, δ_BP) of every error in the first steps of a deep linear net, [points, samples].
+
+    The net begins at zero weights, has this feedback and learns from these data. Its alignment matrices point where
+    the first steps lead them, see `linear.first_steps`.
+    """
+    from feedalign.theory import linear
+
+    triangles = _triangles(feedback)
+    matrices = linear.first_steps(seen.cov_yx, triangles, conditioning)
+    return linear.State(matrices, triangles, conditioning).cosines(seen.errors)
+
+
+def predicted_steps(moment: Array, feedback: Sequence[Array]) -> Array:
+    """Return the steps to 1 % of the loss of a deep linear net, [plain, conditioned]; inf where over 4000.
+
+    Inputs are isotropic. Outputs have this second moment, scaled to a mean of 1 a direction. The feedback is the net's,
+    scaled to columns of mean square length 1. So the answer is what the outputs alone, not the inputs, make of the
+    learning time. Conditioned feedback is conditioned by what `conditioner` finds of these outputs.
+    """
+    from feedalign.theory import linear
+
+    values, vectors = np.linalg.eigh(moment)
+    present = values > NOTHING**2 * values[-1]
+    values = values[present] / values[present].mean()
+    teacher = vectors[:, present] * np.sqrt(values)  # [C, directions]
+    scaled = [R / np.sqrt(np.square(R).sum() / R.shape[1]) for R in _triangles(feedback)]
+    needed = []
+    for P in (None, linear.conditioner(teacher, leave_out=NOTHING)):
+        # 0.02 as in the experiment conditioned-feedback; less where one direction is so large that it would diverge.
+        lr = 0.02 / values[-1]
+        run = linear.population(np.eye(len(values)), teacher, feedback=scaled, lr=lr, steps=MOST_STEPS, conditioning=P)
+        below = run.losses < 0.01 * run.losses[0]
+        needed.append(float(np.argmax(below)) if below.any() else np.inf)
+    return np.array(needed)
+
+
+def by_output(cosines: Array, largest: NDArray[np.int64], outputs: int) -> Array:
+    """Return the mean cosine of the samples whose error is `largest` at an output, [points, C]; NaN without any."""
+    groups = [cosines[:, largest == output] for output in range(outputs)]
+    return np.stack([mean_of_known(group) for group in groups], axis=1)
+
+
+def mean_of_known(values: Array) -> Array:
+    """Return the mean over the last axis of what is not NaN; NaN where nothing is known."""
+    known = ~np.isnan(values)
+    count = known.sum(-1)
+    total = np.where(known, values, 0).sum(-1)
+    mean: Array = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return mean
+
+
+def _triangles(feedback: Sequence[Array]) -> list[Array]:
+    """Return smaller matrices of the same G = FᵀF, which is all that matters of F."""
+    return [np.asarray(np.linalg.qr(F, mode="r")) for F in feedback]
+
+
+def _root(moment: Array) -> Array:
+    values, vectors = np.linalg.eigh(moment)
+    root: Array = vectors * np.sqrt(values.clip(0))
+    return root

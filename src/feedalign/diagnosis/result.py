@@ -1,0 +1,106 @@
+"""What a diagnosis found, and the forms in which it can be shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from feedalign.diagnosis.expectation import Array, Expectation, Moment
+from feedalign.diagnosis.training import Trained
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """Whether a network aligns on some data, and why: what was seen, expected and measured.
+
+    C is the number of outputs. Layers are the points from the bottom, and "readout".
+
+    Attributes:
+        name: of what was diagnosed.
+        samples: how many errors were seen before training.
+        probe: how many errors alignment was measured on.
+        steps: of training.
+        isotropic: whether inputs were taken for isotropic, because they are not vectors of one length.
+        points: names of the feedback points, from the bottom.
+        layers: the points, and "readout".
+        errors: second moment of the errors before training, E[e eᵀ].
+        input_output: Σ_yx Σ_xy, to which the second alignment matrix is proportional in the first steps.
+        conditioner: P, [C, C], for `feedalign.feedback.Conditioned`: what `ConditionedDFA` comes to on these errors.
+        expected: what theory expects, of "plain" feedback and of feedback "conditioned" by P.
+        trained: what was measured, by name of the rule: "dfa" and, if compared, "conditioned-dfa"; or the rule in which
+            the model came.
+        alignability: the largest weight alignment that any weights of a layer can reach with this feedback, [layers];
+            1 for dense layers, NaN where it is not known.
+        alignability_channelwise: the same with feedback that is constant over the positions of a channel, [layers].
+    """
+
+    name: str
+    samples: int
+    probe: int
+    steps: int
+    isotropic: bool
+    points: tuple[str, ...]
+    layers: tuple[str, ...]
+    errors: Moment
+    input_output: Moment
+    conditioner: Array
+    expected: dict[str, Expectation]
+    trained: dict[str, Trained]
+    alignability: Array
+    alignability_channelwise: Array
+
+    @property
+    def diverged(self) -> bool:
+        """Whether any net diverged."""
+        return any(each.diverged_at is not None for each in self.trained.values())
+
+    @property
+    def speedup(self) -> float:
+        """How many times fewer steps ConditionedDFA needed than DFA, to the lowest loss that both reached.
+
+        Below 1 ConditionedDFA was slower. NaN unless both were trained and neither diverged.
+        """
+        from feedalign.diagnosis.comparing import speedup
+
+        plain, conditioned = self.trained.get("dfa"), self.trained.get("conditioned-dfa")
+        if plain is None or conditioned is None or self.diverged:
+            return np.nan
+        return speedup(plain, conditioned)
+
+    @property
+    def advice(self) -> str:
+        """Whether to use ConditionedDFA, in a sentence or two: as measured, or, if not compared, from the errors."""
+        from feedalign.diagnosis.comparing import advice
+
+        return advice(self)
+
+    def table(self) -> str:
+        """Return everything as plain text: what was seen before training, a row for each layer, and the answer."""
+        from feedalign.diagnosis.words import text
+
+        return text(self)
+
+    def figure(self) -> Figure:
+        """Draw spectra and variances before training, and gradient alignment along it. Needs matplotlib."""
+        from feedalign.diagnosis.drawing import figure
+
+        return figure(self)
+
+    def to_dataset(self) -> xr.Dataset:
+        """Return every number as one data set with named dimensions, to be saved as NetCDF. Needs xarray."""
+        from feedalign.diagnosis.dataset import to_dataset
+
+        return to_dataset(self)
+
+    @classmethod
+    def from_dataset(cls, dataset: Any) -> Diagnosis:
+        """Return the diagnosis whose `to_dataset` this is."""
+        from feedalign.diagnosis.dataset import from_dataset
+
+        return from_dataset(dataset)

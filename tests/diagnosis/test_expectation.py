@@ -1,0 +1,69 @@
+"""What is said before training, against slow computations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import sqrtm
+
+import feedalign as fa
+from feedalign.diagnosis import Moment
+from feedalign.diagnosis.expectation import conditioner, predicted_steps
+from feedalign.theory import linear
+
+Array = NDArray[np.float64]
+
+
+def test_the_conditioner_is_that_of_the_rule_on_many_errors() -> None:
+    rng = np.random.default_rng(0)
+    errors = rng.standard_normal((50_000, 3)) * [1, 0.3, 0.1]
+    net = fa.ConditionedDFA(fa.networks.MLP([4, 8, 3]).double())
+    net(torch.zeros(50_000, 4, dtype=torch.float64)).backward(torch.from_numpy(errors))
+    # The rule adds three white errors.
+    np.testing.assert_allclose(conditioner(errors), net.conditioner.numpy(), rtol=0.01, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "outputs", "correlation", "times"),
+    [(0.2, 1, [(0,), (1,)], np.nan, 1.5), (1, 0.2, [(0, 1), (0, 1)], 0.8, 1.3)],
+)
+def test_directions_and_steps_on_two_outputs(
+    alpha: float, beta: float, outputs: Any, correlation: float, times: float
+) -> None:
+    covariance = np.array([[1, alpha * (1 - beta)], [alpha * (1 - beta), alpha**2]])
+    found = Moment(covariance).directions
+    assert [tuple(sorted(direction.outputs)) for direction in found] == outputs
+    assert found[0].factor > 2 > 0.5 > found[1].factor
+    np.testing.assert_allclose([direction.correlation for direction in found], correlation)
+    F = linear.draw_feedback([100, 100, 100], 2, np.random.default_rng(0))
+    plain, conditioned = predicted_steps(covariance, F)
+    assert plain > times * conditioned
+    white = predicted_steps(np.eye(2) * 7, F)
+    assert white[0] == white[1]
+
+
+def test_predicted_steps_know_no_scale_of_outputs_or_feedback() -> None:
+    rng = np.random.default_rng(0)
+    F = linear.draw_feedback([50, 50], 3, rng)
+    moment = np.real(sqrtm(np.diag([9.0, 1.0, 4.0])))
+    base = predicted_steps(moment, F)
+    np.testing.assert_array_equal(predicted_steps(1e-6 * moment, [10 * matrix for matrix in F]), base)
+
+
+def test_equal_outputs_have_no_direction_to_name() -> None:
+    e = 0.1 - np.eye(10)  # of a softmax, untrained, over balanced classes
+    moment = Moment(e.T @ e / 10)
+    assert moment.directions == ()
+    assert moment.spectrum.rank == 9
+    assert moment.spectrum.condition_number == pytest.approx(1)
+    assert moment.spectrum.effective_rank == pytest.approx(9)
+
+
+def test_an_output_without_any_variance_divides_nothing_by_zero() -> None:
+    (direction,) = Moment(np.diag([9.0, 0.1, 0.0, 0.0, 0.0])).directions[:1]
+    assert direction.outputs == (0,)
+    assert direction.excess == np.inf
