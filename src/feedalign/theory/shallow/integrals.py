@@ -23,7 +23,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from feedalign.theory.shallow import checks
+from feedalign import checks
 from feedalign.theory.shallow.compiling import compiled
 from feedalign.theory.shallow.orthants import orthant_moment
 
