@@ -97,7 +97,8 @@ def selected_solution(A: ArrayLike, F: ArrayLike) -> Array:
         ArgumentError: A or F is no vector of finite numbers, or their lengths differ.
     Source: Refinetti et al. (2021), section 2.
     """
-    A, F = checks.finite_array("A", A, ("M",)), checks.finite_array("F", F, ("K",))
+    A = checks.finite_array("A", A, ("M",))
+    F = checks.finite_array("F", F, ("K",))
     if len(A) != len(F):
         raise ArgumentError(
             f"A has {len(A)} and F has {len(F)} entries; the minima are signed permutations only where the student "
@@ -122,7 +123,8 @@ def can_recover(A: ArrayLike, F: ArrayLike) -> bool:
         ArgumentError: A or F is no vector of finite numbers.
     Source: Refinetti et al. (2021), section 2, there for positive A.
     """
-    A, F = checks.finite_array("A", A, ("M",)), checks.finite_array("F", F, ("K",))
+    A = checks.finite_array("A", A, ("M",))
+    F = checks.finite_array("F", F, ("K",))
     return bool((F > 0).sum() >= (A > 0).sum() and (F < 0).sum() >= (A < 0).sum())
 
 
