@@ -98,7 +98,8 @@ class Geometry:
         """
         sizes = ("kernel_size", "stride", "dilation")
         needed = ("in_channels", "out_channels", "groups", "padding", "padding_mode", *sizes)
-        if not all(hasattr(layer, name) for name in needed) or any(len(getattr(layer, name)) != 2 for name in sizes):
+        complete = all(hasattr(layer, name) for name in needed) and not getattr(layer, "transposed", False)
+        if not complete or any(len(getattr(layer, name)) != 2 for name in sizes):
             raise checks.refused("layer", "a convolution over two axes, such as torch.nn.Conv2d", layer)
         in_channels = checks.whole_numbers("in_shape", in_shape, 1, length=3)[0]
         padding = layer.padding

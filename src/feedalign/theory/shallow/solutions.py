@@ -194,7 +194,7 @@ def nearest_minimum(state: OrderParameters, activation: str = "erf") -> tuple[Mi
 
 
 def _squared_distances(state: OrderParameters, activation: str) -> Array:
-    """Return the squared distance of student k from teacher m with sign s, [signs, K, M]; a minimum's is a sum of K of them."""
+    """Return the squared distance of student k from teacher m with sign s, [signs, K, M]; a minimum sums K of them."""
     check_state("state", state)
     signs = np.array([1.0, -1.0])[: _signs_per_unit(activation), None, None]
     if state.students != state.teachers:
@@ -216,7 +216,7 @@ def _squared_distances(state: OrderParameters, activation: str) -> Array:
 def _signs_per_unit(activation: str) -> int:
     if not isinstance(activation, str) or activation not in ("erf", "relu"):
         raise ArgumentError(
-            f"activation={checks.shown(activation)} has no list of minima, expected 'erf' or 'relu'; those of a linear student "
-            "are not isolated: every w, v with the teacher's Σ v_k w_k is one"
+            f"activation={checks.shown(activation)} has no list of minima, expected 'erf' or 'relu'; the minima of a "
+            "linear student are not isolated: every w, v with the teacher's Σ v_k w_k is one"
         )
     return 2 if activation == "erf" else 1
