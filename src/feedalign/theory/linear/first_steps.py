@@ -36,13 +36,16 @@ def first_steps(cov_yx: ArrayLike, feedback: Sequence[ArrayLike], conditioning: 
     matrices = check_feedback(feedback, C)
     directions = [P @ cov]
     code = directions[0]
-    for l, F in enumerate(matrices, start=2):
-        A = (P if l <= len(matrices) else np.eye(C)) @ cov @ code.T
-        directions.append(A)
-        code = A @ F.T @ F @ code
-    norms = [float(np.linalg.norm(A)) for A in directions]
-    if not all(norms):
-        raise ArgumentError(
-            f"layer {norms.index(0) + 1} does not move from zero; cov_yx, feedback and conditioning must not be zero"
-        )
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below, by the norm
+        for l, F in enumerate(matrices, start=2):
+            A = (P if l <= len(matrices) else np.eye(C)) @ cov @ code.T
+            directions.append(A)
+            code = A @ F.T @ F @ code
+        norms = [float(np.linalg.norm(A)) for A in directions]
+    for l, norm in enumerate(norms, start=1):
+        if not 0 < norm < np.inf:
+            raise ArgumentError(
+                f"layer {l} sets out from zero with a step of length {norm:g}; cov_yx, feedback and conditioning must "
+                "not be zero, and not be so large that their product overflows"
+            )
     return [A / norm for A, norm in zip(directions, norms, strict=True)]

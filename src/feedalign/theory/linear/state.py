@@ -171,7 +171,9 @@ class State:
         inputs = self._inputs(x)
         C, n = self.alignment_matrices[-1].shape[0], inputs.shape[1]
         grams = self.grams
-        covariance, P = inputs.T @ inputs, np.eye(C) if self.conditioning is None else self.conditioning
+        with np.errstate(over="ignore"):
+            covariance = checks.finite_array("the sum of x xᵀ", inputs.T @ inputs)
+        P = np.eye(C) if self.conditioning is None else self.conditioning
         forward = [np.eye(n), *codes(self.alignment_matrices, grams, np.eye(n))]  # transposed maps x → c_l
         backward = [*(M.T @ G for M, G in zip(back(self.alignment_matrices, grams), grams, strict=True)), np.eye(C)]
         sent = [*(L @ P for L in backward[:-1]), np.eye(C)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -87,7 +88,7 @@ def train(
     losses, states = [], {}
     steps = 0
     for epoch in range(epochs + 1):
-        losses.append(float(np.square(codes(alignment, grams, inputs)[-1] - targets).sum() / 2 / samples))
+        losses.append(_loss(alignment, grams, inputs, targets))
         if epoch in kept:
             states[epoch] = State(alignment, matrices, P)
         if epoch == epochs:
@@ -96,7 +97,7 @@ def train(
         for begin in range(0, samples, size):
             batch = order[begin : begin + size]
             after = _step(alignment, grams, P, inputs[batch], targets[batch], lr)
-            if not all(np.abs(A).max() < _DIVERGED for A in after):
+            if not math.isfinite(losses[-1]) or not all(np.abs(A).max() < _DIVERGED for A in after):
                 raise DivergenceError(
                     f"training diverged after {steps} steps; lower lr={lr}. State.stability_limit tells the largest "
                     "lr that is stable near a solution",
@@ -112,6 +113,12 @@ def train(
         recorded=tuple(sorted(states)),
         states=tuple(states[epoch] for epoch in sorted(states)),
     )
+
+
+def _loss(alignment: list[Array], grams: list[Array], x: Array, y: Array) -> float:
+    """Return ½|ŷ − y|², mean over samples."""
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is refused by `train`
+        return float(np.square(codes(alignment, grams, x)[-1] - y).sum() / 2 / len(x))
 
 
 def _step(alignment: list[Array], grams: list[Array], P: Array | None, x: Array, y: Array, lr: float) -> list[Array]:

@@ -74,7 +74,9 @@ def draw_start(
     checks.random_generator("rng", rng)
     w_std, v_std = checks.number_at_least("w_std", w_std, 0), checks.number_at_least("v_std", v_std, 0)
     scale = np.concatenate((np.full(students, w_std), np.ones(len(readout))))
-    C = np.outer(scale, scale) * wishart.rvs(df=input_dim, scale=np.eye(units), random_state=rng) / input_dim
+    with np.errstate(over="ignore"):  # OrderParameters refuses infinite overlaps
+        scales = np.outer(scale, scale)
+    C = scales * wishart.rvs(df=input_dim, scale=np.eye(units), random_state=rng) / input_dim
     v = v_std * rng.standard_normal(students)
     return OrderParameters(
         Q=C[:students, :students], R=C[:students, students:], T=C[students:, students:], v=v, A=readout

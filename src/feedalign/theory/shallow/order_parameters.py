@@ -72,10 +72,12 @@ class OrderParameters:
         student = checks.finite_array("w", w, ("K", "N"))
         input_dim = student.shape[1]
         teacher = checks.finite_array("w_teacher", w_teacher, ("M", input_dim))
+        with np.errstate(over="ignore"):  # an infinite overlap is refused with the others
+            overlaps = student @ student.T, student @ teacher.T, teacher @ teacher.T
         return cls(
-            Q=student @ student.T / input_dim,
-            R=student @ teacher.T / input_dim,
-            T=teacher @ teacher.T / input_dim,
+            Q=overlaps[0] / input_dim,
+            R=overlaps[1] / input_dim,
+            T=overlaps[2] / input_dim,
             v=checks.finite_array("v", v, (len(student),)),
             A=checks.finite_array("A", A, (len(teacher),)),
         )

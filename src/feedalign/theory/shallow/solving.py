@@ -81,7 +81,7 @@ def integrate(
     if max_seconds is not None:
         max_seconds = checks.positive_number("max_seconds", max_seconds, advice="or None for no limit")
     solver = _check_solver(method, rtol, atol, max_step)
-    watch = _Watch(start, setting, stop_at_error, max_seconds)
+    watch = _Watch(start, setting, stop_at_error)
     if checked_times[-1] == 0 or (stop_at_error is not None and watch.excess(0.0, watch.state) <= 0):
         return _trajectory(np.zeros(1), watch.state[None], start, setting)
     events: list[Any] = [functools.partial(watch.headroom)]
@@ -89,8 +89,9 @@ def integrate(
         events.append(functools.partial(watch.excess))
     for event in events:
         event.terminal = True  # how solve_ivp is told to stop
-    with warnings.catch_warnings():
-        # A failing solver warns and returns a status; the status becomes our error.
+    watch.limit(max_seconds)
+    # A failing solver warns and returns a status; the status becomes our error.
+    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         warnings.filterwarnings("ignore", module="scipy")
         solution = solve_ivp(
             watch.slope, (0.0, checked_times[-1]), watch.state, t_eval=checked_times, events=events, **solver
@@ -113,12 +114,16 @@ def integrate(
 class _Watch:
     """The equations as `solve_ivp` calls them, and an eye on the solver: the last finite state, and when to stop."""
 
-    def __init__(
-        self, start: OrderParameters, setting: Setting, stop_at_error: float | None, max_seconds: float | None
-    ) -> None:
-        self.start, self.setting, self.stop_at_error, self.max_seconds = start, setting, stop_at_error, max_seconds
+    def __init__(self, start: OrderParameters, setting: Setting, stop_at_error: float | None) -> None:
+        self.start, self.setting, self.stop_at_error = start, setting, stop_at_error
         self.time, self.state = 0.0, np.concatenate((start.Q.ravel(), start.R.ravel(), start.v))
-        self._deadline = np.inf if max_seconds is None else time.monotonic() + max_seconds
+        self.max_seconds, self._deadline = np.inf, np.inf
+
+    def limit(self, max_seconds: float | None) -> None:
+        """Start the clock, if there is one. What must be compiled first is compiled before that."""
+        if max_seconds is not None:
+            self.slope(self.time, self.state)
+            self.max_seconds, self._deadline = max_seconds, time.monotonic() + max_seconds
 
     def slope(self, time_: float, state: Array) -> Array:  # noqa: ARG002 — solve_ivp's signature; the dynamics is autonomous
         """Return d(state)/dt; raise TimeLimitError when the seconds are over."""
@@ -139,7 +144,7 @@ class _Watch:
             setting.activation,
             setting.lr,
             setting.lr_readout,
-            setting.noise_std**2,
+            setting.noise_std * setting.noise_std,
             setting.batch_size,
         )
 
