@@ -23,14 +23,15 @@ SOURCE = Path(feedalign.__file__).parent
 # come last: nothing imports them.
 ARROW = (
     ("errors",),
-    ("checks", "geometry", "style", "torch_private"),
+    ("checks", "torch_private"),
+    ("geometry", "style"),
+    ("networks",),
     ("theory",),
     ("feedback",),
     ("anatomy",),
     ("rules",),
     ("verify",),
     ("alignment",),
-    ("networks",),
     ("diagnosis",),
     ("lab.files", "lab.shallow_rule"),
     ("lab.data",),
@@ -48,7 +49,7 @@ ARROW = (
 LEVEL = {room: level for level, rooms in enumerate(ARROW) for room in rooms}
 # Networks are plain modules: they know of no rule, though they come later in the arrow.
 APART = {("networks", "rules"), ("networks", "alignment")}
-WITHOUT_TORCH = {"errors", "geometry", "style", "theory", "lab.files", "lab.shallow_rule", "terminal"}
+WITHOUT_TORCH = {"errors", "checks", "geometry", "style", "theory", "lab.files", "lab.shallow_rule", "terminal"}
 
 
 def room_of(file: Path, source: Path) -> str:

@@ -37,5 +37,19 @@ class DivergenceError(FeedalignError, ArithmeticError):
         self.state = state
 
 
+class TimeLimitError(FeedalignError, TimeoutError):
+    """A calculation took longer than the user allowed.
+
+    Attributes:
+        time: how far the trajectory had come, in the trajectory's own unit of time.
+        state: the state at that time.
+    """
+
+    def __init__(self, message: str, *, time: float, state: object) -> None:
+        super().__init__(message)
+        self.time = time
+        self.state = state
+
+
 class DataError(FeedalignError, OSError):
     """A data set is missing, truncated or altered, or no source of it can be reached."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from feedalign.checks import real_array, refused, whole_number, whole_numbers
 from feedalign.errors import ArgumentError, FeedbackShapeError
 
 Array = NDArray[np.float64]
@@ -40,12 +41,12 @@ class Geometry:
         padding: see stride.
         dilation: see stride.
         groups: as in `torch.nn.Conv2d`.
-        regions: along each axis the output is cut into so many regions, each with a kernel of its own. (1, 1) is a
-            convolution; as many as there are positions, a locally connected layer.
+        regions: number of regions that each axis of the output is cut into; every region has a kernel of its own.
+            (1, 1) is a convolution. As many regions as positions make a locally connected layer.
 
     Raises:
-        ArgumentError: a size that is not positive (padding: negative), channels that the groups do not divide, an
-            output that the regions do not divide, or a kernel larger than the padded input.
+        ArgumentError: a size is no whole number of at least 1 (padding: of at least 0), the groups do not divide the
+            channels, the regions do not divide the output, or the kernel is larger than the padded input.
     """
 
     in_shape: tuple[int, int, int]
@@ -58,12 +59,16 @@ class Geometry:
     regions: Pair = (1, 1)
 
     def __post_init__(self) -> None:
-        pairs = (self.kernel_size, self.stride, self.padding, self.dilation, self.regions)
-        if len(self.in_shape) != 3 or any(len(pair) != 2 for pair in pairs):
-            raise ArgumentError(f"in_shape has three sizes, and what differs between the two axes has two; got {self}")
-        sizes = (*self.in_shape, self.out_channels, *self.kernel_size, *self.stride, *self.dilation, self.groups)
-        if min(*sizes, *self.regions) < 1 or min(self.padding) < 0:
-            raise ArgumentError(f"no size may be below 1, nor padding below 0; got {self}")
+        sizes: dict[str, int | tuple[int, ...]] = {
+            "in_shape": tuple(whole_numbers("in_shape", self.in_shape, 1, length=3)),
+            "out_channels": whole_number("out_channels", self.out_channels, 1),
+            "groups": whole_number("groups", self.groups, 1),
+        }
+        for name in ("kernel_size", "stride", "padding", "dilation", "regions"):
+            least = 0 if name == "padding" else 1
+            sizes[name] = tuple(whole_numbers(name, getattr(self, name), least, length=2))
+        for name, value in sizes.items():
+            object.__setattr__(self, name, value)
         if self.in_shape[0] % self.groups or self.out_channels % self.groups:
             raise ArgumentError(
                 f"groups={self.groups} must divide the {self.in_shape[0]} channels in and {self.out_channels} out"
@@ -80,17 +85,23 @@ class Geometry:
 
     @classmethod
     def of(cls, layer: Any, in_shape: tuple[int, int, int], regions: Pair = (1, 1)) -> Geometry:
-        """Return the shape of a `torch.nn.Conv2d`, or of anything with its attributes.
+        """Return the shape of a `torch.nn.Conv2d`, or of any object with the attributes of one.
 
         Args:
-            layer: the convolution; told from its attributes, since the theory knows no torch.
+            layer: the convolution. Only its attributes are read, since this file knows no torch.
             in_shape: (channels, height, width) of its input.
-            regions: see `Geometry`.
+            regions: number of regions that each axis of the output is cut into; (1, 1) for a convolution.
 
         Raises:
-            ArgumentError: it pads with something else than zeros or by different amounts on two sides, or has not so
-                many channels.
+            ArgumentError: the layer has not the attributes of a convolution over two axes, pads with something else
+                than zeros, pads two sides by different amounts, or has another number of channels than in_shape.
         """
+        sizes = ("kernel_size", "stride", "dilation")
+        needed = ("in_channels", "out_channels", "groups", "padding", "padding_mode", *sizes)
+        complete = all(hasattr(layer, name) for name in needed) and not getattr(layer, "transposed", False)
+        if not complete or any(len(getattr(layer, name)) != 2 for name in sizes):
+            raise refused("layer", "a convolution over two axes, such as torch.nn.Conv2d", layer)
+        in_channels = whole_numbers("in_shape", in_shape, 1, length=3)[0]
         padding = layer.padding
         if isinstance(padding, str):
             spare = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
@@ -99,7 +110,7 @@ class Geometry:
             padding = (spare[0] // 2, spare[1] // 2) if padding == "same" else (0, 0)
         if layer.padding_mode != "zeros":
             raise ArgumentError(f"padding_mode={layer.padding_mode!r} connects across the border; expected 'zeros'")
-        if in_shape[0] != layer.in_channels:
+        if in_channels != layer.in_channels:
             raise ArgumentError(f"in_shape={in_shape} must begin with the layer's {layer.in_channels} channels")
         return cls(
             in_shape,
@@ -115,7 +126,7 @@ class Geometry:
     @property
     def out_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of the output."""
-        height, width = (len(self._reads(axis)) for axis in (0, 1))
+        height, width = (self._positions(axis) for axis in (0, 1))
         return self.out_channels, height, width
 
     @property
@@ -132,16 +143,17 @@ class Geometry:
         """Return a kernel [o, i, height, width], or one for each region, as `kernel_shape`.
 
         Raises:
+            ArgumentError: it is no array of real numbers.
             FeedbackShapeError: it has another number of weights.
         """
-        weights = np.asarray(kernel, dtype=np.float64)
+        weights = real_array("kernel", kernel)
         if weights.size != math.prod(self.kernel_shape):
             raise FeedbackShapeError(f"the kernel has shape {weights.shape}, expected {self.kernel_shape}")
         return weights.reshape(self.kernel_shape)
 
     @property
     def taps(self) -> int:
-        """How many weights there are that connect anything: the dimension of the space of unrolled kernels."""
+        """Number of weights that connect anything: the dimension of the space of unrolled kernels."""
         return len(list(self.offsets())) * self.out_channels * self.in_shape[0] // self.groups
 
     @property
@@ -164,10 +176,14 @@ class Geometry:
                 if len(outputs):
                     yield Offset(region, row, column, outputs, inputs)
 
+    def _positions(self, axis: int) -> int:
+        """Return the size of the output along an axis; 0 where the kernel is larger than the padded input."""
+        spare = self.in_shape[1 + axis] + 2 * self.padding[axis] - self.dilation[axis] * (self.kernel_size[axis] - 1)
+        return max(0, (spare - 1) // self.stride[axis] + 1)
+
     def _reads(self, axis: int) -> Positions:
-        """Return which input position each output position reads at each offset, −1 for padding."""
-        size, kernel = self.in_shape[1 + axis], self.kernel_size[axis]
-        stride, padding, dilation = self.stride[axis], self.padding[axis], self.dilation[axis]
-        positions = max(0, (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1)
-        found = np.arange(positions)[:, None] * stride - padding + np.arange(kernel) * dilation
+        """Return the input position that each output position reads at each offset, −1 for padding."""
+        size, offsets = self.in_shape[1 + axis], np.arange(self.kernel_size[axis])
+        firsts = np.arange(self._positions(axis))[:, None] * self.stride[axis] - self.padding[axis]
+        found = firsts + offsets * self.dilation[axis]
         return np.where((found >= 0) & (found < size), found, -1)

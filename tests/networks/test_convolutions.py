@@ -199,9 +199,9 @@ def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone() -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": ()}, "at least one block"),
-        ({"channels": (4, 0)}, "must be at least 1"),
-        ({"kernel_size": 2}, "an odd kernel"),
+        ({"channels": ()}, r"got channels=\[\] and kernel_size=3; give one block and an odd kernel"),
+        ({"channels": (4, 0)}, r"channels\[1\] must be a whole number of at least 1, got 0"),
+        ({"kernel_size": 2}, "kernel_size=2; give one block and an odd kernel"),
         ({"stride": (2, 2)}, "got 2 strides for 3 blocks"),
         ({"pool": "mean"}, "pool='mean' is unknown; expected one of none, average, max"),
         ({"head": "gap"}, "head='gap' is unknown; expected one of flatten, global-average"),

@@ -1,7 +1,11 @@
 """What is measured: angles of gradients and weights with the feedback, of runs with one another; conditioning."""
 
-from feedalign.alignment.alignability import Alignability, LayerAlignability, alignability
-from feedalign.alignment.conditioning import (
+from feedalign.alignment.bounds import Alignability, LayerAlignability, alignability
+from feedalign.alignment.descent import Descent, descent
+from feedalign.alignment.gradient import GradientAlignment, gradient_alignment
+from feedalign.alignment.monitor import AlignmentMonitor, Measurement
+from feedalign.alignment.overlap import CrossSeedOverlap, cross_seed_overlap
+from feedalign.alignment.spectra import (
     AlignmentMatrix,
     Conditioning,
     Spectrum,
@@ -9,10 +13,6 @@ from feedalign.alignment.conditioning import (
     output_errors,
     spectrum_of,
 )
-from feedalign.alignment.descent import Descent, descent
-from feedalign.alignment.gradient import GradientAlignment, gradient_alignment
-from feedalign.alignment.monitor import AlignmentMonitor, Measurement
-from feedalign.alignment.overlap import CrossSeedOverlap, cross_seed_overlap
 from feedalign.alignment.timing import AlignmentTimes, Moment, alignment_times, onset
 from feedalign.alignment.weight import WeightAlignment, weight_alignment
 

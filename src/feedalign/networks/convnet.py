@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
 
+from feedalign.checks import flag, one_of, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
 from feedalign.networks.mlp import ACTIVATIONS, draw_uniform
 
@@ -19,8 +20,9 @@ Head = Literal["flatten", "global-average"]
 class ConvNet(nn.Sequential):
     """Blocks of convolution, batch-norm, activation and pooling, and a linear readout.
 
-    Block i is the module "i", so that the points `points="auto"` finds are images, [channels, height, width]: feedback
-    can still tell their channels. The last module is the readout, flattening or averaging over positions included.
+    Block i is the module "i". So the points that `points="auto"` finds are images, [channels, height, width], and
+    feedback can tell their channels apart. The last module is the readout; it flattens the image or averages it over
+    positions first.
 
     Weights and biases are uniform on ±1/√fan_in from a generator of the network's own.
 
@@ -28,17 +30,19 @@ class ConvNet(nn.Sequential):
         in_shape: (channels, height, width) of the images.
         channels: of each block.
         classes: outputs.
-        kernel_size: of the convolutions, padded so that only the stride makes an image smaller; odd.
-        stride: of each convolution, or of all.
-        pool: after the activation, over windows of 2 × 2.
-        head: of the readout: "flatten" reads every position, "global-average" their mean.
-        batch_norm: whether there is batch-norm; the convolution then has no bias.
+        kernel_size: of the convolutions, an odd number. They are padded, so that only the stride makes an image
+            smaller.
+        stride: one number for all convolutions, or a sequence with one number for each.
+        pool: pooling after the activation, over windows of 2 × 2: "none", "average" or "max".
+        head: what the readout reads: "flatten" every position, "global-average" the mean over positions.
+        batch_norm: whether a batch-norm follows each convolution; the convolution then has no bias.
         activation: "tanh", "relu" or "linear".
         seed: seed of the initial weights.
 
     Raises:
-        ArgumentError: no block, sizes below one, an even kernel, a stride for some blocks only, an unknown pool, head
-            or activation, or images that do not last: pooled to nothing.
+        ArgumentError: no block, a size that is no whole number of at least one, an even kernel, a stride for some
+            blocks only, an unknown pool, head or activation, a batch_norm that is no bool, or more pooling than the
+            image has pixels.
     """
 
     def __init__(
@@ -55,26 +59,23 @@ class ConvNet(nn.Sequential):
         activation: str = "relu",
         seed: int = 0,
     ) -> None:
-        strides = [stride] * len(channels) if isinstance(stride, int) else list(stride)
-        if not channels or min(*in_shape, *channels, classes, kernel_size, *strides) < 1 or not kernel_size % 2:
+        in_channels, height, width = whole_numbers("in_shape", in_shape, 1, length=3)
+        widths = whole_numbers("channels", channels, 1)
+        classes = whole_number("classes", classes, 1)
+        kernel_size = whole_number("kernel_size", kernel_size, 1)
+        if not widths or not kernel_size % 2:
             raise ArgumentError(
-                f"in_shape={in_shape}, channels={list(channels)}, classes={classes}, kernel_size={kernel_size}, "
-                f"stride={stride} must be at least 1, with at least one block and an odd kernel"
+                f"got channels={widths} and kernel_size={kernel_size}; give one block and an odd kernel"
             )
-        if len(strides) != len(channels):
-            raise ArgumentError(f"got {len(strides)} strides for {len(channels)} blocks; give one each, or one number")
-        for name, value, known in (
-            ("pool", pool, ("none", "average", "max")),
-            ("head", head, ("flatten", "global-average")),
-            ("activation", activation, tuple(ACTIVATIONS)),
-        ):
-            if value not in known:
-                raise ArgumentError(f"{name}={value!r} is unknown; expected one of {', '.join(known)}")
-        generator = torch.Generator().manual_seed(seed)
+        strides = _check_strides(stride, len(widths))
+        one_of("pool", pool, get_args(Pool))
+        one_of("head", head, get_args(Head))
+        one_of("activation", activation, ACTIVATIONS)
+        flag("batch_norm", batch_norm)
+        generator = torch.Generator().manual_seed(whole_number("seed", seed))
         pools: dict[str, list[nn.Module]] = {"none": [], "average": [nn.AvgPool2d(2)], "max": [nn.MaxPool2d(2)]}
         blocks: list[nn.Module] = []
-        height, width = in_shape[1:]
-        for (fan_in, fan_out), step in zip(itertools.pairwise((in_shape[0], *channels)), strides, strict=True):
+        for (fan_in, fan_out), step in zip(itertools.pairwise((in_channels, *widths)), strides, strict=True):
             convolution: nn.Module = nn.utils.skip_init(
                 nn.Conv2d, fan_in, fan_out, kernel_size, step, kernel_size // 2, bias=not batch_norm
             )
@@ -85,12 +86,24 @@ class ConvNet(nn.Sequential):
             height, width = ((size - 1) // step + 1 for size in (height, width))
             height, width = (size // 2 for size in (height, width)) if pool != "none" else (height, width)
         if min(height, width) < 1:
-            raise ArgumentError(f"images of {in_shape[1:]} are pooled to nothing in {len(channels)} blocks; take fewer")
+            raise ArgumentError(
+                f"images of {tuple(in_shape[1:])} are pooled to nothing in {len(widths)} blocks; take fewer"
+            )
         averaging = head == "global-average"
-        features = channels[-1] * (1 if averaging else height * width)
+        features = widths[-1] * (1 if averaging else height * width)
         readout = nn.utils.skip_init(nn.Linear, features, classes)
         for parameter in readout.parameters():
             draw_uniform(parameter, features, generator)
         super().__init__(
             *blocks, nn.Sequential(*([nn.AdaptiveAvgPool2d(1)] if averaging else []), nn.Flatten(), readout)
         )
+
+
+def _check_strides(stride: int | Sequence[int], blocks: int) -> list[int]:
+    """Return one stride for each block."""
+    if not isinstance(stride, Sequence):
+        return [whole_number("stride", stride, 1)] * blocks
+    strides = whole_numbers("stride", stride, 1)
+    if len(strides) != blocks:
+        raise ArgumentError(f"got {len(strides)} strides for {blocks} blocks; give one each, or one number")
+    return strides

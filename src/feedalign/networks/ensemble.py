@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from feedalign.checks import flag, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
 from feedalign.networks.mlp import draw_uniform, layers_of
 
@@ -20,7 +21,8 @@ class EnsembleLinear(nn.Module):
     ) -> None:
         super().__init__()
         self.n_networks, self.in_features, self.out_features = n_networks, in_features, out_features
-        # In memory [E, in, out]: then each product of a step, gradients included, comes out in the order it is used in.
+        # In memory [E, in, out]: then every product of a step, gradients included, comes out in the order in which the
+        # next product reads it.
         self.weight = nn.Parameter(torch.empty(n_networks, in_features, out_features).mT)
         self.bias = nn.Parameter(torch.empty(n_networks, 1, out_features)) if bias else None
         for parameter in self.parameters():
@@ -42,13 +44,14 @@ class EnsembleLinear(nn.Module):
 class EnsembleMLP(nn.Sequential):
     """E independent `MLP`s: x [E, batch, in], or [batch, in] for all of them, to [E, batch, out].
 
-    Summed over the networks, a loss gives each network the gradient it would have alone, under every rule; a feedback
-    matrix is shared by all of them, so they differ in initialisation and data order only. Network i starts, bit for
-    bit, as the `MLP` with seed `seeds[i]`.
+    A loss that is summed over the networks gives each network the gradient that it would have alone, under every rule.
+    All networks share one feedback matrix, so they differ in initialisation and data order only. Network i starts, bit
+    for bit, as the `MLP` with seed `seeds[i]`.
 
-    `cross_entropy(output.mT, labels, reduction="sum")`, labels [E, batch], is such a sum, and faster than that of a
-    flattened output. The weights lie in memory as [E, in, out], so `safetensors.torch.save_file` refuses the state of
-    the whole; it takes each of `state_dicts()`, or use `save_model`.
+    `cross_entropy(output.mT, labels, reduction="sum")` with labels [E, batch] is a loss summed over the networks, and
+    faster than the same loss of a flattened output. The weights lie in memory as [E, in, out], so
+    `safetensors.torch.save_file` refuses the state of the ensemble. It takes each entry of `state_dicts()`, and
+    `safetensors.torch.save_model` takes the ensemble.
 
     Args:
         n_networks: E.
@@ -58,7 +61,8 @@ class EnsembleMLP(nn.Sequential):
         seeds: seed of each network's initial weights; 0, ..., E − 1 unless given.
 
     Raises:
-        ArgumentError: no network, not one seed per network, fewer than two sizes, or an unknown activation.
+        ArgumentError: no network, not one seed per network, fewer than two sizes, a size or a seed that is no whole
+            number, an unknown activation, or a bias that is no bool.
     """
 
     def __init__(
@@ -69,12 +73,12 @@ class EnsembleMLP(nn.Sequential):
         bias: bool = True,
         seeds: Sequence[int] | None = None,
     ) -> None:
-        if n_networks < 1:
-            raise ArgumentError(f"n_networks={n_networks} must be at least 1")
-        seeds = range(n_networks) if seeds is None else seeds
-        if len(seeds) != n_networks:
-            raise ArgumentError(f"got {len(seeds)} seeds for {n_networks} networks; give one each")
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        n_networks = whole_number("n_networks", n_networks, 1)
+        flag("bias", bias)
+        own = whole_numbers("seeds", range(n_networks) if seeds is None else seeds)
+        if len(own) != n_networks:
+            raise ArgumentError(f"got {len(own)} seeds for {n_networks} networks; give one each")
+        generators = [torch.Generator().manual_seed(seed) for seed in own]
 
         def layer(fan_in: int, fan_out: int) -> nn.Module:
             return EnsembleLinear(n_networks, fan_in, fan_out, bias, generators)

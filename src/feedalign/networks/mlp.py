@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from feedalign.checks import flag, one_of, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "linear": nn.Identity}
@@ -26,11 +27,13 @@ class MLP(nn.Sequential):
         seed: seed of the initial weights.
 
     Raises:
-        ArgumentError: fewer than two sizes, a size below one, or an unknown activation.
+        ArgumentError: fewer than two sizes, a size that is no whole number of at least one, an unknown activation, a
+            bias that is no bool, or a seed that is no whole number.
     """
 
     def __init__(self, sizes: Sequence[int], activation: str = "tanh", bias: bool = True, seed: int = 0) -> None:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(whole_number("seed", seed))
+        flag("bias", bias)
 
         def layer(fan_in: int, fan_out: int) -> nn.Module:
             linear: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)
@@ -43,12 +46,12 @@ class MLP(nn.Sequential):
 
 def layers_of(sizes: Sequence[int], activation: str, layer: Callable[[int, int], nn.Module]) -> list[nn.Module]:
     """Return layer(fan_in, fan_out) for each pair of neighbouring sizes, with activations in between."""
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise ArgumentError(f"sizes={list(sizes)} must name the widths of input, hidden layers and output, each >= 1")
-    if activation not in ACTIVATIONS:
-        raise ArgumentError(f"activation={activation!r} is unknown; expected one of {', '.join(ACTIVATIONS)}")
+    widths = whole_numbers("sizes", sizes, 1)
+    if len(widths) < 2:
+        raise ArgumentError(f"sizes={widths} must name the widths of input, hidden layers and output: at least two")
+    one_of("activation", activation, ACTIVATIONS)
     modules: list[nn.Module] = []
-    for fan_in, fan_out in itertools.pairwise(sizes):
+    for fan_in, fan_out in itertools.pairwise(widths):
         modules += [layer(fan_in, fan_out), ACTIVATIONS[activation]()]
     return modules[:-1]
 

@@ -6,20 +6,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from feedalign.checks import instance_of
 from feedalign.geometry import Geometry
 
 
 class TiledConv2d(nn.Module):
     """A convolution whose output is cut into a grid of regions, each with a kernel and a bias of its own.
 
-    With one region it is the convolution it was made from, with as many regions as positions a locally connected layer.
-    In between only the sharing of weights differs, not what is connected. It begins as the convolution it is made
-    from: all its kernels are copies of that one's, and only learning makes them differ.
+    With one region this is a convolution; with as many regions as positions it is a locally connected layer. The number
+    of regions changes which weights are shared, not which positions are connected. All kernels begin as copies of the
+    kernel of the convolution that is given, and only learning makes them differ.
 
     Args:
         convolution: gives shape and initial weights; it is not changed.
         in_shape: (channels, height, width) of the input.
-        regions: how many along each axis, or along both; they must divide the output's height and width.
+        regions: number of regions along both axes, or along each; they must divide the output's height and width.
 
     Attributes:
         weight: [regions, out, in / groups, height, width], regions row by row.
@@ -27,11 +28,13 @@ class TiledConv2d(nn.Module):
         geometry: shape of the layer, for `feedalign.theory.convolution`.
 
     Raises:
-        ArgumentError: see `Geometry.of`, or regions that do not divide the output.
+        ArgumentError: the convolution is no `Conv2d` or does not fit in_shape (see `Geometry.of`), or the regions do
+            not divide the output.
     """
 
     def __init__(self, convolution: nn.Conv2d, in_shape: tuple[int, int, int], regions: int | tuple[int, int]) -> None:
         super().__init__()
+        instance_of("convolution", convolution, nn.Conv2d)
         grid = (regions, regions) if isinstance(regions, int) else regions
         self.geometry = Geometry.of(convolution, in_shape, grid)
         kernels = self.geometry.kernel_shape[0]

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional, grad
 
-from feedalign.errors import ArgumentError
+from feedalign.checks import instance_of, whole_number, whole_numbers
+from feedalign.errors import ArgumentError, FeedalignError
 from feedalign.geometry import Geometry
 from feedalign.networks.tiled import TiledConv2d
 
@@ -20,7 +21,7 @@ Shape = tuple[int, int, int]
 
 
 def unroll(convolution: nn.Conv2d, in_shape: Shape) -> Float[Tensor, "outputs inputs"]:
-    """Return the block-Toeplitz matrix W with W · flatten(x) = flatten(convolution(x)), but for the bias.
+    """Return the block-Toeplitz matrix W with W · flatten(x) = flatten(convolution(x)), without the bias.
 
     Args:
         convolution: any stride, padding with zeros, dilation and groups.
@@ -30,9 +31,9 @@ def unroll(convolution: nn.Conv2d, in_shape: Shape) -> Float[Tensor, "outputs in
         [o·p, i·q], channels first, as `flatten()` orders them.
 
     Raises:
-        ArgumentError: see `feedalign.geometry.Geometry.of`.
+        ArgumentError: the convolution is no `Conv2d`, or does not fit in_shape (see `feedalign.geometry.Geometry.of`).
     """
-    Geometry.of(convolution, in_shape)
+    _geometry(convolution, in_shape)
     inputs = _every_input(convolution, in_shape)
     return _convolve(convolution, inputs, convolution.weight).flatten(1).T
 
@@ -42,8 +43,8 @@ def roll(
 ) -> Float[Tensor, "out channels height width"]:
     """Return the kernel whose unrolled matrix is nearest to `matrix`: the mean of each tap's entries.
 
-    `roll(unroll(convolution, in_shape), convolution, in_shape)` is the convolution's weight. A tap that connects
-    nothing but padding is 0.
+    `roll(unroll(convolution, in_shape), convolution, in_shape)` is the convolution's weight. A tap that only reads
+    padding is 0.
 
     Args:
         matrix: [o·p, i·q].
@@ -51,9 +52,10 @@ def roll(
         in_shape: (channels, height, width) of its input.
 
     Raises:
-        ArgumentError: see `unroll`, or a matrix of another shape.
+        ArgumentError: the convolution is no `Conv2d`, does not fit in_shape, or the matrix has another shape.
     """
-    geometry = Geometry.of(convolution, in_shape)
+    geometry = _geometry(convolution, in_shape)
+    instance_of("matrix", matrix, Tensor)
     expected = (math.prod(geometry.out_shape), math.prod(in_shape))
     if tuple(matrix.shape) != expected:
         raise ArgumentError(f"matrix has shape {tuple(matrix.shape)}, expected {expected}, features out by features in")
@@ -65,7 +67,9 @@ def roll(
 
 
 class UnrolledConv2d(nn.Linear):
-    """A dense layer between images that begins as a convolution; unconnected and tied weights come loose in learning.
+    """A dense layer between images that begins as a convolution.
+
+    Its weights are all free to learn: those that are zero in the convolution, and those that are equal there.
 
     Args:
         convolution: gives the initial weight [o·p, i·q], and a bias for each unit if it has one.
@@ -76,7 +80,7 @@ class UnrolledConv2d(nn.Linear):
         weight = unroll(convolution, in_shape).detach()
         outputs, inputs = weight.shape
         super().__init__(inputs, outputs, bias=convolution.bias is not None, device="meta")
-        self.out_shape = Geometry.of(convolution, in_shape).out_shape
+        self.out_shape = _geometry(convolution, in_shape).out_shape
         self.weight = nn.Parameter(weight.contiguous())
         if convolution.bias is not None:
             self.bias = nn.Parameter(convolution.bias.detach().repeat_interleave(math.prod(self.out_shape[1:])))
@@ -88,16 +92,17 @@ class UnrolledConv2d(nn.Linear):
 
 
 def dense(model: nn.Module, in_shape: Shape) -> nn.Module:
-    """Return a copy in which every `Conv2d` is the dense layer it unrolls to: the same function, to learn on its own.
+    """Return a copy in which every `Conv2d` is the dense layer that it unrolls to; the copy is the same function.
 
     Memory: features in times features out of every layer.
 
     Args:
-        model: any module whose convolutions see one shape each; it is not changed.
+        model: any module in which every convolution sees inputs of one shape only; it is not changed.
         in_shape: (channels, height, width) of the model's input.
 
     Raises:
-        ArgumentError: the model has no `Conv2d` that runs, or one at two shapes, or see `unroll`.
+        ArgumentError: the model does not run on such images, no `Conv2d` runs in it, one runs on inputs of two shapes,
+            or one cannot be unrolled (see `unroll`).
     """
     return _replaced(model, in_shape, UnrolledConv2d)
 
@@ -106,17 +111,20 @@ def locally_connected(model: nn.Module, in_shape: Shape, regions: int | None = N
     """Return a copy in which every `Conv2d` keeps its connections but shares no weights; the same function at first.
 
     Args:
-        model: see `dense`.
+        model: any module in which every convolution sees inputs of one shape only; it is not changed.
         in_shape: (channels, height, width) of the model's input.
-        regions: share within so many regions along each axis (every position where there are fewer), see
-            `TiledConv2d`; every position alone unless given.
+        regions: number of regions along each axis within which weights are still shared, see `TiledConv2d`; where the
+            output is smaller, every position is a region. Unless given, no two positions share weights.
 
     Raises:
-        ArgumentError: see `dense`, or regions that do not divide a layer's output.
+        ArgumentError: the model does not run on such images, no `Conv2d` runs in it, one runs on inputs of two shapes,
+            or the regions do not divide a layer's output.
     """
+    if regions is not None:
+        regions = whole_number("regions", regions, 1)
 
     def tiled(convolution: nn.Conv2d, shape: Shape) -> nn.Module:
-        height, width = Geometry.of(convolution, shape).out_shape[1:]
+        height, width = _geometry(convolution, shape).out_shape[1:]
         most = (height, width) if regions is None else (min(regions, height), min(regions, width))
         return TiledConv2d(convolution, shape, most)
 
@@ -124,6 +132,7 @@ def locally_connected(model: nn.Module, in_shape: Shape, regions: int | None = N
 
 
 def _replaced(model: nn.Module, in_shape: Shape, layer: Callable[[nn.Conv2d, Shape], nn.Module]) -> nn.Module:
+    instance_of("model", model, nn.Module)
     if isinstance(model, nn.Conv2d):
         return layer(model, in_shape).train(model.training)
     changed = copy.deepcopy(model)
@@ -135,15 +144,14 @@ def _replaced(model: nn.Module, in_shape: Shape, layer: Callable[[nn.Conv2d, Sha
 
 
 def _input_shapes(model: nn.Module, in_shape: Shape) -> dict[str, Shape]:
-    """Run the model once on zeros, and return what each convolution sees, by dotted name."""
+    """Run the model once on zeros, and return the shape that each convolution sees, by dotted name."""
+    sizes = whole_numbers("in_shape", in_shape, 1, length=3)
     shapes: dict[str, Shape] = {}
 
     def see(name: str, inputs: tuple[Any, ...]) -> None:
         shape: Shape = tuple(inputs[0].shape[1:])
         if shapes.setdefault(name, shape) != shape:
-            raise ArgumentError(
-                f"{name!r} runs on inputs of {shapes[name]} and of {shape}, so no one matrix is its own"
-            )
+            raise ArgumentError(f"{name!r} runs on inputs of {shapes[name]} and of {shape}, so it is not one matrix")
 
     convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     handles = [
@@ -151,10 +159,16 @@ def _input_shapes(model: nn.Module, in_shape: Shape) -> dict[str, Shape]:
         for name, module in convolutions.items()
     ]
     modes = {module: module.training for module in model.modules()}
-    like = next(model.parameters())
+    like = next(model.parameters(), torch.empty(0))
     try:
         with torch.no_grad():
-            model.eval()(like.new_zeros(1, *in_shape))
+            model.eval()(like.new_zeros(1, *sizes))
+    except FeedalignError:
+        raise
+    except Exception as error:  # the model is the user's, and may raise anything
+        raise ArgumentError(
+            f"this {type(model).__name__} does not run on one image of in_shape={tuple(sizes)}: {error}"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -163,6 +177,10 @@ def _input_shapes(model: nn.Module, in_shape: Shape) -> dict[str, Shape]:
     if not shapes:
         raise ArgumentError(f"no Conv2d ran in this {type(model).__name__}, so there is nothing to unroll")
     return shapes
+
+
+def _geometry(convolution: nn.Conv2d, in_shape: Shape) -> Geometry:
+    return Geometry.of(instance_of("convolution", convolution, nn.Conv2d), in_shape)
 
 
 def _every_input(convolution: nn.Conv2d, in_shape: Shape) -> Tensor:

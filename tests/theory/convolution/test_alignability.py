@@ -244,14 +244,14 @@ def test_a_large_layer_needs_no_matrix_of_its_size() -> None:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"in_shape": (3, 6)}, "in_shape has three sizes"),
-    ({"stride": (1, 1, 1)}, "differs between the two axes has two"),
-    ({"in_shape": (3, 0, 6)}, "no size may be below 1"),
-    ({"out_channels": 0}, "no size may be below 1"),
-    ({"kernel_size": 0}, "no size may be below 1"),
-    ({"stride": 0}, "no size may be below 1"),
-    ({"padding": -1}, "nor padding below 0"),
-    ({"dilation": (1, 0)}, "no size may be below 1"),
+    ({"in_shape": (3, 6)}, "in_shape must have 3 whole numbers, got 2"),
+    ({"stride": (1, 1, 1)}, "stride must have 2 whole numbers, got 3"),
+    ({"in_shape": (3, 0, 6)}, r"in_shape\[1\] must be a whole number of at least 1, got 0"),
+    ({"out_channels": 0}, "out_channels must be a whole number of at least 1, got 0"),
+    ({"kernel_size": 0}, r"kernel_size\[0\] must be a whole number of at least 1, got 0"),
+    ({"stride": 0}, r"stride\[0\] must be a whole number of at least 1, got 0"),
+    ({"padding": -1}, r"padding\[0\] must be a whole number of at least 0, got -1"),
+    ({"dilation": (1, 0)}, r"dilation\[1\] must be a whole number of at least 1, got 0"),
     ({"groups": 2}, "groups=2 must divide the 3 channels in and 4 out"),
     ({"kernel_size": 7}, "larger than the input"),
     ({"regions": 3}, "must divide the output's height and width"),

@@ -1,16 +1,31 @@
-"""Convolutions: how well they can align with feedback, and feedback that fits them."""
+"""Convolutions: how well they can align with feedback, and feedback that fits them.
+
+Each file is loaded when one of its names is first used, so that `inner_products` needs no scipy.
+"""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 from feedalign.geometry import Array, Geometry, Offset
-from feedalign.theory.convolution.alignability import (
-    Match,
-    alignability,
-    best_match,
-    channelwise_estimate,
-    inner_products,
-    nearest_kernel,
-    random_estimate,
+
+if TYPE_CHECKING:
+    from feedalign.theory.convolution.estimates import channelwise_estimate, random_estimate
+    from feedalign.theory.convolution.fitting import mask_feedback, optimal_feedback, weight_feedback
+    from feedalign.theory.convolution.matching import Match, alignability, best_match
+    from feedalign.theory.convolution.overlaps import inner_products, nearest_kernel
+    from feedalign.theory.convolution.unrolling import unrolled
+
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "estimates": ["channelwise_estimate", "random_estimate"],
+        "fitting": ["mask_feedback", "optimal_feedback", "weight_feedback"],
+        "matching": ["Match", "alignability", "best_match"],
+        "overlaps": ["inner_products", "nearest_kernel"],
+        "unrolling": ["unrolled"],
+    },
 )
-from feedalign.theory.convolution.fitting import mask_feedback, optimal_feedback, unrolled, weight_feedback
 
 __all__ = [
     "Array",

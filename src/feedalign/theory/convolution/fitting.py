@@ -15,12 +15,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import lstsq, polar
-from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import svds
 
+from feedalign.checks import finite_array, instance_of, random_generator, sequence, whole_number
 from feedalign.errors import ArgumentError
 from feedalign.geometry import Array, Geometry
-from feedalign.theory.convolution.alignability import best_match
+from feedalign.theory.convolution.matching import best_match
+from feedalign.theory.convolution.unrolling import unrolled
 
 
 def optimal_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.random.Generator) -> list[Array]:
@@ -48,6 +49,8 @@ def optimal_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.rando
         ArgumentError: no layer, or layers that do not fit on one another.
     """
     shapes = _shapes(geometries)
+    outputs = whole_number("outputs", outputs, 1)
+    random_generator("rng", rng)
     links = [replace(g, in_shape=(1, *g.in_shape[1:]), out_channels=1, groups=1) for g in geometries]
     modes = [_cosine_modes(height, width, outputs) for _, height, width in shapes]
     before, reached = -1.0, 0.0
@@ -94,6 +97,8 @@ def mask_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.random.G
     from sklearn.decomposition import non_negative_factorization  # takes a second to import
 
     shapes = _shapes(geometries)
+    outputs = whole_number("outputs", outputs, 1)
+    random_generator("rng", rng)
     masks = []
     for g in geometries:
         one = replace(g, in_shape=(1, *g.in_shape[1:]), out_channels=1, groups=1, regions=(1, 1))
@@ -139,9 +144,16 @@ def weight_feedback(kernels: Sequence[ArrayLike], geometries: Sequence[Geometry]
     Source: tried by Refinetti et al. (2021).
     """
     shapes = _shapes(geometries)
+    outputs = whole_number("outputs", outputs, 1)
+    given = sequence("kernels", kernels, "kernels, one for each layer", length=len(geometries))
     if outputs >= min(map(math.prod, shapes[:2])):
         raise ArgumentError(f"{outputs} outputs are not fewer than the features of the layers {shapes[:2]}")
-    weights = [unrolled(kernel, geometry) for kernel, geometry in zip(kernels, geometries, strict=True)]
+    weights = []
+    for i, (kernel, geometry) in enumerate(zip(given, geometries, strict=True)):
+        finite = finite_array(f"kernels[{i}]", kernel)
+        if not finite.any():
+            raise ArgumentError(f"kernels[{i}] is all zero, so no feedback can be fitted to it")
+        weights.append(unrolled(finite, geometry))
     left, values, right = svds(weights[0], outputs, random_state=np.random.default_rng(0))
     factors = [right.T * np.sqrt(values), left * np.sqrt(values)]
     for W in weights[1:]:
@@ -150,27 +162,11 @@ def weight_feedback(kernels: Sequence[ArrayLike], geometries: Sequence[Geometry]
     return [_scaled(factor) for factor in factors]
 
 
-def unrolled(kernel: ArrayLike, geometry: Geometry) -> csr_array:
-    """Return the sparse matrix [o·p, i·q] of a layer; kernel and errors as in `Geometry.kernels`."""
-    weights = geometry.kernels(kernel)
-    positions = [math.prod(shape[1:]) for shape in (geometry.out_shape, geometry.in_shape)]
-    out, into = weights.shape[1:3]
-    channel_out, channel_in = np.divmod(np.arange(out * into), into)
-    channel_in = channel_in + into * (channel_out // (out // geometry.groups))  # of the group
-    entries = []
-    for offset in geometry.offsets():
-        rows = channel_out[:, None] * positions[0] + offset.outputs
-        columns = channel_in[:, None] * positions[1] + offset.inputs
-        values = weights[offset.region, :, :, offset.row, offset.column].reshape(-1, 1)
-        entries.append([each.ravel() for each in np.broadcast_arrays(values, rows, columns)])
-    values, rows, columns = (np.concatenate(each) for each in zip(*entries, strict=True))
-    shape = (out * positions[0], geometry.in_shape[0] * positions[1])
-    return coo_array((values, (rows, columns)), shape).tocsr()
-
-
 def _shapes(geometries: Sequence[Geometry]) -> list[tuple[int, int, int]]:
-    """Return the shapes below, between and above the layers."""
-    if not geometries:
+    """Return the shapes below, between and above the layers; ArgumentError unless the layers form a chain."""
+    for i, geometry in enumerate(sequence("geometries", geometries, "geometries, one for each layer")):
+        instance_of(f"geometries[{i}]", geometry, Geometry)
+    if not len(geometries):
         raise ArgumentError("no convolution to fit feedback to; give at least one geometry")
     for lower, upper in itertools.pairwise(geometries):
         if lower.out_shape != upper.in_shape:

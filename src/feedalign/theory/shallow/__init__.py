@@ -4,7 +4,6 @@ Conventions: local fields λ_k = w_k·x/√N; time = steps / input_dim; ε_g car
 """
 
 from feedalign.theory.shallow.drawing import FeedbackKind, ReadoutKind, draw_feedback, draw_readout, draw_start
-from feedalign.theory.shallow.ode import integrate
 from feedalign.theory.shallow.order_parameters import OrderParameters
 from feedalign.theory.shallow.simulate import simulate
 from feedalign.theory.shallow.solutions import (
@@ -16,6 +15,7 @@ from feedalign.theory.shallow.solutions import (
     recovery_probability,
     selected_solution,
 )
+from feedalign.theory.shallow.solving import integrate
 from feedalign.theory.shallow.trajectory import Trajectory
 
 __all__ = [

@@ -13,13 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import null_space
 from scipy.stats import wishart
 
+from feedalign.checks import finite_array, number_at_least, one_of, random_generator, whole_number
 from feedalign.errors import ArgumentError
-from feedalign.theory.shallow import checks
-from feedalign.theory.shallow.order_parameters import OrderParameters
+from feedalign.theory.shallow.order_parameters import OrderParameters, check_state
 
 Array = NDArray[np.float64]
 ReadoutKind = Literal["random", "uniform", "alternating"]
 FeedbackKind = Literal["random", "positive", "initial", "orthogonal"]
+
+# The overlaps of so many units fill 800 MB; the theory's cost grows with a higher power still.
+MOST_UNITS = 10_000
 
 
 def draw_readout(kind: ReadoutKind, units: int, rng: np.random.Generator) -> Array:
@@ -36,8 +39,9 @@ def draw_readout(kind: ReadoutKind, units: int, rng: np.random.Generator) -> Arr
     Raises:
         ArgumentError: the kind is unknown, or units is not a whole number of at least one.
     """
-    units = checks.whole("units", units, 1)
-    checks.one_of("kind", kind, get_args(ReadoutKind))
+    one_of("kind", kind, get_args(ReadoutKind))
+    units = whole_number("units", units, 1, MOST_UNITS)
+    random_generator("rng", rng)
     if kind == "random":
         return rng.standard_normal(units)
     return np.ones(units) if kind == "uniform" else np.resize([1.0, -1.0], units)
@@ -63,15 +67,16 @@ def draw_start(
     Raises:
         ArgumentError: A is no vector of finite numbers, or a size or standard deviation is out of range.
     """
-    readout = checks.array("A", A)
-    if readout.ndim != 1 or not readout.size:
-        raise ArgumentError(f"A must be a vector [M], one entry per teacher unit, got shape {readout.shape}")
-    students = checks.whole("students", students, 1)
+    readout = finite_array("A", A, ("M",))
+    students = whole_number("students", students, 1, MOST_UNITS)
     units = students + len(readout)
-    input_dim = checks.whole("input_dim", input_dim, units, "K + M = ")
-    w_std, v_std = checks.not_negative("w_std", w_std), checks.not_negative("v_std", v_std)
+    input_dim = whole_number("input_dim", input_dim, units, advice="it must be at least K + M")
+    random_generator("rng", rng)
+    w_std, v_std = number_at_least("w_std", w_std, 0), number_at_least("v_std", v_std, 0)
     scale = np.concatenate((np.full(students, w_std), np.ones(len(readout))))
-    C = np.outer(scale, scale) * wishart.rvs(df=input_dim, scale=np.eye(units), random_state=rng) / input_dim
+    with np.errstate(over="ignore"):  # OrderParameters refuses infinite overlaps
+        scales = np.outer(scale, scale)
+    C = scales * wishart.rvs(df=input_dim, scale=np.eye(units), random_state=rng) / input_dim
     v = v_std * rng.standard_normal(students)
     return OrderParameters(
         Q=C[:students, :students], R=C[:students, students:], T=C[students:, students:], v=v, A=readout
@@ -94,7 +99,9 @@ def draw_feedback(kind: FeedbackKind, start: OrderParameters, rng: np.random.Gen
     Raises:
         ArgumentError: the kind is unknown, "initial" meets v = 0, or "orthogonal" meets K ≠ M, K = 1 or A = 0.
     """
-    checks.one_of("kind", kind, get_args(FeedbackKind))
+    one_of("kind", kind, get_args(FeedbackKind))
+    check_state("start", start)
+    random_generator("rng", rng)
     if kind == "random":
         return rng.standard_normal(start.students)
     if kind == "positive":

@@ -23,7 +23,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from feedalign.theory.shallow import checks
+from feedalign.checks import one_of
 from feedalign.theory.shallow.compiling import compiled
 from feedalign.theory.shallow.orthants import orthant_moment
 
@@ -38,7 +38,7 @@ _COINCIDENT = 1e-13
 
 def activation_code(name: str) -> int:
     """Return the code of an activation's name; ArgumentError lists the known ones."""
-    return ACTIVATIONS[checks.one_of("activation", name, ACTIVATIONS)]
+    return ACTIVATIONS[one_of("activation", name, ACTIVATIONS)]
 
 
 @compiled

@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from feedalign.checks import finite_array, instance_of
 from feedalign.errors import ArgumentError
-from feedalign.theory.shallow import checks
 from feedalign.theory.shallow.compiling import compiled
 from feedalign.theory.shallow.integrals import activation_code, i2
 
@@ -44,9 +44,7 @@ class OrderParameters:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = checks.array(field.name, getattr(self, field.name))
-            if not np.isfinite(value).all():
-                raise ArgumentError(f"{field.name} holds NaN or infinity; every order parameter must be finite")
+            value = finite_array(field.name, getattr(self, field.name)).copy()
             value.setflags(write=False)
             object.__setattr__(self, field.name, value)
         if self.v.ndim != 1 or self.A.ndim != 1 or not self.v.size or not self.A.size:
@@ -71,18 +69,17 @@ class OrderParameters:
     @classmethod
     def from_weights(cls, *, w: ArrayLike, w_teacher: ArrayLike, v: ArrayLike, A: ArrayLike) -> OrderParameters:
         """Return the order parameters of given first layers: student w [K, N], teacher w_teacher [M, N]."""
-        student, teacher = checks.array("w", w), checks.array("w_teacher", w_teacher)
-        if student.ndim != 2 or teacher.ndim != 2 or not student.shape[1] == teacher.shape[1] > 0:
-            raise ArgumentError(
-                f"w and w_teacher must be [K, N] and [M, N] with one N, got {student.shape} and {teacher.shape}"
-            )
+        student = finite_array("w", w, ("K", "N"))
         input_dim = student.shape[1]
+        teacher = finite_array("w_teacher", w_teacher, ("M", input_dim))
+        with np.errstate(over="ignore"):  # an infinite overlap is refused with the others
+            overlaps = student @ student.T, student @ teacher.T, teacher @ teacher.T
         return cls(
-            Q=student @ student.T / input_dim,
-            R=student @ teacher.T / input_dim,
-            T=teacher @ teacher.T / input_dim,
-            v=checks.array("v", v),
-            A=checks.array("A", A),
+            Q=overlaps[0] / input_dim,
+            R=overlaps[1] / input_dim,
+            T=overlaps[2] / input_dim,
+            v=finite_array("v", v, (len(student),)),
+            A=finite_array("A", A, (len(teacher),)),
         )
 
     @property
@@ -103,6 +100,11 @@ class OrderParameters:
     def generalisation_error(self, activation: str = "erf") -> float:
         """Return ε_g = ½⟨(noiseless y − ŷ)²⟩, with the ½."""
         return float(generalisation_error(activation_code(activation), self.covariance, self.v, self.A))
+
+
+def check_state(name: str, state: OrderParameters) -> None:
+    """Raise an ArgumentError unless a state is an `OrderParameters`."""
+    instance_of(name, state, OrderParameters, "make one with OrderParameters(...) or draw_start(...)")
 
 
 @compiled

@@ -8,10 +8,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from feedalign.checks import finite_array, number_at_least, one_of, positive_number, whole_number
 from feedalign.errors import ArgumentError
-from feedalign.theory.shallow import checks
 from feedalign.theory.shallow.integrals import activation_code
-from feedalign.theory.shallow.order_parameters import OrderParameters
+from feedalign.theory.shallow.order_parameters import OrderParameters, check_state
 
 Array = NDArray[np.float64]
 Rule = Literal["dfa", "bp"]
@@ -54,34 +54,30 @@ class Setting:
         batch_size: int,
     ) -> Setting:
         """Check a setting against the state it starts from; ArgumentError says what does not fit."""
-        checks.one_of("rule", rule, get_args(Rule))
+        check_state("start", start)
+        one_of("rule", rule, get_args(Rule))
         if feedback is None and rule == "dfa":
             raise ArgumentError("rule='dfa' needs feedback=, the fixed vector F with one entry per student unit")
-        vector = np.full(start.students, np.nan) if feedback is None else checks.array("feedback", feedback)
-        if vector.shape != (start.students,) or (feedback is not None and not np.isfinite(vector).all()):
-            raise ArgumentError(
-                f"feedback must be {start.students} finite numbers, one per student unit, got {feedback!r}"
-            )
+        K = start.students
+        vector = np.full(K, np.nan) if feedback is None else finite_array("feedback", feedback, (K,))
         return cls(
-            feedback=vector,
+            feedback=vector.copy(),
             backprop=rule == "bp",
             activation=activation_code(activation),
-            lr=checks.positive("lr", lr),
-            lr_readout=checks.not_negative(
-                "lr_readout", lr if lr_readout is None else lr_readout, "; 0 freezes the second layer"
-            ),
-            noise_std=checks.not_negative("noise_std", noise_std),
-            batch_size=checks.whole("batch_size", batch_size, 1),
+            lr=positive_number("lr", lr),
+            lr_readout=number_at_least("lr_readout", lr if lr_readout is None else lr_readout, 0),
+            noise_std=number_at_least("noise_std", noise_std, 0),
+            batch_size=whole_number("batch_size", batch_size, 1),
         )
 
 
 def check_times(times: ArrayLike) -> Array:
     """Return times as a float vector [n]: finite, not negative, increasing; ArgumentError otherwise."""
-    checked = np.atleast_1d(checks.array("times", times))
+    checked = np.atleast_1d(finite_array("times", times))
     if checked.ndim != 1 or not checked.size:
         raise ArgumentError(f"times must be a vector of at least one time, got shape {checked.shape}")
-    if not np.isfinite(checked).all() or checked[0] < 0:
-        raise ArgumentError("times must be finite and not negative; the start is the state at time 0")
+    if checked[0] < 0:
+        raise ArgumentError(f"times must not be negative, got {checked[0]:g}; the start is the state at time 0")
     if checked.max() > LONGEST:
         raise ArgumentError(f"times reach to {checked.max():g}; beyond {LONGEST:g} floats do not tell t from t + 1")
     late = np.flatnonzero(np.diff(checked) <= 0)

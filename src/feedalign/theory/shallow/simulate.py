@@ -18,8 +18,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from feedalign.checks import one_of, refused, whole_number, whole_numbers
 from feedalign.errors import ArgumentError, DivergenceError
-from feedalign.theory.shallow import checks
 from feedalign.theory.shallow.explicit import Explicit
 from feedalign.theory.shallow.order_parameters import OrderParameters
 from feedalign.theory.shallow.reduced import Reduced
@@ -27,6 +27,9 @@ from feedalign.theory.shallow.setting import LONGEST, Rule, Setting, check_times
 from feedalign.theory.shallow.trajectory import Trajectory
 
 Array = NDArray[np.float64]
+
+# The explicit simulation keeps all weights in memory: 8 GB of them at most.
+MOST_WEIGHTS = 10**9
 _METHODS: dict[str, type[Reduced | Explicit]] = {"reduced": Reduced, "explicit": Explicit}
 
 
@@ -55,7 +58,7 @@ def simulate(
 
     Args:
         start: state at time 0.
-        feedback: F, [K]; needed by DFA. Under backprop it changes nothing but lets `Trajectory.overlap` be measured.
+        feedback: F, [K]; needed by DFA. Backprop does not use it; give it to measure `Trajectory.overlap`.
         lr: η, learning rate of the first layer.
         times: when to report, in steps / input_dim, rounded to whole steps; `Trajectory.times` has the rounded ones.
         input_dim: N, at least K + M + 1.
@@ -78,17 +81,18 @@ def simulate(
         DivergenceError: the weights left the finite numbers; says when, and keeps the last finite state.
     """
     setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std, batch_size)
-    checks.one_of("method", method, _METHODS)
+    one_of("method", method, _METHODS)
     if method == "reduced" and setting.batch_size > 1:
         raise ArgumentError(
             f"batch_size={batch_size} needs method='explicit': the reduced simulation knows inputs by their "
             "length only, not by their angles with one another"
         )
-    # Each unit needs a direction of its own, and inputs one more.
-    input_dim = checks.whole("input_dim", input_dim, start.students + start.teachers + 1, "K + M + 1 = ")
+    input_dim = _check_input_dim(input_dim, start, method)
     several = None if seeds is None else _check_seeds(seeds)
-    seed = checks.whole("seed", seed, 0)
-    threads = os.cpu_count() if threads is None else checks.whole("threads", threads, 1)
+    seed = whole_number("seed", seed, 0)
+    threads = os.cpu_count() if threads is None else whole_number("threads", threads, 1)
+    if progress is not None and not callable(progress):
+        raise refused("progress", "a function of (steps done, steps in all)", progress, "or leave it out")
     steps = _whole_steps(check_times(times), input_dim)
     stopped = Event()
     total, done, lock = int(steps[-1]) * (1 if several is None else len(several)), 0, Lock()
@@ -118,11 +122,16 @@ def simulate(
     return Trajectory(steps / input_dim, Q, R, v, start, setting)
 
 
+def _check_input_dim(input_dim: int, start: OrderParameters, method: str) -> int:
+    """Return N as an int: large enough for all directions, and small enough that all weights fit into memory."""
+    units = start.students + start.teachers
+    most = MOST_WEIGHTS // units if method == "explicit" else None
+    # Each unit needs a direction of its own, and inputs one more.
+    return whole_number("input_dim", input_dim, units + 1, most, advice="K + M + 1 directions are needed")
+
+
 def _check_seeds(seeds: Sequence[int]) -> list[int]:
-    try:
-        several = [checks.whole(f"seeds[{i}]", seed, 0) for i, seed in enumerate(seeds)]
-    except TypeError:
-        raise ArgumentError(f"seeds={seeds!r} must be a sequence of seeds; for one of them give seed=") from None
+    several = whole_numbers("seeds", seeds, 0)
     if not several:
         raise ArgumentError("seeds is empty; give at least one seed")
     return several

@@ -24,14 +24,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
+from feedalign.checks import finite_array, shown, whole_number
 from feedalign.errors import ArgumentError
-from feedalign.theory.shallow import checks
-from feedalign.theory.shallow.order_parameters import OrderParameters
+from feedalign.theory.shallow.order_parameters import OrderParameters, check_state
 
 Array = NDArray[np.float64]
 
 # As many as fit into memory with ease: K = 7 for erf (645,120 minima), K = 9 for relu (362,880).
 MOST_MINIMA = 10**6
+# Exact binomials of more signs than these take minutes.
+MOST_SIGNS = 10**5
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,7 @@ def global_minima(A: ArrayLike, activation: str = "erf") -> Minimum:
             a million of them.
     Source: Refinetti et al. (2021), section 2.
     """
-    A = _vector("A", A)
+    A = finite_array("A", A, ("K",))
     K, per_unit = len(A), _signs_per_unit(activation)
     count = per_unit**K * math.factorial(K)
     if count > MOST_MINIMA:
@@ -95,7 +97,8 @@ def selected_solution(A: ArrayLike, F: ArrayLike) -> Array:
         ArgumentError: A or F is no vector of finite numbers, or their lengths differ.
     Source: Refinetti et al. (2021), section 2.
     """
-    A, F = _vector("A", A), _vector("F", F)
+    A = finite_array("A", A, ("M",))
+    F = finite_array("F", F, ("K",))
     if len(A) != len(F):
         raise ArgumentError(
             f"A has {len(A)} and F has {len(F)} entries; the minima are signed permutations only where the student "
@@ -120,7 +123,8 @@ def can_recover(A: ArrayLike, F: ArrayLike) -> bool:
         ArgumentError: A or F is no vector of finite numbers.
     Source: Refinetti et al. (2021), section 2, there for positive A.
     """
-    A, F = _vector("A", A), _vector("F", F)
+    A = finite_array("A", A, ("M",))
+    F = finite_array("F", F, ("K",))
     return bool((F > 0).sum() >= (A > 0).sum() and (F < 0).sum() >= (A < 0).sum())
 
 
@@ -133,12 +137,16 @@ def recovery_probability(K: int, M: int) -> float:
     symmetric law has it. See `can_recover` for one feedback vector.
 
     Raises:
-        ArgumentError: K or M is not a whole number of at least one.
+        ArgumentError: K or M is not a whole number of at least one, or K is above 100,000.
     Source: Refinetti et al. (2021), section 2.
     """
-    K, M = checks.whole("K", K, 1), checks.whole("M", M, 1)
+    K, M = whole_number("K", K, 1, MOST_SIGNS), whole_number("M", M, 1)
     # Whole numbers up to the one division: exact for any K.
-    return sum(math.comb(K, k) for k in range(K - M + 1)) / 2**K
+    ways, binomial = 0, 1
+    for k in range(K - M + 1):
+        ways += binomial
+        binomial = binomial * (K - k) // (k + 1)
+    return ways / 2**K
 
 
 def distances_to_minima(state: OrderParameters, activation: str = "erf") -> Array:
@@ -186,7 +194,8 @@ def nearest_minimum(state: OrderParameters, activation: str = "erf") -> tuple[Mi
 
 
 def _squared_distances(state: OrderParameters, activation: str) -> Array:
-    """Squared distance of student k from teacher m with sign s, [signs, K, M]; a minimum's is a sum of K of them."""
+    """Return the squared distance of student k from teacher m with sign s, [signs, K, M]; a minimum sums K of them."""
+    check_state("state", state)
     signs = np.array([1.0, -1.0])[: _signs_per_unit(activation), None, None]
     if state.students != state.teachers:
         raise ArgumentError(
@@ -205,16 +214,9 @@ def _squared_distances(state: OrderParameters, activation: str) -> Array:
 
 
 def _signs_per_unit(activation: str) -> int:
-    if activation not in ("erf", "relu"):
+    if not isinstance(activation, str) or activation not in ("erf", "relu"):
         raise ArgumentError(
-            f"activation={activation!r} has no list of minima, expected 'erf' or 'relu'; those of a linear student "
-            "are not isolated: every w, v with the teacher's Σ v_k w_k is one"
+            f"activation={shown(activation)} has no list of minima, expected 'erf' or 'relu'; the minima of a "
+            "linear student are not isolated: every w, v with the teacher's Σ v_k w_k is one"
         )
     return 2 if activation == "erf" else 1
-
-
-def _vector(name: str, value: ArrayLike) -> Array:
-    vector = checks.array(name, value)
-    if vector.ndim != 1 or not vector.size or not np.isfinite(vector).all():
-        raise ArgumentError(f"{name} must be a vector of finite numbers, one per hidden unit, got {value!r}")
-    return vector

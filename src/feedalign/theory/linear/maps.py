@@ -1,0 +1,51 @@
+"""The products that all of the linear theory is made of: forward to the codes c_l, and back to the signals.
+
+Notation as in the room's front door: A_1 [C, n_0] and A_l [C, C] are the alignment matrices, G_l = F_lᵀ F_l [C, C].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedalign.checks import finite_array, sequence
+from feedalign.errors import ArgumentError
+
+Array = NDArray[np.float64]
+
+
+def check_feedback(value: Any, outputs: int) -> list[Array]:
+    """Return feedback matrices F_1 to F_{L−1} as float64 matrices [n_l, outputs]; ArgumentError where one is not."""
+    found = [
+        finite_array(f"feedback[{i}]", F, ("n", outputs))
+        for i, F in enumerate(sequence("feedback", value, "matrices, one for each hidden layer"))
+    ]
+    if not found:
+        raise ArgumentError("feedback is empty; give one matrix [features, outputs] for each hidden layer")
+    return found
+
+
+def codes(alignment_matrices: Sequence[Array], grams: Sequence[Array], x: Array) -> list[Array]:
+    """Return c_1 to c_L of every sample, [samples, C], for inputs x [samples, n_0]; c_L is the output."""
+    found = [x @ alignment_matrices[0].T]
+    for A, G in zip(alignment_matrices[1:], grams, strict=True):
+        found.append(found[-1] @ (A @ G).T)
+    return found
+
+
+def back(alignment_matrices: Sequence[Array], grams: Sequence[Array]) -> list[Array]:
+    """Return M_1 to M_{L−1}, [C, C]: backprop sends layer l the signal δ_l = F_l M_l e."""
+    *_, last = alignment_matrices
+    found = [last.T]
+    for A, G in zip(alignment_matrices[-2:0:-1], grams[:0:-1], strict=True):
+        found.insert(0, A.T @ G @ found[0])
+    return found
+
+
+def product(left: Array | None, middle: Array, right: Array | None) -> Array:
+    """Return left · middle · right; None stands for the identity."""
+    found = middle if left is None else left @ middle
+    return found if right is None else found @ right

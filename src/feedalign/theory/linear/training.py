@@ -1,0 +1,132 @@
+"""Training a deep linear network by DFA from zero weights, in its alignment matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from feedalign.checks import finite_array, positive_number, whole_number, whole_numbers
+from feedalign.errors import ArgumentError, DivergenceError
+from feedalign.theory.linear.maps import check_feedback, codes
+from feedalign.theory.linear.state import State
+
+Array = NDArray[np.float64]
+
+# Solutions have alignment matrices of size one; products of matrices this large have no correct digits.
+_DIVERGED = 1e12
+
+
+@dataclass(frozen=True, eq=False)
+class Training(State):
+    """A network at the end of its training, and its way there.
+
+    Attributes:
+        losses: ½|ŷ − y|², mean over samples, at the start and after every epoch, [epochs + 1].
+        recorded: epochs whose state was kept.
+        states: those states.
+    """
+
+    losses: Array = field(kw_only=True)
+    recorded: tuple[int, ...] = ()
+    states: tuple[State, ...] = ()
+
+
+def train(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    feedback: Sequence[ArrayLike],
+    lr: float,
+    epochs: int,
+    batch_size: int | None = None,
+    shuffle_seed: int | None = None,
+    conditioning: ArrayLike | None = None,
+    record: Sequence[int] = (),
+) -> Training:
+    """Train a deep linear network by DFA from zero weights, in its alignment matrices.
+
+    The loss is ½|ŷ − y|² *summed* over the batch, so a step grows with the batch. For a mean, divide lr by batch_size.
+
+    Args:
+        x: inputs, [samples, n_0].
+        y: targets, [samples, C].
+        feedback: F_1 to F_{L−1}, [n_l, C]; one for each hidden layer, at least one.
+        lr: η.
+        epochs: passes through the data.
+        batch_size: samples a step; the last step of an epoch takes the samples that are left. All samples unless given.
+        shuffle_seed: seed of the order of the samples, which is drawn anew for every epoch. The given order unless
+            given.
+        conditioning: P [C, C]: hidden layers are sent F_l P e, the readout keeps e.
+        record: epochs whose state is kept; 0 is the start.
+
+    Raises:
+        ArgumentError: shapes do not fit, or a number is out of range or not finite.
+        DivergenceError: the weights left the finite numbers. The error says after how many steps, and has the last
+            finite state.
+    Source: Refinetti et al. (2021), section 3.
+    """
+    inputs = finite_array("x", x, ("samples", "n_0"))
+    samples, n = inputs.shape
+    targets = finite_array("y", y, (samples, "C"))
+    C = targets.shape[1]
+    matrices = check_feedback(feedback, C)
+    lr = positive_number("lr", lr)
+    epochs = whole_number("epochs", epochs, 1)
+    size = samples if batch_size is None else whole_number("batch_size", batch_size, 1)
+    kept = whole_numbers("record", record)
+    if wrong := [epoch for epoch in kept if not 0 <= epoch <= epochs]:
+        raise ArgumentError(f"record={wrong[0]} is no epoch of the training; expected 0 to {epochs}")
+    P = None if conditioning is None else finite_array("conditioning", conditioning, (C, C))
+    rng = None if shuffle_seed is None else np.random.default_rng(whole_number("shuffle_seed", shuffle_seed, 0))
+
+    grams = [F.T @ F for F in matrices]
+    alignment = [np.zeros((C, n)), *(np.zeros((C, C)) for _ in matrices)]
+    losses, states = [], {}
+    steps = 0
+    for epoch in range(epochs + 1):
+        losses.append(_loss(alignment, grams, inputs, targets))
+        if epoch in kept:
+            states[epoch] = State(alignment, matrices, P)
+        if epoch == epochs:
+            break
+        order = np.arange(samples) if rng is None else rng.permutation(samples)
+        for begin in range(0, samples, size):
+            batch = order[begin : begin + size]
+            after = _step(alignment, grams, P, inputs[batch], targets[batch], lr)
+            if not math.isfinite(losses[-1]) or not all(np.abs(A).max() < _DIVERGED for A in after):
+                raise DivergenceError(
+                    f"training diverged after {steps} steps; lower lr={lr}. State.stability_limit tells the largest "
+                    "lr that is stable near a solution",
+                    time=steps,
+                    state=State(alignment, matrices, P),
+                )
+            alignment, steps = after, steps + 1
+    return Training(
+        alignment,
+        matrices,
+        P,
+        losses=np.array(losses),
+        recorded=tuple(sorted(states)),
+        states=tuple(states[epoch] for epoch in sorted(states)),
+    )
+
+
+def _loss(alignment: list[Array], grams: list[Array], x: Array, y: Array) -> float:
+    """Return ½|ŷ − y|², mean over samples."""
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is refused by `train`
+        return float(np.square(codes(alignment, grams, x)[-1] - y).sum() / 2 / len(x))
+
+
+def _step(alignment: list[Array], grams: list[Array], P: Array | None, x: Array, y: Array, lr: float) -> list[Array]:
+    """Return the alignment matrices after one step on a batch."""
+    with np.errstate(over="ignore", invalid="ignore"):  # a step that diverges is found and refused by `train`
+        below = [x, *codes(alignment, grams, x)]
+        e = below[-1] - y
+        sent = e if P is None else e @ P.T
+        *hidden, last = alignment
+        moved = [A - lr * sent.T @ c for A, c in zip(hidden, below, strict=False)]
+        return [*moved, last - lr * e.T @ below[-2]]

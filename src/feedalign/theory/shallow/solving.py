@@ -1,0 +1,189 @@
+"""Integration of the order-parameter equations along time."""
+
+from __future__ import annotations
+
+import functools
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import solve_ivp
+
+from feedalign.checks import one_of, positive_number
+from feedalign.errors import DivergenceError, TimeLimitError
+from feedalign.theory.shallow.ode import DIVERGED, covariance, drift
+from feedalign.theory.shallow.order_parameters import OrderParameters, generalisation_error
+from feedalign.theory.shallow.setting import Rule, Setting, check_times
+from feedalign.theory.shallow.trajectory import Trajectory
+
+Array = NDArray[np.float64]
+
+METHODS = ("LSODA", "RK45", "RK23", "DOP853", "Radau", "BDF")
+
+
+def integrate(
+    start: OrderParameters,
+    *,
+    feedback: ArrayLike | None = None,
+    lr: float,
+    times: ArrayLike,
+    activation: str = "erf",
+    noise_std: float = 0.0,
+    rule: Rule = "dfa",
+    lr_readout: float | None = None,
+    batch_size: int = 1,
+    stop_at_error: float | None = None,
+    method: str = "LSODA",
+    rtol: float = 1e-8,
+    atol: float = 1e-10,
+    max_step: float = np.inf,
+    max_seconds: float | None = None,
+) -> Trajectory:
+    """Integrate the order-parameter equations from `start`, the state at time 0.
+
+    Time is steps / input_dim. The defaults keep order parameters of size one within about 1e-7 of the exact ones;
+    LSODA changes to an implicit method by itself where a large learning rate makes the equations stiff.
+
+    Args:
+        start: state at time 0.
+        feedback: F, [K]; needed by DFA. Backprop does not use it; give it to measure `Trajectory.overlap`.
+        lr: η, learning rate of the first layer.
+        times: when to report the state, [n], increasing; need not begin at 0.
+        activation: "erf" (g(x) = erf(x/√2)), "relu" or "linear".
+        noise_std: σ of the label noise.
+        rule: "dfa" or "bp".
+        lr_readout: η_v, learning rate of the second layer; lr unless given, 0 freezes it.
+        batch_size: B, inputs a step averages its update over; time still counts steps.
+        stop_at_error: stop when ε_g has sunk to this value. The last time of the trajectory is then the time when ε_g
+            reached it; later requested times are left out. Values below about 1e-7 need smaller tolerances as well.
+        method: a solver of `scipy.integrate.solve_ivp`: LSODA, RK45, RK23, DOP853, Radau or BDF.
+        rtol: relative tolerance of the solver.
+        atol: absolute tolerance of the solver.
+        max_step: longest step the solver may take, in units of time.
+        max_seconds: give up after so many seconds of computing. Without a limit, very large learning rates can keep an
+            explicit method busy for hours.
+
+    Returns:
+        The state at `times`.
+
+    Raises:
+        ArgumentError: an argument is out of range or does not fit `start`.
+        DivergenceError: the dynamics left the finite numbers. The error has the time, and the last finite state.
+        TimeLimitError: max_seconds were over. The error has the time that was reached, and the state at that time.
+    Source: Refinetti et al. (2021); Saad & Solla (1995).
+    """
+    setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std, batch_size)
+    checked_times = check_times(times)
+    if stop_at_error is not None:
+        stop_at_error = positive_number("stop_at_error", stop_at_error, advice="or None for no such stop")
+    if max_seconds is not None:
+        max_seconds = positive_number("max_seconds", max_seconds, advice="or None for no limit")
+    solver = _check_solver(method, rtol, atol, max_step)
+    watch = _Watch(start, setting, stop_at_error)
+    if checked_times[-1] == 0 or (stop_at_error is not None and watch.excess(0.0, watch.state) <= 0):
+        return _trajectory(np.zeros(1), watch.state[None], start, setting)
+    events: list[Any] = [functools.partial(watch.headroom)]
+    if stop_at_error is not None:
+        events.append(functools.partial(watch.excess))
+    for event in events:
+        event.terminal = True  # how solve_ivp is told to stop
+    watch.limit(max_seconds)
+    # A failing solver warns and returns a status; the status becomes our error.
+    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        warnings.filterwarnings("ignore", module="scipy")
+        solution = solve_ivp(
+            watch.slope, (0.0, checked_times[-1]), watch.state, t_eval=checked_times, events=events, **solver
+        )
+    if solution.status == -1 or len(solution.t_events[0]):
+        raise DivergenceError(
+            f"the dynamics diverged at t = {watch.time:.4g} ({solution.message}); lower lr={lr} or stop before",
+            time=watch.time,
+            state=watch.last(),
+        )
+    if solution.status == 0:
+        return _trajectory(solution.t, solution.y.T, start, setting)
+    before = checked_times < solution.t_events[1]
+    # Where it stopped before all of the times, solve_ivp gives an empty list in place of an array.
+    states = np.reshape(solution.y, (len(watch.state), -1)).T[: before.sum()]
+    reached = np.append(checked_times[before], solution.t_events[1])
+    return _trajectory(reached, np.vstack((states, solution.y_events[1])), start, setting)
+
+
+class _Watch:
+    """The equations as `solve_ivp` calls them, and an eye on the solver: the last finite state, and when to stop."""
+
+    def __init__(self, start: OrderParameters, setting: Setting, stop_at_error: float | None) -> None:
+        self.start, self.setting, self.stop_at_error = start, setting, stop_at_error
+        self.time, self.state = 0.0, np.concatenate((start.Q.ravel(), start.R.ravel(), start.v))
+        self.max_seconds, self._deadline = np.inf, np.inf
+
+    def limit(self, max_seconds: float | None) -> None:
+        """Start the clock, if there is one. What must be compiled first is compiled before that."""
+        if max_seconds is not None:
+            self.slope(self.time, self.state)
+            self.max_seconds, self._deadline = max_seconds, time.monotonic() + max_seconds
+
+    def slope(self, time_: float, state: Array) -> Array:  # noqa: ARG002 — solve_ivp's signature; the dynamics is autonomous
+        """Return d(state)/dt; raise TimeLimitError when the seconds are over."""
+        if time.monotonic() > self._deadline:
+            raise TimeLimitError(
+                f"the integration took longer than max_seconds={self.max_seconds:g} and had reached "
+                f"t = {self.time:.4g}; lower lr={self.setting.lr:g}, loosen rtol and atol, or allow more seconds",
+                time=self.time,
+                state=self.last(),
+            )
+        setting = self.setting
+        return drift(
+            np.ascontiguousarray(state),  # implicit methods probe columns
+            self.start.T,
+            self.start.A,
+            setting.feedback,
+            setting.backprop,
+            setting.activation,
+            setting.lr,
+            setting.lr_readout,
+            setting.noise_std * setting.noise_std,
+            setting.batch_size,
+        )
+
+    def headroom(self, time_: float, state: Array) -> float:
+        """Return how far the state is from divergence, and keep the state.
+
+        solve_ivp looks at its events after every step; when it fails it does not return the last good one.
+        """
+        if np.isfinite(state).all():
+            self.time, self.state = time_, state.copy()
+        return DIVERGED - float(np.abs(state).max())
+
+    def excess(self, time_: float, state: Array) -> float:  # noqa: ARG002 — solve_ivp's signature
+        """Return by how much ε_g is above the error to stop at."""
+        C = covariance(state, self.start.T, self.start.students)
+        error = generalisation_error(
+            self.setting.activation, C, state[len(state) - self.start.students :], self.start.A
+        )
+        return float(error) - (self.stop_at_error or 0.0)
+
+    def last(self) -> OrderParameters:
+        """Return the last finite state that the solver reached."""
+        return _trajectory(np.array([self.time]), self.state[None], self.start, self.setting).final
+
+
+def _check_solver(method: str, rtol: float, atol: float, max_step: float) -> dict[str, Any]:
+    """Return the options of the solver by their names in `solve_ivp`; ArgumentError for one that is out of range."""
+    forever = isinstance(max_step, float) and max_step == np.inf
+    return {
+        "method": one_of("method", method, METHODS),
+        "rtol": positive_number("rtol", rtol),
+        "atol": positive_number("atol", atol),
+        "max_step": np.inf
+        if forever
+        else positive_number("max_step", max_step, advice="or infinity to leave it to the solver"),
+    }
+
+
+def _trajectory(times: Array, states: Array, start: OrderParameters, setting: Setting) -> Trajectory:
+    n, K, M = len(times), start.students, start.teachers
+    Q, R, v = np.split(states, [K * K, K * (K + M)], axis=1)
+    return Trajectory(times, Q.reshape(n, K, K), R.reshape(n, K, M), v, start, setting)

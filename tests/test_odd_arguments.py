@@ -1,0 +1,301 @@
+"""Every public function of the theory, the geometry and the networks × each argument × odd values.
+
+A call works, or raises one of the house's own errors. No error of numpy, scipy, torch or Python comes out, and no
+warning.
+"""
+
+from __future__ import annotations
+
+import decimal
+import fractions
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from feedalign import networks
+from feedalign.errors import FeedalignError
+from feedalign.geometry import Geometry
+from feedalign.theory import convolution, linear, shallow
+
+K, C, N = 2, 3, 4
+
+
+class Unreadable:
+    """Raises wherever it is asked for numbers, length or words."""
+
+    def __array__(self, dtype: object = None, copy: object = None) -> Any:
+        raise RuntimeError("no numbers in this")
+
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    array.setflags(write=False)
+    return array
+
+
+# Iterators are made anew for every call: one that is used up would be another value.
+ODD: dict[str, Callable[[], Any]] = {
+    "None": lambda: None,
+    "True": lambda: True,
+    "numpy bool": lambda: np.False_,
+    "zero": lambda: 0,
+    "minus one": lambda: -1,
+    "two": lambda: 2,
+    "half": lambda: 0.5,
+    "NaN": lambda: math.nan,
+    "infinity": lambda: math.inf,
+    "minus infinity": lambda: -math.inf,
+    "numpy NaN": lambda: np.float32("nan"),
+    "longdouble": lambda: np.longdouble("1e400"),
+    "huge float": lambda: 1e300,
+    "tiny float": lambda: 5e-324,
+    "huge int": lambda: 10**30,
+    "endless int": lambda: 10**5000,
+    "uint64": lambda: np.uint64(2**64 - 1),
+    "Decimal": lambda: decimal.Decimal(1),
+    "Fraction": lambda: fractions.Fraction(3, 2),
+    "complex": lambda: 1 + 2j,
+    "time span": lambda: np.timedelta64(1, "s"),
+    "Tensor": lambda: torch.tensor(1.0),
+    "Tensor with gradient": lambda: torch.ones(2, requires_grad=True),
+    "Tensor matrix": lambda: torch.ones(3, 3),
+    "bfloat16 Tensor": lambda: torch.ones(2, dtype=torch.bfloat16),
+    "str": lambda: "many",
+    "empty str": lambda: "",
+    "bytes": lambda: b"1",
+    "list": lambda: [1],
+    "empty list": list,
+    "list of str": lambda: ["1", "2"],
+    "list of None": lambda: [None, None],
+    "ragged list": lambda: [[1.0], [1.0, 2.0]],
+    "list of huge ints": lambda: [10**30, 10**30],
+    "list of NaN": lambda: [math.nan, 1.0],
+    "list of Decimals": lambda: [decimal.Decimal(1)] * 2,
+    "list of complex": lambda: [1j, 2j],
+    "list of objects": lambda: [Unreadable(), Unreadable()],
+    "list of arrays": lambda: [np.ones((3, 3)), np.ones(2)],
+    "tuple": lambda: (1, 2),
+    "dict": lambda: {"a": 1},
+    "set": lambda: {1, 2},
+    "range": lambda: range(2),
+    "generator": lambda: (i for i in (1.0, 2.0)),
+    "endless iterator": lambda: iter(int, 1),
+    "object": object,
+    "Unreadable": Unreadable,
+    "class": lambda: Geometry,
+    "function": lambda: print,
+    "array without axes": lambda: np.array(1.0),
+    "vector": lambda: np.ones(2),
+    "zero vector": lambda: np.zeros(2),
+    "huge vector": lambda: np.full(2, 1e200),
+    "empty array": lambda: np.empty((0, 3)),
+    "object array": lambda: np.array([1.0, 2.0], object),
+    "bool array": lambda: np.ones((3, 3), bool),
+    "complex array": lambda: np.ones((3, 3), complex),
+    "infinite array": lambda: np.full((3, 4), np.inf),
+    "zero array": lambda: np.zeros((3, 4)),
+    "huge array": lambda: np.full((3, 4), 1e200),
+    "tiny array": lambda: np.full((3, 4), 1e-200),
+    "array with four axes": lambda: np.ones((4, 3, 3, 3)),
+    "masked array": lambda: np.ma.masked_equal([1.0, 2.0], 2.0),
+    "structured array": lambda: np.zeros(2, [("a", float)]),
+    "generator of random numbers": lambda: np.random.default_rng(0),
+    "legacy random state": lambda: np.random.RandomState(0),
+}
+
+
+def start() -> shallow.OrderParameters:
+    return shallow.OrderParameters(np.eye(K) / 2, np.zeros((K, K)), np.eye(K), np.array([0.5, -0.2]), np.ones(K))
+
+
+def state() -> linear.State:
+    rng = np.random.default_rng(0)
+    return linear.State([rng.standard_normal((C, N)), np.eye(C)], [rng.standard_normal((5, C))], np.eye(C))
+
+
+def geometry() -> Geometry:
+    return Geometry((3, 4, 4), 4, padding=(1, 1))
+
+
+def learning() -> dict[str, Any]:
+    return {
+        "start": start(), "feedback": [1.0, -1.0], "lr": 0.1, "times": [0.1], "activation": "erf", "noise_std": 0.1,
+        "rule": "dfa", "lr_readout": 0.1, "batch_size": 1,
+    }  # fmt: skip
+
+
+def train() -> dict[str, Any]:
+    return {"feedback": [np.ones((5, C))], "lr": 0.01, "conditioning": np.eye(C), "record": [0]}
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def shape() -> dict[str, Any]:
+    return {
+        "in_shape": (3, 4, 4), "out_channels": 4, "kernel_size": (3, 3), "stride": (1, 1), "padding": (1, 1),
+        "dilation": (1, 1), "groups": 1, "regions": (1, 1),
+    }  # fmt: skip
+
+
+def layer() -> torch.nn.Conv2d:
+    return torch.nn.Conv2d(3, 4, 3, padding=1)
+
+
+def sides() -> dict[str, Any]:
+    return {"F_out": rng().standard_normal((64, C)), "F_in": rng().standard_normal((48, C))}
+
+
+# Each function with arguments that work; a new set of them for every call.
+CALLS: list[tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = [
+    (shallow.OrderParameters, lambda: {name: getattr(start(), name) for name in "QRTvA"}),
+    (
+        shallow.OrderParameters.from_weights,
+        lambda: {"w": np.ones((K, N)), "w_teacher": np.ones((3, N)), "v": [1.0, 2.0], "A": [1.0, 2.0, 3.0]},
+    ),
+    (start().generalisation_error, lambda: {"activation": "relu"}),
+    (shallow.draw_readout, lambda: {"kind": "random", "units": 2, "rng": rng()}),
+    (
+        shallow.draw_start,
+        lambda: {"A": [1.0, 2.0], "students": 2, "input_dim": 10, "rng": rng(), "w_std": 1.0, "v_std": 1.0},
+    ),
+    (shallow.draw_feedback, lambda: {"kind": "orthogonal", "start": start(), "rng": rng()}),
+    (shallow.global_minima, lambda: {"A": [1.0, 2.0], "activation": "erf"}),
+    (shallow.selected_solution, lambda: {"A": [1.0, 2.0], "F": [1.0, -1.0]}),
+    (shallow.can_recover, lambda: {"A": [1.0, 2.0], "F": [1.0, -1.0]}),
+    (shallow.recovery_probability, lambda: {"K": 3, "M": 2}),
+    (shallow.distances_to_minima, lambda: {"state": start(), "activation": "erf"}),
+    (shallow.nearest_minimum, lambda: {"state": start(), "activation": "relu"}),
+    (
+        shallow.integrate,
+        lambda: learning()
+        | {"stop_at_error": 1e-3, "method": "RK45", "rtol": 1e-6, "atol": 1e-6, "max_step": 1.0, "max_seconds": 0.5},
+    ),
+    (
+        shallow.simulate,
+        lambda: learning()
+        | {"input_dim": 10, "seed": 0, "seeds": [0, 1], "method": "reduced", "threads": 1, "progress": None},
+    ),
+    (
+        linear.State,
+        lambda: {name: getattr(state(), name) for name in ("alignment_matrices", "feedback", "conditioning")},
+    ),
+    (state().predict, lambda: {"x": np.ones((2, N))}),
+    (state().gradient_alignment, lambda: {"x": np.ones((2, N)), "y": np.ones((2, C))}),
+    (state().cosines, lambda: {"errors": np.ones((2, C))}),
+    (state().predicted_gradient_alignment, lambda: {"error_covariance": np.eye(C)}),
+    (state().stability_limit, lambda: {"x": np.eye(N)}),
+    (
+        linear.train,
+        lambda: {"x": np.eye(N), "y": np.ones((N, C)), **train(), "epochs": 2, "batch_size": 2, "shuffle_seed": 0},
+    ),
+    (
+        linear.population,
+        lambda: {"cov_x": np.eye(N), "teacher": np.ones((C, N)), **train(), "steps": 2, "noise_std": 0.1},
+    ),
+    (linear.conditioner, lambda: {"cov_yx": np.eye(C, N), "leave_out": 1e-9}),
+    (linear.first_steps, lambda: {"cov_yx": np.eye(C, N), "feedback": [np.ones((5, C))], "conditioning": np.eye(C)}),
+    (linear.residuals, lambda: {"weights": [np.ones((5, N)), np.ones((C, 5))], "feedback": [np.ones((5, C))]}),
+    (linear.draw_feedback, lambda: {"widths": [4, 5], "outputs": C, "rng": rng(), "kind": "orthonormal"}),
+    (Geometry, shape),
+    (Geometry.of, lambda: {"layer": layer(), "in_shape": (3, 4, 4), "regions": (1, 1)}),
+    (geometry().kernels, lambda: {"kernel": np.ones((4, 3, 3, 3))}),
+    (convolution.alignability, lambda: sides() | shape()),
+    (convolution.best_match, lambda: sides() | {"geometry": geometry()}),
+    (convolution.nearest_kernel, lambda: {"left": np.ones((64, 2)), "right": np.ones((48, 2)), "geometry": geometry()}),
+    (convolution.inner_products, lambda: {"kernel": np.ones((4, 3, 3, 3))} | sides() | {"geometry": geometry()}),
+    (convolution.random_estimate, lambda: {"geometry": geometry(), "outputs": C}),
+    (convolution.channelwise_estimate, lambda: {"geometry": geometry()}),
+    (convolution.unrolled, lambda: {"kernel": np.ones((4, 3, 3, 3)), "geometry": geometry()}),
+    (convolution.optimal_feedback, lambda: {"geometries": [geometry()], "outputs": 2, "rng": rng()}),
+    (convolution.mask_feedback, lambda: {"geometries": [geometry()], "outputs": 2, "rng": rng()}),
+    (
+        convolution.weight_feedback,
+        lambda: {"kernels": [rng().standard_normal((4, 3, 3, 3))], "geometries": [geometry()], "outputs": 2},
+    ),
+    (networks.MLP, lambda: {"sizes": [4, 3, 2], "activation": "tanh", "bias": True, "seed": 0}),
+    (
+        networks.EnsembleMLP,
+        lambda: {"n_networks": 2, "sizes": [4, 3, 2], "activation": "tanh", "bias": True, "seeds": [0, 1]},
+    ),
+    (
+        networks.ConvNet,
+        lambda: {
+            "in_shape": (3, 8, 8), "channels": [4, 4], "classes": 2, "kernel_size": 3, "stride": 1, "pool": "none",
+            "head": "flatten", "batch_norm": True, "activation": "relu", "seed": 0,
+        },
+    ),
+    (networks.TiledConv2d, lambda: {"convolution": layer(), "in_shape": (3, 4, 4), "regions": 2}),
+    (networks.UnrolledConv2d, lambda: {"convolution": layer(), "in_shape": (3, 4, 4)}),
+    (networks.unroll, lambda: {"convolution": layer(), "in_shape": (3, 4, 4)}),
+    (networks.roll, lambda: {"matrix": torch.ones(64, 48), "convolution": layer(), "in_shape": (3, 4, 4)}),
+    (networks.dense, lambda: {"model": torch.nn.Sequential(layer()), "in_shape": (3, 4, 4)}),
+    (
+        networks.locally_connected,
+        lambda: {"model": torch.nn.Sequential(layer()), "in_shape": (3, 4, 4), "regions": None},
+    ),
+]  # fmt: skip
+NAMES = [function.__qualname__ for function, _ in CALLS]
+# These are made by functions of the room, and take what the function has checked.
+RESULTS = {shallow.Trajectory, shallow.Minimum, linear.Training, convolution.Match, convolution.Offset}
+
+
+def public_functions() -> Iterator[Any]:
+    for room in (shallow, linear, convolution, networks):
+        for name in room.__all__:
+            value = getattr(room, name)
+            if callable(value) and inspect.getmodule(value) is not None and not isinstance(value, type(list[int])):
+                yield value
+
+
+def test_no_public_function_and_none_of_its_arguments_is_left_out() -> None:
+    called = {function for function, _ in CALLS}
+    left_out = {value for value in public_functions() if inspect.isclass(value) or inspect.isfunction(value)}
+    assert left_out - called - RESULTS == set()
+    for function, arguments in CALLS:
+        assert set(inspect.signature(function).parameters) == set(arguments()), function
+
+
+@pytest.mark.parametrize(("function", "arguments"), CALLS, ids=NAMES)
+def test_an_odd_argument_works_or_is_refused_in_the_houses_words(
+    function: Callable[..., Any], arguments: Callable[[], dict[str, Any]]
+) -> None:
+    function(**arguments())
+    wrong = []
+    for name in arguments():
+        for words, make in ODD.items():
+            try:
+                function(**(arguments() | {name: make()}))
+            except FeedalignError:
+                continue
+            except Exception as error:  # whatever it is, it is the fault that is looked for
+                wrong.append(f"{name} = {words}: {type(error).__name__}: {error}")
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize(("function", "arguments"), CALLS, ids=NAMES)
+def test_arrays_that_cannot_be_written_to_work(
+    function: Callable[..., Any], arguments: Callable[[], dict[str, Any]]
+) -> None:
+    given = {
+        name: read_only(np.asarray(value, dtype=np.float64)) if name in ARRAYS else value
+        for name, value in arguments().items()
+    }
+    function(**given)
+
+
+ARRAYS = {
+    "Q", "R", "T", "v", "A", "F", "w", "w_teacher", "times", "x", "y", "errors", "error_covariance", "cov_x", "teacher",
+    "conditioning", "cov_yx", "kernel", "F_out", "F_in", "left", "right",
+}  # fmt: skip
