@@ -23,6 +23,7 @@ SOURCE = Path(feedalign.__file__).parent
 # come last: nothing imports them.
 ARROW = (
     ("errors",),
+    ("extras",),
     ("geometry", "style"),
     ("theory",),
     ("feedback",),
@@ -42,7 +43,7 @@ ARROW = (
 LEVEL = {room: level for level, rooms in enumerate(ARROW) for room in rooms}
 # Networks are plain modules: they know of no rule, though they come later in the arrow.
 APART = {("networks", "rules"), ("networks", "alignment")}
-WITHOUT_TORCH = {"errors", "geometry", "style", "theory", "lab.files"}
+WITHOUT_TORCH = {"errors", "extras", "geometry", "style", "theory", "lab.files"}
 
 
 def room_of(file: Path, source: Path) -> str:
