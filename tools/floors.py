@@ -18,7 +18,10 @@ def floors(pyproject: str) -> list[str]:
         ValueError: a requirement names no lowest version, so there is nothing to test.
     """
     project = tomllib.loads(pyproject)["project"]
-    requirements = [*project["dependencies"], *(each for extra in EXTRAS for each in project["optional-dependencies"][extra])]
+    requirements = [
+        *project["dependencies"],
+        *(each for extra in EXTRAS for each in project["optional-dependencies"][extra]),
+    ]
     found = []
     for requirement in requirements:
         if requirement.startswith("feedalign["):

@@ -61,11 +61,11 @@ def test_the_outermost_block_names_its_extra() -> None:
 
 
 def test_a_package_of_no_extra_and_a_broken_package_pass_unchanged() -> None:
-    with pytest.raises(ModuleNotFoundError, match="^No module named 'mine'$"), needs("lab", "x"):
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'mine'$"), needs("lab", "x"):
         raise missing("mine")
-    with pytest.raises(ModuleNotFoundError, match="^No module named 'tyro'$"), needs("theory", "x"):
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'tyro'$"), needs("theory", "x"):
         raise missing("tyro")
-    with pytest.raises(ImportError, match="^cannot import name 'eigh'$"), needs("theory", "x"):
+    with pytest.raises(ImportError, match=r"^cannot import name 'eigh'$"), needs("theory", "x"):
         raise ImportError("cannot import name 'eigh'", name="scipy.linalg")
 
 

@@ -84,7 +84,9 @@ def test_packages_outside_the_library_are_really_hidden(library_alone: Process) 
     assert "No module named 'scipy'" in done.stderr
 
 
-@pytest.mark.parametrize("names", ["feedalign.DFA", "feedalign.DFA, feedalign.AlignmentMonitor, feedalign.networks.MLP"])
+@pytest.mark.parametrize(
+    "names", ["feedalign.DFA", "feedalign.DFA, feedalign.AlignmentMonitor, feedalign.networks.MLP"]
+)
 def test_using_the_library_loads_no_package_of_an_extra(names: str) -> None:
     code = f"import feedalign; {names}; import sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
