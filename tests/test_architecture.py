@@ -38,6 +38,7 @@ ARROW = (
     ("lab.report",),
     ("lab",),
     ("cli",),
+    ("__main__",),
     ("feedalign",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ARROW) for room in rooms}

@@ -40,7 +40,8 @@ class Meter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if not self._bar.disable:  # before rich 14.3 a disabled bar would print an empty line here
+            self._bar.stop()
 
     def update(self, count: int) -> None:
         """Count further bytes."""
