@@ -46,7 +46,9 @@ def try_wheel(folder: Path) -> None:
     )
     done = subprocess.run([command, "list"], cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 3 or not done.stderr.endswith("pip install 'feedalign[lab]'\n"):
-        sys.exit(f"`feedalign list` without the extra lab gave status {done.returncode} and: {done.stdout}{done.stderr}")
+        sys.exit(
+            f"`feedalign list` without the extra lab gave status {done.returncode} and: {done.stdout}{done.stderr}"
+        )
     print(f"{built_wheel().name} works in an empty environment; `feedalign list` says there: {done.stderr}", end="")
 
 

@@ -40,8 +40,7 @@ class Meter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._bar.disable:  # before rich 14.3 a disabled bar would print an empty line here
-            self._bar.stop()
+        self._bar.stop()
 
     def update(self, count: int) -> None:
         """Count further bytes."""

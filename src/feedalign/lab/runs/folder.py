@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
@@ -17,7 +18,6 @@ import xarray as xr
 
 from feedalign.errors import DataError
 from feedalign.lab.files import replacing
-from feedalign.lab.runs.netcdf import from_bytes, to_bytes
 
 # Part of every hash: raise it when the meaning of a config or the layout of a data set changes, and old runs stay
 # where they are but are no longer taken for new ones.
@@ -72,7 +72,8 @@ def run_once(experiment: str, config: Any, compute: Callable[[], xr.Dataset], ro
         try:
             with replacing(folder) as aside:
                 aside.mkdir()
-                content = to_bytes(dataset)
+                # By way of memory: where HDF5 itself meets a full disk, Python crashes on its way out.
+                content = bytes(dataset.to_netcdf(engine="h5netcdf"))
                 (aside / "result.nc").write_bytes(content)
                 _write_json(aside / "config.json", _resolved(experiment, config))
                 made = {"seconds": round(seconds, 3), "result_sha256": hashlib.sha256(content).hexdigest()}
@@ -87,7 +88,8 @@ def run_once(experiment: str, config: Any, compute: Callable[[], xr.Dataset], ro
         # HDF5 reads on over damage, to wrong numbers or to its own crash, so it is not left to notice.
         if hashlib.sha256(content).hexdigest() != made["result_sha256"]:
             raise ValueError("result.nc is truncated or altered")
-        return Run(folder, from_bytes(content), key, float(made["seconds"]), made)
+        dataset = xr.load_dataset(io.BytesIO(content), engine="h5netcdf")
+        return Run(folder, dataset, key, float(made["seconds"]), made)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder} is no finished run ({error}); delete it and run again") from error
 
