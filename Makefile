@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+FLOORS := .venv-floors
+CODE   := src tests benchmarks tools
 
-.PHONY: help setup reproduce test lint types docs benchmarks clean
+.PHONY: help setup reproduce test lint types docs benchmarks build floors clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -27,8 +29,8 @@ test: $(READY)  ## every test, the ones that fetch data included
 	$(BIN)/python -m pytest -n auto
 
 lint: $(READY)  ## ruff: style, docstrings, formatting
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 
 types: $(READY)  ## mypy, strict
 	$(BIN)/mypy
@@ -39,5 +41,20 @@ docs: $(READY)  ## build the documentation, strictly, into site/
 benchmarks: $(READY)  ## every benchmark, into benchmarks/results/
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
 
+build: $(READY)  ## wheel and source archive into dist/, and try the wheel in an empty environment
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python tools/try_wheel.py
+
+# Old packages warn of their newer neighbours, so here a warning is no error.
+floors: $(FLOORS)/.ready  ## the tests with the lowest versions pyproject.toml allows; torch may download 3 GB
+	$(FLOORS)/bin/python -m pytest -n auto -W default
+
+$(FLOORS)/.ready: pyproject.toml tools/floors.py
+	test -x $(FLOORS)/bin/python || $(PYTHON) -m venv $(FLOORS)
+	$(FLOORS)/bin/python tools/floors.py > $(FLOORS)/floors.txt
+	$(FLOORS)/bin/python -m pip install --quiet -c $(FLOORS)/floors.txt -e '.[dev]'
+	@touch $@
+
 clean:  ## remove what was built; runs/ and downloaded data stay
-	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(FLOORS) dist site .mypy_cache .ruff_cache .pytest_cache

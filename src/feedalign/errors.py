@@ -53,3 +53,11 @@ class TimeLimitError(FeedalignError, TimeoutError):
 
 class DataError(FeedalignError, OSError):
     """A data set is missing, truncated or altered, or no source of it can be reached."""
+
+
+class MissingExtraError(FeedalignError, ImportError):
+    """A package is missing that only an extra of feedalign installs; the message has the command that installs it.
+
+    Attributes:
+        name: the missing package, as it is imported.
+    """

@@ -148,15 +148,15 @@ def test_a_writer_gets_every_number() -> None:
 
 
 def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
-    """Optional, `pip install feedalign[loops]`; without it this is skipped."""
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    tensorboard = pytest.importorskip("torch.utils.tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
     x, y = data()
-    with tensorboard.SummaryWriter(str(tmp_path)) as writer:
+    with SummaryWriter(str(tmp_path)) as writer:
         monitor = fa.AlignmentMonitor(fa.DFA(network(), seed=2), functional.cross_entropy, x, y, every=2, writer=writer)
         for step in range(5):
             monitor(step)
-    events = accumulator.EventAccumulator(str(tmp_path)).Reload()
+    events = EventAccumulator(str(tmp_path)).Reload()
     for tag, value in monitor.records[-1].scalars.items():
         assert [event.step for event in events.Scalars(tag)] == [0, 2, 4]
         assert events.Scalars(tag)[-1].value == pytest.approx(value, rel=1e-6)

@@ -1,8 +1,4 @@
-"""Lightning and Accelerate run a wrapped model as they run any: the steps are those of a plain loop.
-
-Both are optional, `pip install feedalign[loops]`; without them these tests are skipped. The warnings they give of
-themselves are not ours.
-"""
+"""Lightning and Accelerate train a wrapped model as they train any model: the steps are those of a plain loop."""
 
 from __future__ import annotations
 
@@ -17,7 +13,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import feedalign as fa
 
-pytestmark = pytest.mark.filterwarnings("ignore")
 RULES = [fa.DFA, fa.FA, fa.KolenPollack, fa.DirectKolenPollack]
 CLIP = 0.5
 
@@ -57,12 +52,16 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(found[name], tensor, rtol=1e-11, atol=1e-13)
 
 
+# Lightning itself uses a class that torch has deprecated.
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")
+# Lightning advises worker processes, which 24 samples in memory do not need.
+@pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
 @pytest.mark.parametrize("rule", RULES)
 def test_lightning_trains_as_the_plain_loop(rule: Any, tmp_path: Path) -> None:
     """Its checkpoint is a `state_dict`, so the feedback is in it."""
-    lightning = pytest.importorskip("lightning")
+    import lightning  # takes seconds, and only this test needs it
 
-    class Classifier(lightning.LightningModule):  # type: ignore[misc,name-defined]
+    class Classifier(lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
             self.net = wrapped(rule)
@@ -94,7 +93,8 @@ def test_lightning_trains_as_the_plain_loop(rule: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_accelerate_trains_as_the_plain_loop(rule: Any, tmp_path: Path) -> None:
-    accelerate = pytest.importorskip("accelerate")
+    import accelerate  # takes seconds, and only this test needs it
+
     accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
     net = wrapped(rule)
     prepared, optimizer, loader = accelerator.prepare(net, optimizer_of(net), batches())

@@ -58,8 +58,6 @@ def weight_alignment(net: Wrapped) -> WeightAlignment:
         PointsError: the feedback is not drawn yet.
     Source: Refinetti et al. (2021), eq. 12.
     """
-    from feedalign.theory import convolution  # loaded when first used, so that a wrapped model needs no scipy
-
     check_wrapped(net)
     if isinstance(net, SequentialRule):
         return _of_backward_weights(net)
@@ -74,6 +72,8 @@ def weight_alignment(net: Wrapped) -> WeightAlignment:
         weight = weight_of(block, modules, target.shape)
         link = weight if F is None else convolution_between(below, block, modules)
         if F is not None and isinstance(link, Convolution):
+            from feedalign.theory import convolution  # only here: dense layers need no scipy
+
             kernel, above, beneath = (each.double().cpu().numpy() for each in (link.kernel, F, F_below))
             found = convolution.inner_products(kernel, above, beneath, link.geometry)
             products[label] = torch.tensor(found, dtype=torch.float64)

@@ -3,10 +3,11 @@
 Each file is loaded when one of its names is first used, so that `inner_products` needs no scipy.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
+from feedalign.extras import needs
 from feedalign.geometry import Array, Geometry, Offset
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from feedalign.theory.convolution.overlaps import inner_products, nearest_kernel
     from feedalign.theory.convolution.unrolling import unrolled
 
-__getattr__, __dir__, _ = lazy_loader.attach(
+_found, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "estimates": ["channelwise_estimate", "random_estimate"],
@@ -26,6 +27,12 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "unrolling": ["unrolled"],
     },
 )
+
+
+def __getattr__(name: str) -> Any:
+    with needs("theory", __name__):
+        return _found(name)
+
 
 __all__ = [
     "Array",
