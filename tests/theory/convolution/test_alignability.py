@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import tracemalloc
 from typing import Any
 
@@ -314,3 +316,13 @@ def test_the_shape_of_a_torch_convolution() -> None:
 def test_a_torch_convolution_without_such_a_shape_is_refused(layer: torch.nn.Conv2d, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         Geometry.of(layer, (4, 9, 11))
+
+
+def test_inner_products_load_no_scipy() -> None:
+    """So the weight alignment of a convolutional net needs torch and numpy alone."""
+    code = (
+        "import sys; from feedalign.theory import convolution; convolution.inner_products;"
+        "print(sorted({'scipy', 'numba', 'torch', 'sklearn'} & set(sys.modules)));"
+        "convolution.alignability; print('scipy' in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\nTrue\n"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from feedalign.errors import ArgumentError, DivergenceError
+from feedalign.errors import ArgumentError, DivergenceError, TimeLimitError
 from feedalign.theory import shallow
 from feedalign.theory.shallow.integrals import activation_code
 from feedalign.theory.shallow.ode import drift
@@ -329,3 +330,30 @@ def test_the_end_of_a_relu_run_whose_units_coincide_is_a_state_to_go_on_from() -
             start, feedback=[-0.6, -0.35], lr=3.0, times=[1000.0], activation="relu", rule=cast(Any, rule)
         ).final
         shallow.integrate(end, feedback=[-0.6, -0.35], lr=3.0, times=[1.0], activation="relu")
+
+
+@pytest.mark.parametrize("method", ["LSODA", "RK45", "RK23", "DOP853", "Radau", "BDF"])
+def test_an_endless_integration_stops_at_its_limit_and_can_be_gone_on_with(make_start: MakeStart, method: str) -> None:
+    """At η = 10⁵ the equations are so stiff that t = 10⁷ is hours away for every solver."""
+    begun = monotonic()
+    arguments: dict[str, Any] = {"feedback": F, "lr": 1e5, "method": method}
+    with pytest.raises(TimeLimitError, match=r"longer than max_seconds=0.2 and had reached t = .*; lower lr") as stop:
+        shallow.integrate(make_start(), times=[1e7], max_seconds=0.2, **arguments)
+    assert monotonic() - begun < 60  # the first method compiles
+    state, reached = stop.value.state, stop.value.time
+    assert isinstance(state, shallow.OrderParameters)
+    assert 0 < reached < 1e7
+    on = shallow.integrate(make_start(), times=[reached], **arguments).final
+    np.testing.assert_allclose(on.v, state.v, rtol=1e-4, atol=1e-6)
+
+
+def test_a_limit_that_is_not_reached_changes_nothing(make_start: MakeStart) -> None:
+    arguments: dict[str, Any] = {"feedback": F, "lr": 0.1, "times": [1.0, 2.0]}
+    limited = shallow.integrate(make_start(), max_seconds=1e9, **arguments)
+    assert np.array_equal(limited.Q, shallow.integrate(make_start(), **arguments).Q)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, np.nan, np.inf, True, "long"])
+def test_a_limit_is_a_positive_number_of_seconds(make_start: MakeStart, wrong: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"max_seconds must be a finite number above 0, got .*; or None for"):
+        shallow.integrate(make_start(), feedback=F, lr=0.1, times=[1.0], max_seconds=wrong)

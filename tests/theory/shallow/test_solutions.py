@@ -283,7 +283,7 @@ def test_feedback_of_another_length_has_no_selected_solution() -> None:
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, math.nan, math.inf])
 def test_recovery_probability_is_of_whole_numbers(wrong: float) -> None:
-    with pytest.raises(ArgumentError, match=f"K must be a whole number of at least 1, got {wrong}"):
+    with pytest.raises(ArgumentError, match=f"K must be a whole number of at least 1 and at most 100000, got {wrong}"):
         recovery_probability(wrong, 1)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match=f"M must be a whole number of at least 1, got {wrong}"):
         recovery_probability(1, wrong)  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
 r"""Feedback that fits a chain of convolutions: matrices for the points below, between and above them.
 
-Each layer asks W_l ≈ F_l A F_{l−1}ᵀ of its kernel, and every matrix but the outermost is in two such products.
+A layer aligns where W_l ≈ F_l A F_{l−1}ᵀ. So every matrix between two layers takes part in two such products.
 
-Indices as in `alignability`. Every matrix comes scaled to columns of length one in the root mean square.
+Indices as in `matching`. Every matrix is scaled so that the root mean square of its columns' lengths is one.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def optimal_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.rando
 
     .. math:: F_l = u_l ⊗ Φ_l, \quad u_l \in \mathbb{R}^{channels}, \quad Φ_l^T Φ_l = I
 
-    All channels share one spatial pattern for each output of the network, since a second pattern over the channels
-    would take from the first, more alignable one. The spatial modes Φ_l are found by alternating between what is
-    optimal for the others fixed: kernels and alignment matrices (`best_match`), and each Φ_l (an orthogonal Procrustes
-    problem); the sum never falls. They begin as the lowest cosine modes. u_l is random signs.
+    All channels share one spatial pattern for each output of the network: a second pattern would only take weight from
+    the first, which aligns best. The spatial modes Φ_l begin as the lowest cosine modes. Then two steps alternate: the
+    best kernels and alignment matrices for fixed modes (`best_match`), and the best Φ_l for all else fixed (an
+    orthogonal Procrustes problem). The sum never falls. The entries of u_l are random signs.
 
-    It shows how far alignability goes, and that it is not all: with one pattern over the channels, all channels of a
-    layer learn the same.
+    This feedback shows how large alignability can be, and that alignability is not all that counts: with one pattern
+    for all channels, all channels of a layer learn the same.
 
     Args:
         geometries: of the layers from the bottom; each takes the output of the one before.
@@ -61,7 +61,7 @@ def optimal_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.rando
                 match = best_match(modes[link + 1], modes[link], links[link])
                 kernel = unrolled(match.kernel / match.alignment, links[link])
                 left, right = match.target
-                # Of the target, modes[link + 1] A modes[link]ᵀ, one side is to be chosen anew.
+                # The target is modes[link + 1] A modes[link]ᵀ. One of its two modes is chosen anew, the A is kept.
                 A = np.linalg.pinv(modes[link + 1]) @ left @ right.T @ np.linalg.pinv(modes[link]).T
                 pull += kernel @ modes[link] @ A.T if link < point else kernel.T @ modes[link + 1] @ A
             modes[point], _ = polar(pull)
@@ -77,13 +77,14 @@ def optimal_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.rando
 
 
 def mask_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.random.Generator) -> list[Array]:
-    """Return feedback whose products are as the pattern of connections: non-negative, one blob of positions an output.
+    """Return non-negative feedback whose products resemble the masks, the patterns of what a layer connects.
 
-    The lowest layer's mask is factorised, mask ≈ F_1 F_0ᵀ (non-negative matrix factorisation); each higher matrix is
-    then the non-negative one that describes its own mask best. The mask is the same for all channels, and so are they.
+    Each output of the network gets a blob of neighbouring positions. The lowest layer's mask is factorised,
+    mask ≈ F_1 F_0ᵀ (non-negative matrix factorisation). Each higher matrix is then the non-negative matrix that
+    describes its own layer's mask best. The mask is the same for all channels, so the feedback is too.
 
     Args:
-        geometries: see `optimal_feedback`.
+        geometries: of the layers from the bottom; each takes the output of the one before.
         outputs: C.
         rng: of the factorisation's start.
 
@@ -91,7 +92,7 @@ def mask_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.random.G
         One matrix more than there are layers, [features, C].
 
     Raises:
-        ArgumentError: see `optimal_feedback`.
+        ArgumentError: no layer, or layers that do not fit on one another.
     Source: tried by Refinetti et al. (2021).
     """
     from sklearn.decomposition import non_negative_factorization  # takes a second to import
@@ -124,23 +125,24 @@ def mask_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.random.G
 
 
 def weight_feedback(kernels: Sequence[ArrayLike], geometries: Sequence[Geometry], outputs: int) -> list[Array]:
-    """Return feedback whose products are as given weights: of the lowest layer their best approximation of rank C.
+    """Return feedback whose products approximate given weights.
 
-    The lowest layer's unrolled weights are factorised, W_1 ≈ F_1 F_0ᵀ (truncated singular value decomposition); each
-    higher matrix is then the least-squares solution of W_l ≈ F_l F_{l−1}ᵀ. This looks at the weights once, as a
-    substrate without weight transport cannot.
+    The lowest layer's unrolled weights are factorised, W_1 ≈ F_1 F_0ᵀ, by a truncated singular value decomposition:
+    the best approximation of rank C. Each higher matrix is then the least-squares solution of W_l ≈ F_l F_{l−1}ᵀ. This
+    reads the weights once, which hardware without weight transport cannot do.
 
     Args:
         kernels: of the layers, [o, i, height, width] or [regions, o, i, height, width].
-        geometries: see `optimal_feedback`.
+        geometries: of the layers from the bottom; each takes the output of the one before.
         outputs: C.
 
     Returns:
         One matrix more than there are layers, [features, C].
 
     Raises:
-        ArgumentError: see `optimal_feedback`; or fewer features than outputs.
-        FeedbackShapeError: a kernel of another shape than its layer's.
+        ArgumentError: no layer, layers that do not fit on one another, not one kernel for each layer, a kernel that is
+            all zero or not finite, or not fewer outputs than features.
+        FeedbackShapeError: a kernel has another number of weights than its layer.
     Source: tried by Refinetti et al. (2021).
     """
     shapes = _shapes(geometries)
@@ -183,7 +185,7 @@ def _cosine_modes(height: int, width: int, number: int) -> Array:
 
 
 def _widened(modes: Array, outputs: int) -> Array:
-    """Return [positions, C]: where there are fewer modes than outputs, outputs share them in turn."""
+    """Return one mode for each output, [positions, C]; where modes are fewer than outputs, they are used in turn."""
     return modes[:, np.arange(outputs) % modes.shape[1]]
 
 

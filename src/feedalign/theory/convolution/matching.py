@@ -45,8 +45,8 @@ def alignability(
 
     .. math:: \max_{W, A} \cos(\mathrm{vec}\,\mathrm{unroll}(W), \mathrm{vec}\, F_l A F_{l-1}^T)
 
-    1 for a dense layer. For random feedback about `random_estimate`, for feedback that is constant over the positions
-    of a channel `channelwise_estimate`.
+    The alignability of a dense layer is 1. For random feedback it is about `random_estimate`, and for feedback that is
+    constant over the positions of a channel it is `channelwise_estimate`.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -57,14 +57,14 @@ def alignability(
     Args:
         F_out: F_l, [features out, C].
         F_in: F_{l−1}, [features in, C].
-        in_shape: see `Geometry`, as for all that follow.
-        out_channels: see `Geometry`.
-        kernel_size: see `Geometry`.
-        stride: see `Geometry`.
-        padding: see `Geometry`.
-        dilation: see `Geometry`.
-        groups: see `Geometry`.
-        regions: see `Geometry`.
+        in_shape: (channels, height, width) of the input.
+        out_channels: channels of the output.
+        kernel_size: of the kernel. Like stride, padding, dilation and regions: one number for both axes, or a pair.
+        stride: as in `torch.nn.Conv2d`.
+        padding: as in `torch.nn.Conv2d`, with zeros.
+        dilation: as in `torch.nn.Conv2d`.
+        groups: as in `torch.nn.Conv2d`.
+        regions: number of regions that each axis of the output is cut into; every region has a kernel of its own.
 
     Raises:
         ArgumentError: no layer can have this shape (see `Geometry`), or feedback is zero or not finite.
@@ -80,8 +80,8 @@ class Match(NamedTuple):
 
     Attributes:
         alignment: the cosine between them, in [0, 1].
-        kernel: [regions, o, i, height, width]; unrolled, its length is the alignment.
-        target: F_l A F_{l−1}ᵀ as two factors, [o·p, r] and [i·q, r], their product of length one.
+        kernel: [regions, o, i, height, width]; the length of the unrolled kernel is the alignment.
+        target: F_l A F_{l−1}ᵀ as two factors, [o·p, r] and [i·q, r], whose product has length one.
     """
 
     alignment: float

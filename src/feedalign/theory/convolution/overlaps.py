@@ -19,10 +19,10 @@ from feedalign.geometry import Array, Geometry, Offset
 def inner_products(
     kernel: ArrayLike, F_out: ArrayLike, F_in: ArrayLike, geometry: Geometry
 ) -> tuple[float, float, float]:
-    r"""Return W·T, W·W and T·T of an unrolled kernel W and T = F_l F_{l−1}ᵀ: what their cosine is made of.
+    r"""Return the inner products W·T, W·W and T·T of an unrolled kernel W and T = F_l F_{l−1}ᵀ.
 
-    The cosine, the weight alignment of the layer, is never above `alignability`, which may choose W and put any matrix
-    between F_l and F_{l−1}ᵀ.
+    The cosine of W and T is the weight alignment of the layer. It is never above `alignability`, which is the largest
+    cosine for any kernel W and any matrix between F_l and F_{l−1}ᵀ.
 
     Args:
         kernel: [o, i, height, width] as PyTorch stores it, or [regions, o, i, height, width].

@@ -17,10 +17,16 @@ from feedalign.errors import ArgumentError
 Array = NDArray[np.float64]
 
 
+def check_matrix(name: str, value: Any, shape: tuple[int | str, ...]) -> Array:
+    """Return a finite float64 matrix; the same object where it already is one, so that states share their feedback."""
+    checked = finite_array(name, value, shape)
+    return value if type(value) is np.ndarray and value.dtype == np.float64 else checked
+
+
 def check_feedback(value: Any, outputs: int) -> list[Array]:
     """Return feedback matrices F_1 to F_{L−1} as float64 matrices [n_l, outputs]; ArgumentError where one is not."""
     found = [
-        finite_array(f"feedback[{i}]", F, ("n", outputs))
+        check_matrix(f"feedback[{i}]", F, ("n", outputs))
         for i, F in enumerate(sequence("feedback", value, "matrices, one for each hidden layer"))
     ]
     if not found:

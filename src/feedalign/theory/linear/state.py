@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator, eigs
 
 from feedalign.checks import finite_array, sequence
 from feedalign.errors import ArgumentError
-from feedalign.theory.linear.maps import back, check_feedback, codes, product
+from feedalign.theory.linear.maps import back, check_feedback, check_matrix, codes, product
 
 Array = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ class State:
             )
         C = len(finite_array("alignment_matrices[0]", given[0], ("C", "n_0")))
         matrices = [
-            finite_array(f"alignment_matrices[{l}]", A, (C, "n_0" if l == 0 else C)) for l, A in enumerate(given)
+            check_matrix(f"alignment_matrices[{l}]", A, (C, "n_0" if l == 0 else C)) for l, A in enumerate(given)
         ]
         feedback = check_feedback(self.feedback, C)
         if len(matrices) != len(feedback) + 1:
@@ -53,7 +53,7 @@ class State:
                 f"got {len(matrices)} alignment matrices and {len(feedback)} feedback matrices; give one alignment "
                 "matrix for each layer, and one feedback matrix for each hidden layer"
             )
-        P = None if self.conditioning is None else finite_array("conditioning", self.conditioning, (C, C))
+        P = None if self.conditioning is None else check_matrix("conditioning", self.conditioning, (C, C))
         for name, value in {"alignment_matrices": matrices, "feedback": feedback, "conditioning": P}.items():
             object.__setattr__(self, name, value)
 

@@ -52,9 +52,9 @@ def draw_start(
 ) -> OrderParameters:
     """Return the order parameters of networks of finite input dimension with independent Gaussian weights.
 
-    The overlaps of such weights follow a Wishart law with N degrees of freedom, and are drawn from it: exact at any N,
-    and no weight is ever stored. From one state of the generator the teacher and all directions are the same for any
-    w_std and v_std, which only set the scale; zero for both gives the zero start.
+    The overlaps of Gaussian weights follow a Wishart law with N degrees of freedom, and are drawn from this law. The
+    draw is exact at any N, and no weight is ever stored. w_std and v_std only set the scale: from one state of the generator,
+    teacher and directions are the same for any w_std and v_std. Zero for both gives the zero start.
 
     Args:
         A: second layer of the teacher, [M]; its first layer is N(0, 1).

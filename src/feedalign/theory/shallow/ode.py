@@ -8,8 +8,8 @@ With s = (−v, A), f = F under DFA and f = v under backprop, and the averages o
     \dot Q_{kl} &= η f_k \sum_a s_a I_3(k; l, a) + η f_l \sum_a s_a I_3(l; k, a)
         + \frac{η^2}{B} f_k f_l \Big[\sum_{ab} s_a s_b I_4(k, l; a, b) + σ^2 J_2(k, l)\Big].
 
-The last term comes from the length of an update. Averaged over B inputs it is B times smaller, since different inputs
-are orthogonal as N → ∞; the other terms are means and stay.
+The last term comes from the length of an update. An average over B inputs makes it B times smaller, since different
+inputs are orthogonal as N → ∞. The other terms are means, and do not change.
 
 Source: Refinetti et al. (2021), appendix; Saad & Solla (1995).
 """
@@ -42,8 +42,8 @@ def covariance(state: Array, T: Array, K: int) -> Array:
 
 @compiled
 def _negative_part(C: Array) -> Array:
-    """What a symmetric matrix has beyond the nearest positive semi-definite one."""
-    if not np.isfinite(C).all():  # implicit methods try such states; the answer then is not finite either
+    """Return a symmetric matrix minus the nearest positive semi-definite one."""
+    if not np.isfinite(C).all():  # implicit methods try states that are not finite; the drift is then not finite either
         return np.zeros_like(C)
     eigenvalues, vectors = np.linalg.eigh(C)
     if eigenvalues[0] >= 0.0:
@@ -72,9 +72,9 @@ def drift(
     K = feedback.size
     n = K + M
     C = covariance(state, T, K)
-    # A solver's error can take C out of the covariances, where relu averages mean nothing: left alone, their formulas
-    # drive a student from the teacher it has learned to a false fixed point. The nearest covariance is asked instead,
-    # and what lies beyond it decays.
+    # A solver's error can make C no covariance, and then averages of relu have no meaning: their formulas would drive a
+    # student away from the teacher it has learned, to a false fixed point. So the averages are taken for the nearest
+    # covariance, and the rest of C decays.
     beyond = _negative_part(C) if activation == RELU else np.zeros_like(C)
     C -= beyond
     v = state[K * n :]

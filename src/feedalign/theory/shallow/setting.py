@@ -24,7 +24,7 @@ class Setting:
     """How a student learns; `make` turns what the user gave into checked numbers.
 
     Attributes:
-        feedback: F, the fixed vector that takes the place of v under DFA, [K]; NaN where backprop was given none.
+        feedback: F, the fixed vector that takes the place of v under DFA, [K]; all NaN for backprop without feedback.
         backprop: whether the error travels through v itself.
         activation: code of the activation.
         lr: η, learning rate of the first layer.

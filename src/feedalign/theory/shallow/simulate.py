@@ -1,8 +1,8 @@
 r"""Online learning simulated at finite input dimension, in two ways that agree in law.
 
-*Explicit* keeps the weights and draws inputs x ~ N(0, I_N). *Reduced* uses that (Q, R, v) is a Markov chain of its own:
-given the local fields u = Lε, with L the Cholesky factor of their covariance and ε standard normal, all that a step
-needs of x besides u is its squared length, |x|² = |ε|² + c with c ~ χ²_{N−K−M}. Its cost does not depend on N.
+*Explicit* keeps the weights and draws inputs x ~ N(0, I_N). *Reduced* keeps (Q, R, v) only, which is a Markov chain of
+its own. The local fields are u = Lε, with L the Cholesky factor of their covariance and ε standard normal. Besides u a
+step needs only the squared length of x, |x|² = |ε|² + c with c ~ χ²_{N−K−M}. The cost of a step does not depend on N.
 
 Source: the explicit updates are those of Refinetti et al. (2021); the reduction is exact by rotation invariance of x.
 """
@@ -53,8 +53,8 @@ def simulate(
 ) -> Trajectory:
     """Simulate online learning from `start`, fresh Gaussian inputs at every step.
 
-    Both methods begin with exactly the overlaps of `start`. Each seed has a generator of its own, so a batch gives the
-    same bits as its seeds one by one, on any number of threads.
+    Both methods begin with exactly the overlaps of `start`. Each seed has a generator of its own. So several seeds at
+    once give the same bits as one seed at a time, on any number of threads.
 
     Args:
         start: state at time 0.
@@ -78,7 +78,7 @@ def simulate(
 
     Raises:
         ArgumentError: an argument is out of range or does not fit `start`.
-        DivergenceError: the weights left the finite numbers; says when, and keeps the last finite state.
+        DivergenceError: the weights left the finite numbers. The error has the time, and the last finite state.
     """
     setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std, batch_size)
     one_of("method", method, _METHODS)

@@ -83,8 +83,8 @@ def global_minima(A: ArrayLike, activation: str = "erf") -> Minimum:
 def selected_solution(A: ArrayLike, F: ArrayLike) -> Array:
     """Return v* = argmax v·F over the signed permutations of A: the minimum that DFA takes an erf student to.
 
-    The largest |A_m| goes where |F_k| is largest, with the sign of F_k. Where F does not decide, v* is one of several
-    maximisers: of equal |F_k| the first gets the larger |A_m|, and a zero F_k gets the sign +.
+    The largest |A_m| goes where |F_k| is largest, with the sign of F_k. Where several v maximise v·F, one of them is
+    returned: of equal |F_k| the first gets the larger |A_m|, and a zero F_k gets the sign +.
 
     Args:
         A: second layer of the teacher, [K].
@@ -110,7 +110,7 @@ def selected_solution(A: ArrayLike, F: ArrayLike) -> Array:
 
 
 def can_recover(A: ArrayLike, F: ArrayLike) -> bool:
-    """Whether a relu student with feedback F can learn a teacher with readout A under DFA.
+    """Return whether a relu student with feedback F can learn a teacher with readout A under DFA.
 
     DFA turns every v_k to the sign of F_k, and relu cannot repair a sign: for each sign there must be at least as many
     F_k as A_m. A zero F_k counts for neither sign, since its unit never learns; a zero A_m asks for nothing.
@@ -133,8 +133,8 @@ def recovery_probability(K: int, M: int) -> float:
 
     .. math:: P = 2^{-K} \sum_{k=0}^{K-M} \binom{K}{k},
 
-    the chance that at least M of K random signs are positive; zero for K < M. Any feedback of independent entries with
-    symmetric law has it. See `can_recover` for one feedback vector.
+    the chance that at least M of K random signs are positive; zero for K < M. It holds for any feedback with
+    independent entries of symmetric law. See `can_recover` for one feedback vector.
 
     Raises:
         ArgumentError: K or M is not a whole number of at least one, or K is above 100,000.
@@ -160,8 +160,8 @@ def distances_to_minima(state: OrderParameters, activation: str = "erf") -> Arra
 
     .. math:: d^2 = \sum_k \big|\, |v_k| w_k - |A_{π(k)}| \tilde w_{π(k)} \big|^2 / N
 
-    where the signs of v_k and A_π(k) agree; where they do not, the way leads through the origin and the two lengths
-    add. Rounding in Q, R and T limits the distance to about 1e-8 of the weights' length from below.
+    where the signs of v_k and A_π(k) agree. Where they do not, the way leads through the origin and the two lengths
+    add. Distances below about 1e-8 of the weights' length cannot be told from 0, by rounding in Q, R and T.
 
     Args:
         state: with K = M, for example `Trajectory.final`.
@@ -181,7 +181,7 @@ def distances_to_minima(state: OrderParameters, activation: str = "erf") -> Arra
 def nearest_minimum(state: OrderParameters, activation: str = "erf") -> tuple[Minimum, float]:
     """Return the minimum nearest to a state, [K], and its distance as `distances_to_minima` measures it.
 
-    It is found as an assignment of students to teachers, not from the list of minima, so K may be large.
+    The minimum is found as an assignment of students to teachers. No list of minima is made, so K may be large.
 
     Raises:
         ArgumentError: K ≠ M, or the activation has no isolated minima.

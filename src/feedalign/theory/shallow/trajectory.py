@@ -18,7 +18,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Order parameters at n times; a batch of simulated seeds has one more axis in front, written [..., ] below.
+    """Order parameters at n times.
+
+    Several simulated seeds have one more axis in front, which stands as "..." in the shapes below.
 
     Attributes:
         times: steps / input_dim, [n].
@@ -26,7 +28,7 @@ class Trajectory:
         R: student-teacher overlaps, [..., n, K, M].
         v: second layer of the student, [..., n, K].
         start: the state at time 0, with the T and A that stay fixed.
-        setting: rule, feedback and learning rates that made it.
+        setting: rule, feedback and learning rates of the run.
     """
 
     times: Array
@@ -65,7 +67,11 @@ class Trajectory:
 
     @property
     def final(self) -> OrderParameters:
-        """The state at the last time, ready to go on from; a batch of seeds has none."""
+        """The state at the last time, from which a new run can start.
+
+        Raises:
+            ArgumentError: the trajectory holds several seeds, and so has several last states.
+        """
         if self.v.ndim != 2:
             raise ArgumentError("a batch of seeds has no single final state; simulate one seed=")
         return OrderParameters(Q=self.Q[-1], R=self.R[-1], T=self.start.T, v=self.v[-1], A=self.start.A)
