@@ -17,7 +17,14 @@ from feedalign.rules.direct.cut import LARGE
 WIDE = LARGE // 128  # with a batch of 128, each signal is made when its block's turn comes
 
 
-OPTIONS: list[Any] = [(fa.DFA, {}), (fa.DFA, {"error": "sign"}), (fa.DRTP, {}), (fa.DFA, {"batch_dims": 1})]
+OPTIONS: list[Any] = [
+    (fa.DFA, {}),
+    (fa.DFA, {"error": "sign"}),
+    (fa.DRTP, {}),
+    (fa.DFA, {"batch_dims": 1}),
+    (fa.ConditionedDFA, {"every": 1}),
+    (fa.DirectKolenPollack, {}),
+]
 
 
 @pytest.mark.parametrize(("rule", "options"), OPTIONS)
