@@ -81,3 +81,11 @@ def hooks_on(model: nn.Module) -> list[str]:
         for key, value in vars(module).items()
         if key == "forward" or ("hooks" in key and hasattr(value, "__len__") and len(value))
     ]
+
+
+def dfa_and_batch(activation: str = "tanh", n: int = 9) -> tuple[fa.DFA, Tensor, Tensor]:
+    """Return a network of two hidden layers under DFA, in float64, and a batch for it."""
+    generator = torch.Generator().manual_seed(0)
+    net = fa.DFA(fa.networks.MLP([5, 8, 6, 3], activation, seed=1), seed=2).double()
+    x = torch.randn(n, 5, generator=generator, dtype=torch.float64)
+    return net, x, torch.randint(3, (n,), generator=generator)
