@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
-# Two test workers share two cores; more threads each would only get in one another's way. Set before torch loads.
+# Two test workers share two cores. More threads for each worker would only get in one another's way. Set before torch
+# loads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# So that every test finds `tests.cases`, from whatever folder pytest is started.
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pytest
 

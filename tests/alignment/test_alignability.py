@@ -85,7 +85,7 @@ def test_a_layer_of_ones_own_is_known_by_its_geometry() -> None:
 
     theirs = nn.Conv2d(4, 5, 1, bias=False)
     mine = Mine()
-    mine.weight.data = theirs.weight.data
+    mine.load_state_dict(theirs.state_dict())
     nets = [nn.Sequential(nn.Conv2d(3, 4, 1), layer, nn.Flatten(), nn.Linear(180, 10)) for layer in (mine, theirs)]
     found = [fa.alignability(fa.DFA(net, example_input=torch.zeros(1, 3, 6, 6))).layers for net in nets]
     assert found[0]["1"] == found[1]["1"]

@@ -113,9 +113,9 @@ def test_when_it_is_due(every: Any, expected: list[int]) -> None:
 def test_log_spaced_steps_are_ten_a_decade() -> None:
     x, y = data()
     monitor = fa.AlignmentMonitor(fa.DFA(network(), seed=2), functional.cross_entropy, x, y, every="log")
-    due = [step for step in range(10_001) if monitor._due(step)]
+    due = [step for step in range(1001) if monitor(step) is not None]
     assert len([step for step in due if 100 < step <= 1000]) == 10
-    assert {0, 1, 10, 100, 1000, 10_000} <= set(due)
+    assert {0, 1, 10, 100, 1000} <= set(due)
 
 
 def test_rows_go_to_a_file_that_can_be_gone_on_with(tmp_path: Path) -> None:

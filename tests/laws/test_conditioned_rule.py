@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import sqrtm
+from tests.cases.small import batch, network
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,15 +21,6 @@ from feedalign.errors import ArgumentError, PointsError
 from feedalign.theory import linear
 
 Array = NDArray[np.float64]
-
-
-def network(*sizes: int, seed: int = 0) -> Any:
-    return fa.networks.MLP(sizes, seed=seed).double()
-
-
-def batch(n: int = 12, seed: int = 0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, 5, generator=generator, dtype=torch.float64), torch.randint(3, (n,), generator=generator)
 
 
 def seeing(errors: Tensor, net: fa.ConditionedDFA) -> None:

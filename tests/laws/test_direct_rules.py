@@ -8,32 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.cases.small import EXACT, batch, gradients, network
 from torch import Tensor, nn
 from torch.nn import functional
 
 import feedalign as fa
-
-# Products of float64 matrices of width ten in another order of summation agree to a few units in the last place.
-EXACT: Any = {"rtol": 1e-11, "atol": 1e-13}
-
-
-def network(*sizes: int, activation: str = "tanh", bias: bool = True, seed: int = 0) -> fa.networks.MLP:
-    return fa.networks.MLP(sizes, activation=activation, bias=bias, seed=seed).double()
-
-
-def batch(inputs: int, classes: int, n: int = 7, seed: int = 0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, inputs, generator=generator, dtype=torch.float64)
-    return x, torch.randint(classes, (n,), generator=generator)
-
-
-def gradients(net: nn.Module, x: Tensor, y: Tensor, reduction: str = "mean") -> dict[str, Tensor]:
-    """Gradients by the model's own parameter names."""
-    net.zero_grad()
-    functional.cross_entropy(net(x), y, reduction=reduction).backward()
-    model = net.model if isinstance(net, fa.rules.Wrapped) else net
-    assert isinstance(model, nn.Module)
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def reference_dfa(net: fa.DFA, x: Tensor, y: Tensor, activation: str, reduction: str) -> dict[str, Tensor]:
@@ -72,14 +51,14 @@ def test_every_gradient_equals_the_rule_written_out(
 ) -> None:
     sizes = [*widths, 3]
     net = fa.DFA(network(*sizes, activation=activation, seed=seed), seed=seed)
-    x, y = batch(sizes[0], 3, n, seed)
+    x, y = batch(n, seed, inputs=sizes[0])
     expected = reference_dfa(net, x, y, activation, reduction)
     for name, gradient in gradients(net, x, y, reduction).items():
         torch.testing.assert_close(gradient, expected[name], **EXACT)
 
 
 def test_the_readout_learns_as_autograd_says_and_hidden_layers_do_not() -> None:
-    x, y = batch(5, 3)
+    x, y = batch()
     model: Any = network(5, 8, 6, 3)
     true = gradients(model, x, y)
     dfa = gradients(fa.DFA(model), x, y)
@@ -96,7 +75,7 @@ def with_feedback(net: fa.DFA, **matrices: Tensor) -> fa.DFA:
 
 
 def test_one_hidden_layer_with_the_transposed_readout_is_backprop() -> None:
-    x, y = batch(5, 3)
+    x, y = batch()
     model: Any = network(5, 8, 3)
     true = gradients(model, x, y)
     net = with_feedback(fa.DFA(model), _1=model[2].weight.detach().T)
@@ -105,7 +84,7 @@ def test_one_hidden_layer_with_the_transposed_readout_is_backprop() -> None:
 
 
 def test_a_deep_linear_network_with_chained_transposes_is_backprop() -> None:
-    x, y = batch(5, 3)
+    x, y = batch()
     model: Any = network(5, 8, 6, 4, 3, activation="linear")
     true = gradients(model, x, y)
     W2, W3, W4 = (model[i].weight.detach() for i in (2, 4, 6))
@@ -115,7 +94,7 @@ def test_a_deep_linear_network_with_chained_transposes_is_backprop() -> None:
 
 
 def test_permuting_hidden_units_permutes_the_update() -> None:
-    x, y = batch(5, 3)
+    x, y = batch()
     order = torch.tensor([3, 0, 2, 1, 4])
     one: Any = network(5, 5, 6, 3)
     other: Any = network(5, 5, 6, 3)
@@ -133,7 +112,7 @@ def test_permuting_hidden_units_permutes_the_update() -> None:
 
 @pytest.mark.parametrize("n", [1, 7])
 def test_summed_loss_is_n_times_the_mean_loss_in_every_layer(n: int) -> None:
-    x, y = batch(5, 3, n)
+    x, y = batch(n)
     net = fa.DFA(network(5, 8, 6, 3))
     mean, total = gradients(net, x, y, "mean"), gradients(net, x, y, "sum")
     for name in mean:
@@ -141,7 +120,7 @@ def test_summed_loss_is_n_times_the_mean_loss_in_every_layer(n: int) -> None:
 
 
 def test_two_half_batches_accumulate_to_the_whole() -> None:
-    x, y = batch(5, 3, 8)
+    x, y = batch(8)
     net = fa.DFA(network(5, 8, 6, 3))
     whole = gradients(net, x, y, "sum")
     net.zero_grad()
@@ -152,7 +131,7 @@ def test_two_half_batches_accumulate_to_the_whole() -> None:
 
 
 def test_scaling_the_feedback_scales_hidden_updates_alone() -> None:
-    x, y = batch(5, 3)
+    x, y = batch()
     net = fa.DFA(network(5, 8, 6, 3))
     before = gradients(net, x, y)
     with_feedback(net, _1=2 * net.feedback_matrices["1"])
@@ -164,7 +143,7 @@ def test_scaling_the_feedback_scales_hidden_updates_alone() -> None:
 
 @pytest.mark.parametrize("rule", [fa.DFA, fa.ReadoutOnly])
 def test_within_backprop_every_rule_gives_the_true_gradient(rule: Any) -> None:
-    x, y = batch(5, 3)
+    x, y = batch()
     model: Any = network(5, 8, 6, 3)
     true = gradients(model, x, y)
     net = rule(model)
@@ -176,7 +155,7 @@ def test_within_backprop_every_rule_gives_the_true_gradient(rule: Any) -> None:
 
 
 def test_backprop_as_a_rule_is_autograd() -> None:
-    x, y = batch(5, 3)
+    x, y = batch()
     model: Any = network(5, 8, 6, 3)
     true = gradients(model, x, y)
     for name, gradient in gradients(fa.Backprop(model), x, y).items():
@@ -184,7 +163,7 @@ def test_backprop_as_a_rule_is_autograd() -> None:
 
 
 def test_readout_only_trains_what_lies_after_the_last_point() -> None:
-    x, y = batch(5, 3)
+    x, y = batch()
     model: Any = network(5, 8, 6, 3)
     true = gradients(model, x, y)
     trained = gradients(fa.ReadoutOnly(model), x, y)
@@ -193,7 +172,7 @@ def test_readout_only_trains_what_lies_after_the_last_point() -> None:
 
 
 def test_the_output_is_the_models_own() -> None:
-    x, _ = batch(5, 3)
+    x, _ = batch()
     model: Any = network(5, 8, 6, 3)
     expected = model(x)
     for rule in (fa.DFA, fa.ReadoutOnly, fa.Backprop):

@@ -7,28 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.cases.small import EXACT, assert_same, batch, gradients, hooks_on, network
 from torch import Tensor, nn
 from torch.nn import functional
 
 import feedalign as fa
 from feedalign.errors import ArgumentError, FeedbackShapeError, PointsError
-
-EXACT: Any = {"rtol": 1e-11, "atol": 1e-13}
-
-
-def network(*sizes: int, seed: int = 0) -> Any:
-    return fa.networks.MLP(sizes, seed=seed).double()
-
-
-def batch(n: int = 7, seed: int = 0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, 5, generator=generator, dtype=torch.float64), torch.randint(3, (n,), generator=generator)
-
-
-def gradients(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-    net.zero_grad()
-    functional.cross_entropy(net(x), y).backward()
-    return {name.removeprefix("model."): p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
 
 def test_feedback_alignment_written_out() -> None:
@@ -157,7 +141,7 @@ def test_within_backprop_and_bare_the_model_is_its_own(rule: Any) -> None:
     for name, gradient in {**gradients(model, x, y), **inside}.items():
         torch.testing.assert_close(gradient, true[name], rtol=0, atol=0)
     assert net.unwrap() is model
-    assert all(not module._forward_hooks and not module._forward_pre_hooks for module in model.modules())
+    assert hooks_on(model) == []
 
 
 def test_a_layer_that_runs_twice_gets_its_feedback_each_time() -> None:
@@ -243,11 +227,8 @@ def test_compiled_without_graph_breaks() -> None:
     x, y = batch()
     net = fa.FA(network(5, 8, 6, 3))
     expected = gradients(net, x, y)
-    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
-    net.zero_grad()
-    functional.cross_entropy(compiled(x), y).backward()
-    for name, parameter in net.model.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name], **EXACT)
+    compiled: Any = torch.compile(net, backend="aot_eager", fullgraph=True)
+    assert_same(gradients(compiled, x, y), expected, **EXACT)
 
 
 @pytest.mark.parametrize("rule", [fa.KolenPollack, fa.DirectKolenPollack])

@@ -1,4 +1,4 @@
-"""Train wrapped models on half of each batch in one of two processes, or on the whole in one; no test by itself.
+"""Train wrapped models on half of each batch in one of two processes, or on the whole in one. No test by itself.
 
 Run: python two_processes.py RANK WORLD INIT_FILE OUT
 """

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.cases.small import hooks_on
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -273,7 +274,7 @@ def test_nothing_is_left_behind() -> None:
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
     assert [module.training for module in model] == [True, False, True, True, True, True]
-    assert all(not module._forward_hooks and not module._forward_pre_hooks for module in model.modules())
+    assert hooks_on(model) == []
     assert all(p.grad is None for p in model.parameters())
 
 

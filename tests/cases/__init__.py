@@ -1,0 +1,1 @@
+"""Cases that many tests share: a small network, a batch, its gradients, and the models that people train."""
