@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -215,3 +216,24 @@ def test_whole_numbers_become_floating_point_numbers() -> None:
     whole = torch.arange(18).reshape(6, 3)
     halved = feedback.Conditioned(torch.eye(3) / 2, feedback.FromArray(whole))
     assert torch.equal(halved.draw(6, 3, torch.Generator()), whole / 2)
+
+
+@pytest.mark.parametrize("value", [torch.nan, "meta"])
+def test_feedback_computed_from_weights_without_numbers_is_refused(value: Any) -> None:
+    def spoilt(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to("meta") if value == "meta" else torch.full_like(tensor, value)
+
+    assert PLACE.jacobian is not None
+    aligned = replace(PLACE, jacobian=spoilt(PLACE.jacobian))
+    fitted = replace(PLACE, convolutions=(replace(LINK, kernel=spoilt(LINK.kernel)),))
+    generator = torch.Generator()
+    with pytest.raises(ArgumentError, match=r"the Jacobian at '1' is (not finite|on the meta device)"):
+        feedback.draw_at(feedback.Aligned(), aligned, generator)
+    with pytest.raises(ArgumentError, match=r"the kernel between '0' and '1' is (not finite|on the meta device)"):
+        feedback.draw_at(feedback.FromWeights(), fitted, generator)
+
+
+@pytest.mark.parametrize("recipe", RANDOM, ids=lambda recipe: type(recipe).__name__)
+def test_any_seed_that_torch_takes_is_taken(recipe: feedback.Feedback) -> None:
+    assert same(matrices(recipe, seed=-1), matrices(recipe, seed=-1))
+    assert not same(matrices(recipe, seed=-1), matrices(recipe, seed=1))

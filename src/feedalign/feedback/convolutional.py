@@ -21,6 +21,7 @@ from feedalign.feedback.recipe import (
     check_recipe,
     draw_at,
     draw_sized,
+    fault_of,
     needs_jacobian,
     owned,
 )
@@ -103,7 +104,8 @@ class _Fitted:
         for chain in _chains(place.convolutions):
             points = [chain[0].below, *(link.above for link in chain)]
             if place.name in points:
-                found = _fit(self, chain, place.outputs, np.random.default_rng(place.seed))
+                rng = np.random.default_rng(place.seed % 2**64)  # as torch's generators read a negative seed
+                found = _fit(self, chain, place.outputs, rng)
                 return owned(torch.as_tensor(found[points.index(place.name)], device="cpu"))
         return draw_at(self.base, place, generator)
 
@@ -168,6 +170,11 @@ def _fit(recipe: _Fitted, chain: list[Convolution], outputs: int, rng: np.random
         return convolution.optimal_feedback(geometries, outputs, rng)
     if isinstance(recipe, FromMask):
         return convolution.mask_feedback(geometries, outputs, rng)
+    for link in chain:
+        if fault := fault_of(link.kernel):
+            raise ArgumentError(
+                f"the kernel between {link.below!r} and {link.above!r} is {fault}; FromWeights() needs finite numbers"
+            )
     kernels = [link.kernel.detach().double().cpu().numpy() for link in chain]
     return convolution.weight_feedback(kernels, geometries, outputs)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feedalign.checks import number_at_least
 from feedalign.errors import ArgumentError
-from feedalign.feedback.recipe import Place, owned
+from feedalign.feedback.recipe import Place, fault_of, owned
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Aligned:
         scale: factor on the Jacobian.
 
     Raises:
-        ArgumentError: `scale` is no finite number of at least 0; or (drawing) there is no network.
+        ArgumentError: `scale` is no finite number of at least 0; or (drawing) there is no network, or its Jacobian
+            holds no finite real numbers.
     """
 
     scale: float = 1.0
@@ -47,4 +48,9 @@ class Aligned:
         """Return F of a place, from the Jacobian there."""
         if place.jacobian is None:
             raise ArgumentError(f"Aligned() needs the Jacobian at {place.name!r}, which this recipe was not given")
+        if fault := fault_of(place.jacobian):
+            raise ArgumentError(
+                f"the Jacobian at {place.name!r} is {fault}; Aligned() needs a network with weights and an input that "
+                "give finite numbers"
+            )
         return owned(self.scale * place.jacobian.detach().T)
