@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from feedalign.checks import finite_array, finite_number, positive_number, real_array
 from feedalign.errors import ArgumentError
 
 Array = NDArray[np.float64]
@@ -14,13 +15,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """One moment of several runs.
+    """When one thing happened in each of several runs.
 
     Attributes:
-        times: of every run, [runs]; NaN where it never came.
-        mean: geometric mean over the runs in which it came, as times are spread over decades.
-        factor: exp of the standard error of log-time: the mean is uncertain by × and ÷ this; NaN for fewer than two.
-        missing: in how many runs it never came. They are in no mean: a mean beside many of them says little.
+        times: the time in each run, [runs]; NaN for a run in which it never happened.
+        mean: geometric mean over the runs in which it happened, since times are spread over decades.
+        factor: exp of the standard error of log-time: the mean is uncertain by × and ÷ this factor. NaN where it
+            happened in fewer than two runs.
+        missing: number of runs in which it never happened. These runs are not in the mean: beside many missing runs a
+            mean says little.
     """
 
     times: Array
@@ -31,12 +34,13 @@ class Moment:
 
 @dataclass(frozen=True, eq=False)
 class AlignmentTimes:
-    """Three moments of one layer's alignment.
+    """Three moments of the alignment of one layer.
 
     Attributes:
-        onset: it first reaches `level`.
-        peak: it is largest; none in a run that never reached `level`.
-        decline: it has sunk `drop` below its peak for good: alignment is given up for memorisation.
+        onset: when alignment first reaches `level`.
+        peak: when alignment is largest; never in a run whose alignment does not reach `level`.
+        decline: when alignment has sunk `drop` below its peak for good. From then on the layer gives alignment up for
+            memorisation. Never in a run whose alignment does not reach `level`.
     """
 
     onset: Moment
@@ -49,25 +53,32 @@ def alignment_times(
 ) -> AlignmentTimes:
     """Find when a layer starts to align, when it peaks, and when memorisation begins, over several runs.
 
-    Onset and decline are interpolated in log-time between measurements; the peak is the time of a measurement. Noise
-    moves a peak along a flat top, which `factor` then shows; take `drop` well above the noise of a curve.
+    Onset and decline are interpolated in log-time between measurements. The peak is the time of a measurement. Where
+    the top of a curve is flat, noise moves the peak along the top, and `factor` shows that. Choose `drop` well above
+    the noise of a curve.
 
     Args:
         times: of the measurements, [t], increasing; the first may be 0.
-        alignment: of one layer, [runs, t] or [t].
-        level: what onset is to reach.
-        drop: how far below its peak decline begins.
+        alignment: of one layer, [runs, t] or [t]; NaN for a measurement that is missing.
+        level: the alignment at which onset is.
+        drop: how far below the peak decline is.
 
     Raises:
-        ArgumentError: times do not increase, shapes do not fit, or `drop` is not positive.
+        ArgumentError: `times` are no two or more finite numbers that increase from 0 or more, `alignment` has another
+            shape or holds no real numbers, `level` is no finite number, or `drop` is no finite number above 0.
     """
-    t, curves = np.asarray(times, dtype=np.float64), np.atleast_2d(np.asarray(alignment, dtype=np.float64))
+    level, drop = finite_number("level", level), positive_number("drop", drop)
+    t, curves = finite_array("times", times), np.atleast_2d(real_array("alignment", alignment))
     if t.ndim != 1 or len(t) < 2 or not (np.diff(t) > 0).all() or t[0] < 0:
-        raise ArgumentError("times must be a vector of at least two, increasing and not negative; sort them")
+        raise ArgumentError(
+            "times must be a vector of at least two numbers that increase and are not negative, got "
+            f"{np.array2string(t, threshold=8)}; sort the times, and the measurements with them"
+        )
     if curves.ndim != 2 or curves.shape[1] != len(t):
-        raise ArgumentError(f"alignment has shape {np.shape(alignment)}, expected [runs, {len(t)}], one for each time")
-    if not drop > 0:
-        raise ArgumentError(f"drop={drop} must be a positive number")
+        raise ArgumentError(
+            f"alignment has shape {list(np.shape(alignment))}, expected [runs, {len(t)}] or [{len(t)}], one for each "
+            "of the times"
+        )
     onsets = np.array([onset(t, curve, level) for curve in curves])
     reached = (curves >= level).any(axis=1)
     peaks = np.where(reached, t[np.where(np.isnan(curves), -np.inf, curves).argmax(axis=1)], np.nan)
@@ -78,14 +89,15 @@ def alignment_times(
 def onset(times: Array, curve: Array, level: float) -> float:
     """Return the first time at which a curve reaches `level`, interpolated in log-time; NaN if it never does.
 
-    A curve that begins above it, or exceeds it by the first measurement after time 0, has no onset either.
+    A curve that is at `level` in the first measurement has no onset. Neither has a curve that reaches `level` right
+    after a measurement at time 0, since log-time does not reach back to 0.
     """
     after = int(np.argmax(curve >= level))
-    return _crossing(times, curve, level, after) if after >= 2 else float("nan")
+    return _crossing(times, curve, level, after) if after >= 1 and times[after - 1] > 0 else float("nan")
 
 
 def _decline(times: Array, curve: Array, drop: float) -> float:
-    """Return when a curve is last at `drop` below its peak; NaN where it ends higher."""
+    """Return when a curve is at `drop` below its peak for the last time; NaN where the curve ends higher."""
     level = np.nanmax(curve) - drop if not np.isnan(curve).all() else np.nan
     if not curve[-1] < level:
         return float("nan")
@@ -96,7 +108,7 @@ def _decline(times: Array, curve: Array, drop: float) -> float:
 def _crossing(times: Array, curve: Array, level: float, after: int) -> float:
     """Return when the curve passes a level between measurements after − 1 and after."""
     values, logs = curve[after - 1 : after + 1], np.log(times[after - 1 : after + 1])
-    order = np.argsort(values)  # np.interp wants them to increase
+    order = np.argsort(values)  # np.interp wants values that increase
     return float(np.exp(np.interp(level, values[order], logs[order])))
 
 

@@ -1,15 +1,17 @@
 """How feedback matrices are drawn: small frozen recipes, which compose.
 
 Convention: a feedback matrix F_l is [features, outputs]; the signal it carries is e Fᵀ, [batch, features]. The default
-scale, 1/√features, gives columns of length about one, whatever the width of the layer; recipes that thin, cut or repeat
-another's matrix rescale it to keep that length.
+scale, 1/√features, gives columns of length about one, whatever the width of the layer. A recipe that thins, cuts or
+repeats the matrix of another recipe scales the result, so that its columns keep that length.
 """
 
 from feedalign.feedback.convolutional import FromMask, FromWeights, Smooth, Toeplitz
-from feedalign.feedback.dense import Gaussian, Orthogonal, Rademacher, Uniform
-from feedalign.feedback.given import Aligned, Conditioned, FromArray
+from feedalign.feedback.from_network import Aligned
+from feedalign.feedback.given import FromArray
+from feedalign.feedback.random import Gaussian, Orthogonal, Rademacher, Uniform
 from feedalign.feedback.recipe import Convolution, Feedback, Place, check_recipe, draw_at, needs_jacobian
-from feedalign.feedback.structured import Channelwise, LowRank, Magnitudes, Shared, Sparse
+from feedalign.feedback.structured import Channelwise, LowRank, Shared
+from feedalign.feedback.transformed import Conditioned, Magnitudes, Sparse
 
 __all__ = [
     "Aligned",

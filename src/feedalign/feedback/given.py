@@ -1,118 +1,62 @@
-"""Matrices that are not random: the network's own transposes, a conditioned base, or what the user has."""
+"""Feedback matrices of the user's own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feedalign.checks import finite_array, refused
 from feedalign.errors import ArgumentError, FeedbackShapeError
-from feedalign.feedback.dense import Gaussian
-from feedalign.feedback.recipe import Feedback, Place, check_recipe, draw_at, needs_jacobian
-
-
-@dataclass(frozen=True)
-class Aligned:
-    r"""The feedback that is backprop to first order: the transposed Jacobian of what follows the point.
-
-    .. math:: F_l = \langle ∂ŷ/∂h_l \rangle^T
-
-    the mean being over the batch the rule sees first (`example_input`, or the first forward pass), in evaluation mode.
-    In a linear network that is the transposed product of all downstream weights, and DFA *is* backprop until they
-    move. Under a sequential rule it is the layer's own transposed weight. It is drawn once, not kept up to date.
-
-    Attributes:
-        scale: factor on it.
-    """
-
-    scale: float = 1.0
-    needs_jacobian: ClassVar[bool] = True
-
-    def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:  # noqa: ARG002
-        """Refuse: without a network there is nothing to align with."""
-        raise ArgumentError("Aligned() needs the network; a rule gives it, draw(features, outputs, generator) does not")
-
-    def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:  # noqa: ARG002
-        """Return F of a place, from its Jacobian."""
-        if place.jacobian is None:
-            raise ArgumentError(f"Aligned() needs the Jacobian at {place.name!r}, which this recipe was not given")
-        return self.scale * place.jacobian.detach().T
-
-
-@dataclass(frozen=True, eq=False)
-class Conditioned:
-    r"""Conditioned feedback: hidden layers are sent F_l P e, F_l the base's matrix; the readout keeps e.
-
-    With P = (Σ_yx Σ_xy)^(−1/2) (of isotropic inputs: Cov(y)^(−1/2)) the alignment matrices are
-    well conditioned from the first step, and so the layers align where outputs are correlated or of unequal variance.
-    `theory.linear.conditioner` makes P of a known covariance; the rule `ConditionedDFA` finds one in training.
-
-    Attributes:
-        P: [outputs, outputs].
-        base: recipe of F_l.
-
-    Raises:
-        FeedbackShapeError: P is not square, or (drawing) not outputs by outputs.
-    """
-
-    P: Any
-    base: Feedback = field(default_factory=Gaussian)
-
-    def __post_init__(self) -> None:
-        check_recipe(self.base, "base")
-        shape = tuple(torch.as_tensor(self.P).shape)
-        if len(shape) != 2 or shape[0] != shape[1]:
-            raise FeedbackShapeError(f"P has shape {shape}, expected a square matrix, outputs by outputs")
-
-    @property
-    def needs_jacobian(self) -> bool:
-        """Whether the base needs it."""
-        return needs_jacobian(self.base)
-
-    def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
-        """Draw F P, [features, outputs]."""
-        return self._times_P(self.base.draw(features, outputs, generator), "")
-
-    def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
-        """Draw F P of a place."""
-        return self._times_P(draw_at(self.base, place, generator), f" at {place.name!r}")
-
-    def _times_P(self, matrix: Tensor, where: str) -> Tensor:  # noqa: N802 — P is the theory's name
-        P = torch.as_tensor(self.P, dtype=matrix.dtype, device=matrix.device)
-        if len(P) != matrix.shape[1]:
-            raise FeedbackShapeError(
-                f"P is {tuple(P.shape)}, but the feedback{where} has {matrix.shape[1]} outputs; P is outputs by outputs"
-            )
-        return matrix @ P
+from feedalign.feedback.recipe import Place, fault_of, owned
 
 
 @dataclass(frozen=True, eq=False)
 class FromArray:
-    """Matrices of the user's own.
+    """Matrices of the user's own. A rule gets a copy of them.
 
     Attributes:
-        arrays: one array, [features, outputs], for a model with one point or points of one width; or a mapping from
-            the points' names to theirs. Anything `torch.as_tensor` takes.
+        arrays: one array, [features, outputs], for a model with one point or with points of one width; or a mapping
+            from the names of the points to arrays. An array is a Tensor, a numpy array or a list of lists.
 
     Raises:
-        FeedbackShapeError: (drawing) an array of another shape than its point's, or none for it; the message says
-            which point.
+        ArgumentError: an array is no matrix of finite real numbers, or a name is no text.
+        FeedbackShapeError: (drawing) a point's array has another shape than the point needs, or a point has no array.
+            The message names the point.
     """
 
     arrays: Any
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.arrays, Mapping):
+            given_matrix("arrays", self.arrays)
+            return
+        object.__setattr__(self, "arrays", dict(self.arrays))
+        for name, array in self.arrays.items():
+            if not isinstance(name, str):
+                raise refused("a name in arrays", "the dotted name of a point", name, "write the name as text")
+            given_matrix(f"arrays[{name!r}]", array)
+
+    @property
+    def needs_place(self) -> bool:
+        """Whether the arrays go by the points' names."""
+        return isinstance(self.arrays, Mapping)
+
     def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:  # noqa: ARG002
-        """Return the one array, if it is [features, outputs]."""
+        """Return a copy of the one array, if its shape is [features, outputs]."""
         if isinstance(self.arrays, Mapping):
-            raise ArgumentError("FromArray holds an array for each point by name; a rule asks for them by name")
-        return self._checked(self.arrays, features, outputs, "")
+            raise ArgumentError(
+                "FromArray holds an array for each point by name, and two sizes do not tell the name of the point; "
+                "give it to a rule, or give it one array"
+            )
+        return _copy(self.arrays, features, outputs, "")
 
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:  # noqa: ARG002
-        """Return the array of a place."""
+        """Return a copy of the array of a place."""
         array = self.arrays
         if isinstance(array, Mapping):
             if place.name not in array:
@@ -121,14 +65,32 @@ class FromArray:
                     f"add one of shape {(place.features, place.outputs)}"
                 )
             array = array[place.name]
-        return self._checked(array, place.features, place.outputs, f" for {place.name!r}")
+        return _copy(array, place.features, place.outputs, f" for {place.name!r}")
 
-    @staticmethod
-    def _checked(array: Any, features: int, outputs: int, whom: str) -> Tensor:
-        matrix = torch.as_tensor(array)
-        if tuple(matrix.shape) != (features, outputs):
-            raise FeedbackShapeError(
-                f"the array{whom} has shape {tuple(matrix.shape)}, expected {(features, outputs)}, features by outputs"
-            )
-        # A copy: learned feedback is changed in place.
-        return matrix.detach().clone()
+
+def given_matrix(name: str, value: Any) -> Float[Tensor, "rows columns"]:
+    """Return what a user gave as a Tensor of two axes. The Tensor may share the memory of what the user gave.
+
+    Args:
+        name: of the argument, for the message.
+        value: a Tensor, or anything that numpy makes an array of.
+
+    Raises:
+        ArgumentError: `value` is no matrix of finite real numbers.
+    """
+    if not isinstance(value, Tensor):
+        return torch.as_tensor(finite_array(name, value, ("rows", "columns")), device="cpu")
+    if value.ndim != 2 or not value.numel():
+        raise ArgumentError(f"{name} must be an array of shape [rows, columns], got shape {list(value.shape)}")
+    if fault := fault_of(value):
+        raise ArgumentError(f"{name} must be a dense matrix of finite real numbers, got a Tensor that is {fault}")
+    return value.detach()
+
+
+def _copy(array: Any, features: int, outputs: int, whom: str) -> Tensor:
+    matrix = given_matrix("arrays", array)
+    if tuple(matrix.shape) != (features, outputs):
+        raise FeedbackShapeError(
+            f"the array{whom} has shape {tuple(matrix.shape)}, expected {(features, outputs)}, features by outputs"
+        )
+    return owned(matrix)

@@ -1,4 +1,4 @@
-"""What a recipe for feedback is, and what it can be told of the place a matrix is for."""
+"""What a recipe for feedback is, and what a recipe can be told of the place that a matrix is for."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from feedalign.checks import shown
 from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.geometry import Geometry
 
@@ -18,27 +18,37 @@ from feedalign.geometry import Geometry
 class Feedback(Protocol):
     """A recipe for feedback matrices.
 
-    Where it must know more than two sizes, it also has `draw_at(place, generator)`, which is then called instead; and
-    `needs_jacobian = True` if it reads `place.jacobian`.
+    A recipe may have three more attributes:
+
+    * `draw_at(place, generator)`, for a recipe that must know more than two sizes. It is called instead of `draw`.
+    * `needs_jacobian = True`, for a recipe that reads `place.jacobian`.
+    * `needs_place = True`, for a recipe whose `draw` refuses because two sizes do not tell enough.
     """
 
     def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
-        """Draw F, [features, outputs], from `generator` alone: same generator state, same matrix.
+        """Draw F, [features, outputs].
 
-        It comes in PyTorch's default dtype on the CPU; a rule moves and casts it to its model.
+        The numbers come from `generator` alone: the same state of the generator gives the same matrix. F is on the
+        CPU, in float32 or, where F is computed and not drawn, in the precision of the computation. PyTorch's default
+        device and default dtype change nothing. A rule moves F to the device of its model and casts F.
+
+        Args:
+            features: number of rows.
+            outputs: number of columns.
+            generator: a generator on the CPU.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
-    """The one convolution from one point to the next, or a layer cut from one.
+    """The one convolution between two points, or a layer that is cut from a convolution.
 
     Attributes:
-        below: name of the point it reads.
-        above: name of the point it gives.
+        below: name of the point that the convolution reads.
+        above: name of the point that the convolution computes.
         kernel: [o, i, height, width], or [regions, o, i, height, width].
-        geometry: its shape.
+        geometry: shape of the convolution.
     """
 
     below: str
@@ -49,17 +59,17 @@ class Convolution:
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """What a matrix is for.
+    """The place that a matrix is for.
 
     Attributes:
         name: dotted name of the point (under a sequential rule: of the layer).
-        features: numbers per sample there.
-        outputs: C (under a sequential rule: the layer's own outputs).
-        shape: of one sample there, channels first; `features` is its product.
+        features: numbers per sample at the place.
+        outputs: C, the outputs of the model (under a sequential rule: of the layer).
+        shape: shape of one sample at the place, channels first; `features` is the product of its sizes.
         widest: the largest `features` of the model's places.
-        seed: of the rule's feedback.
+        seed: seed of the rule's feedback.
         jacobian: mean over a batch of ∂output/∂features, [outputs, features]; None unless the recipe asked for it.
-        convolutions: of the model between its points, from the bottom (under a sequential rule: none).
+        convolutions: the convolutions between the model's points, from the bottom (under a sequential rule: none).
     """
 
     name: str
@@ -72,50 +82,125 @@ class Place:
     convolutions: tuple[Convolution, ...] = ()
 
 
+class Over:
+    """A recipe that draws through another recipe, `base`. What it is told of a place, it tells its base.
+
+    A subclass is a dataclass with a field `base`, and has `draw_at`.
+    """
+
+    base: Feedback
+
+    @property
+    def needs_jacobian(self) -> bool:
+        """Whether the base reads `place.jacobian`."""
+        return needs_jacobian(self.base)
+
+    @property
+    def needs_place(self) -> bool:
+        """Whether the base cannot draw from two sizes alone."""
+        return needs_place(self.base)
+
+    def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
+        """Draw F, [features, outputs], of a place with these two sizes and one axis."""
+        alone = Place("", features, outputs, (features,), features, generator.initial_seed())
+        return self.draw_at(alone, generator)
+
+    def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
+        """Draw F of a place; a subclass says how."""
+        raise NotImplementedError
+
+
 def draw_at(recipe: Feedback, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
-    """Draw the matrix of a place, whether the recipe asks for its sizes alone or for more.
+    """Draw the matrix of a place, by the recipe's own `draw_at` if the recipe has one, else by `draw`.
+
+    Returns:
+        F on the CPU, contiguous, with memory that nothing else holds, and outside of autograd.
 
     Raises:
         FeedbackShapeError: the recipe gave a matrix of another shape.
-        ArgumentError: the matrix is complex, or not finite.
+        ArgumentError: the recipe gave no Tensor, or a matrix that does not hold finite real numbers.
     """
     at = getattr(recipe, "draw_at", None)
-    matrix: Tensor = at(place, generator) if at else recipe.draw(place.features, place.outputs, generator)
-    if tuple(matrix.shape) != (place.features, place.outputs):
-        raise FeedbackShapeError(
-            f"{recipe!r} gave {place.name!r} a matrix of shape {tuple(matrix.shape)}, expected "
-            f"{(place.features, place.outputs)}, features by outputs"
-        )
-    if matrix.is_complex() or not matrix.isfinite().all():
-        what = "complex" if matrix.is_complex() else "not finite"
-        raise ArgumentError(
-            f"{recipe!r} gave {place.name!r} a matrix that is {what}; feedback is of finite real numbers"
-        )
-    return matrix
+    matrix = at(place, generator) if at else recipe.draw(place.features, place.outputs, generator)
+    return _checked(matrix, f"{shown(recipe)} gave {place.name!r}", place.features, place.outputs)
+
+
+def draw_sized(
+    recipe: Feedback, features: int, outputs: int, generator: torch.Generator
+) -> Float[Tensor, "features outputs"]:
+    """Draw a matrix from two sizes alone, for a recipe that needs its base at another size than a place has.
+
+    Returns and raises what `draw_at` returns and raises.
+    """
+    return _checked(recipe.draw(features, outputs, generator), f"{shown(recipe)} gave", features, outputs)
 
 
 def check_recipe(recipe: object, what: str = "feedback", *, resized: bool = False) -> None:
-    """Raise ArgumentError if `recipe` is none; or if it is to be `resized` and is the network's own at a place."""
+    """Raise ArgumentError unless an object is a recipe.
+
+    Args:
+        recipe: what the user gave.
+        what: name of the argument, for the message.
+        resized: whether the recipe will draw at other sizes than those of a place. Then a recipe that needs the place
+            or the Jacobian there is refused too.
+    """
     if isinstance(recipe, type) or not callable(getattr(recipe, "draw", None)):
         raise ArgumentError(
-            f"{what}={recipe!r} is no recipe; give an instance such as feedalign.feedback.Gaussian(), or any object "
-            "with draw(features, outputs, generator)"
+            f"{what}={shown(recipe)} is no recipe; give an instance such as feedalign.feedback.Gaussian(), or any "
+            "object with draw(features, outputs, generator)"
         )
-    if resized and getattr(recipe, "needs_jacobian", False):
+    if resized and (needs_place(recipe) or needs_jacobian(recipe)):
         raise ArgumentError(
-            f"{what}={recipe!r} is the network's own at each point, and would here be drawn at other sizes; give a "
-            "recipe that is drawn at random"
+            f"{what}={shown(recipe)} makes the matrix of one particular point, and would here be drawn at other sizes; "
+            "give a recipe that two sizes are enough for, such as feedalign.feedback.Gaussian()"
         )
 
 
-def is_count(number: object) -> bool:
-    """Whether this is a whole number of at least 1."""
-    return isinstance(number, (int, np.integer)) and bool(number >= 1)
-
-
-def needs_jacobian(recipe: Feedback) -> bool:
-    """Whether the recipe reads `Place.jacobian`, so that data must be seen before it can draw."""
+def needs_jacobian(recipe: object) -> bool:
+    """Return whether the recipe reads `Place.jacobian`, so that data must be seen before the recipe can draw."""
     return bool(getattr(recipe, "needs_jacobian", False))
+
+
+def needs_place(recipe: object) -> bool:
+    """Return whether the recipe must be told of a place, so that its `draw` refuses."""
+    return bool(getattr(recipe, "needs_place", False))
+
+
+def owned(matrix: Tensor) -> Tensor:
+    """Return a copy on the CPU: contiguous, of floating-point numbers, with its own memory and outside of autograd.
+
+    A rule changes learned feedback in place, and safetensors saves no Tensor that is not contiguous or shares memory.
+    """
+    dtype = matrix.dtype if matrix.is_floating_point() else torch.float32
+    return matrix.detach().to(device="cpu", dtype=dtype, copy=True, memory_format=torch.contiguous_format)
+
+
+def fault_of(matrix: Tensor) -> str | None:
+    """Return why a Tensor cannot be feedback, as the end of "a matrix that is ..."; None if it can."""
+    if matrix.is_complex():
+        return "complex"
+    if matrix.is_quantized:
+        return "quantized"
+    if matrix.layout != torch.strided:
+        return "sparse"
+    if matrix.dtype == torch.bool:
+        return "boolean"
+    if matrix.is_meta:
+        return "on the meta device, where a Tensor holds no numbers"
+    return None if bool(matrix.isfinite().all()) else "not finite"
+
+
+def _checked(matrix: object, giver: str, features: int, outputs: int) -> Tensor:
+    """Return a recipe's matrix as a copy, or say what is wrong with the matrix and who gave it."""
+    if not isinstance(matrix, Tensor):
+        raise ArgumentError(f"{giver} a {type(matrix).__name__}, expected a Tensor; convert it with torch.as_tensor")
+    if tuple(matrix.shape) != (features, outputs):
+        raise FeedbackShapeError(
+            f"{giver} a matrix of shape {tuple(matrix.shape)}, expected {(features, outputs)}, features by outputs"
+        )
+    if fault := fault_of(matrix):
+        raise ArgumentError(f"{giver} a matrix that is {fault}; feedback is a dense matrix of finite real numbers")
+    return owned(matrix)
 
 
 def default_scale(features: int) -> float:
