@@ -53,8 +53,8 @@ def draw_start(
     """Return the order parameters of networks of finite input dimension with independent Gaussian weights.
 
     The overlaps of Gaussian weights follow a Wishart law with N degrees of freedom, and are drawn from this law. The
-    draw is exact at any N, and no weight is ever stored. w_std and v_std only set the scale: from one state of the generator,
-    teacher and directions are the same for any w_std and v_std. Zero for both gives the zero start.
+    draw is exact at any N, and no weight is ever stored. w_std and v_std only set the scale: from one state of the
+    generator, teacher and directions are the same for any w_std and v_std. Zero for both gives the zero start.
 
     Args:
         A: second layer of the teacher, [M]; its first layer is N(0, 1).
