@@ -57,4 +57,4 @@ def population(
     # n_0 inputs whose Σ x xᵀ is Σ_x: a sum over them is the expectation over the population.
     x = np.sqrt(eigenvalues.clip(0))[:, None] * vectors.T
     found = train(x, x @ W.T, feedback=feedback, lr=lr, epochs=steps, conditioning=conditioning, record=record)
-    return dataclasses.replace(found, losses=found.losses * len(x) + W.shape[0] * noise_std * noise_std / 2)
+    return dataclasses.replace(found, losses=found.losses * len(x) + W.shape[0] * (noise_std * noise_std) / 2)
