@@ -178,7 +178,7 @@ def test_half_precision_and_autocast() -> None:
 def test_bad_arguments() -> None:
     x, y = data()
     for every in (0, -1, 1.5, "linear"):
-        with pytest.raises(ArgumentError, match="must be a whole number of steps"):
+        with pytest.raises(ArgumentError, match="every must be a whole number of at least 1"):
             fa.AlignmentMonitor(fa.DFA(network()), functional.cross_entropy, x, y, every=every)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="expected a model wrapped in a rule"):
         fa.AlignmentMonitor(network(), functional.cross_entropy, x, y)  # type: ignore[arg-type]

@@ -119,8 +119,8 @@ def empty_for_ever() -> Iterator[Any]:
         ({"probe": 0}, "probe=0 must be"),
         ({"seed": -1}, "seed=-1 must be a whole number of at least 0"),
         ({"seed": 2**64}, r"must be below 2\*\*64"),
-        ({"lr": float("nan")}, "lr=nan must be a positive number"),
-        ({"lr": "fast"}, "lr='fast' must be a positive number"),
+        ({"lr": float("nan")}, "lr must be a finite number above 0, got nan"),
+        ({"lr": "fast"}, "lr must be a finite number above 0, got 'fast'"),
     ],
 )
 def test_misuse_is_refused_with_a_remedy(arguments: dict[str, Any], message: str) -> None:

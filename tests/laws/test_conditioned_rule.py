@@ -260,7 +260,7 @@ def test_ill_conditioned_outputs_are_learned_in_the_steps_of_white_ones() -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"every": 0}, "every=0 must be a number of backward passes of at least 1"),
+        ({"every": 0}, "every must be a whole number of at least 1, got 0"),
         ({"decay": 1.0}, r"decay=1.0 must lie in \[0, 1\)"),
         ({"decay": -0.1}, r"decay=-0.1 must lie in \[0, 1\)"),
     ],

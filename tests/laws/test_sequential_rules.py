@@ -238,7 +238,7 @@ def test_rates_are_checked(rule: Any) -> None:
 
 
 def test_magnitudes_are_checked() -> None:
-    with pytest.raises(ArgumentError, match="magnitude='other' is unknown; expected 'uniform'"):
+    with pytest.raises(ArgumentError, match="magnitude='other' is unknown; expected one of uniform"):
         fa.SignSymmetry(network(5, 8, 3), magnitude="other")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="entries of several sizes"):
         fa.SignSymmetry(network(5, 8, 3), feedback=fa.feedback.Gaussian())

@@ -70,7 +70,7 @@ def test_an_output_without_a_class_axis(rule: str) -> None:
 
 @pytest.mark.parametrize("batch_dims", [0, -1, 1.5])
 def test_batch_dims_must_count_axes(batch_dims: Any) -> None:
-    with pytest.raises(ArgumentError, match=f"batch_dims={batch_dims} must be a whole number of at least 1"):
+    with pytest.raises(ArgumentError, match=f"batch_dims must be a whole number of at least 1, got {batch_dims}"):
         fa.DFA(fa.networks.MLP([4, 6, 3]), batch_dims=batch_dims)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from feedalign.anatomy import arguments, recordable, undisturbed
+from feedalign.checks import positive_number
 from feedalign.errors import ArgumentError
 from feedalign.rules import Wrapped, check_wrapped
 
@@ -52,8 +53,7 @@ def descent(net: Wrapped, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any,
         ArgumentError: `net` is not wrapped, `lr` is not positive, or a gradient is zero, so that no step can be taken.
     """
     check_wrapped(net)
-    if not lr > 0:
-        raise ArgumentError(f"lr={lr} must be a positive number")
+    lr = positive_number("lr", lr)
     args, kwargs = arguments(net.model, x)
     y = recordable(y)
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from feedalign.alignment.inner_products import Products
 from feedalign.alignment.true_pass import TruePass, products_at_parameters, products_at_places
-from feedalign.errors import ArgumentError, OutputError
+from feedalign.checks import one_of
+from feedalign.errors import OutputError
 from feedalign.rules import DirectRule, check_direct
 
 At = Literal["preactivation", "point", "parameters"]
@@ -75,8 +76,7 @@ def gradient_alignment(
         OutputError: the loss is not a scalar with a gradient.
     Source: Refinetti et al. (2021), section 4.
     """
-    if at not in get_args(At):
-        raise ArgumentError(f"at={at!r} is unknown; expected one of {', '.join(map(repr, get_args(At)))}")
+    one_of("at", at, get_args(At))
     check_direct(
         net,
         "so there is nothing to compare at its points; check_rule(net, loss_fn, x, y).cosines compares its gradients "

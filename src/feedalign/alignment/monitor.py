@@ -15,6 +15,7 @@ from feedalign.alignment.gradient import At, GradientAlignment, gradient_alignme
 from feedalign.alignment.spectra import Conditioning, conditioning
 from feedalign.alignment.weight import WeightAlignment, weight_alignment
 from feedalign.anatomy import undisturbed
+from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError, DataError
 from feedalign.rules import DirectRule, Wrapped, check_wrapped
 
@@ -115,8 +116,8 @@ class AlignmentMonitor:
         writer: ScalarWriter | None = None,
     ) -> None:
         check_wrapped(net)
-        if every != "log" and not (isinstance(every, int) and every >= 1):
-            raise ArgumentError(f'every={every!r} must be a whole number of steps, or "log"')
+        if every != "log":
+            every = whole_number("every", every, at_least=1, advice='give a number of steps, or "log"')
         self.net, self.loss_fn, self.x, self.y = net, loss_fn, x, y
         self.every, self.at, self.conditioning = every, at, conditioning
         self.csv_file = None if csv_file is None else Path(csv_file)

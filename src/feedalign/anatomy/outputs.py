@@ -13,7 +13,8 @@ from torch import Tensor
 
 from feedalign.anatomy import problems
 from feedalign.anatomy.problems import Problem
-from feedalign.errors import ArgumentError, OutputError, PointsError
+from feedalign.checks import whole_number
+from feedalign.errors import OutputError, PointsError
 
 Entry = int | str | Callable[[Any], Tensor] | None
 
@@ -36,11 +37,9 @@ class ErrorTap:
     batch_dims: int | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_dims is not None and (not isinstance(self.batch_dims, int) or self.batch_dims < 1):
-            raise ArgumentError(
-                f"batch_dims={self.batch_dims!r} must be a whole number of at least 1: how many leading axes of the "
-                "output are the batch, 1 for [batch, ...], 2 for [batch, token, ...]"
-            )
+        if self.batch_dims is not None:
+            advice = "it counts the leading axes that are the batch, 1 for [batch, ...], 2 for [batch, token, ...]"
+            whole_number("batch_dims", self.batch_dims, at_least=1, advice=advice)
 
     def of(self, output: Any, *, training: bool = True) -> Tensor:
         """Return the Tensor at which the error is taken, [*batch, ...]; OutputError if nothing there can carry one.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from feedalign.alignment import alignability
+from feedalign.checks import positive_number, whole_number
 from feedalign.diagnosis.batches import Batches, Source, probe_of, seeded
 from feedalign.diagnosis.expectation import Moment, expectations, second_moment
 from feedalign.diagnosis.looking import look
@@ -141,10 +141,5 @@ def _within(progress: Progress | None, before: int, nets: int, steps: int) -> Ca
 
 def _check_numbers(*, lr: float, **counts: int) -> None:
     for name, value in counts.items():
-        least = 0 if name == "seed" else 1
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise ArgumentError(f"{name}={value!r} must be a whole number of at least {least}")
-    if counts["seed"] >= 2**64:
-        raise ArgumentError(f"seed={counts['seed']} must be below 2**64, which torch's generators take")
-    if isinstance(lr, bool) or not isinstance(lr, int | float) or not (math.isfinite(lr) and lr > 0):
-        raise ArgumentError(f"lr={lr!r} must be a positive number")
+        whole_number(name, value, at_least=0 if name == "seed" else 1, at_most=2**64 - 1)
+    positive_number("lr", lr)

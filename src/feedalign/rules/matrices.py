@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from feedalign.checks import whole_number
 from feedalign.errors import FeedbackShapeError
 from feedalign.feedback import Feedback, Place, check_recipe, draw_at
 
@@ -25,6 +26,7 @@ class Matrices(nn.Module):
     def __init__(self, recipe: Feedback, seed: int) -> None:
         super().__init__()
         check_recipe(recipe)
+        seed = whole_number("seed", seed, at_least=-(2**63), at_most=2**64 - 1)
         self.recipe, self.seed = recipe, seed
         self.keys: dict[str, str] = {}  # the buffers' names, by point
         self.register_load_state_dict_pre_hook(_make_room)  # type: ignore[no-untyped-call]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from feedalign.checks import number_at_least
 from feedalign.errors import ArgumentError
 
 
 def check_rates(lr: float, weight_decay: float) -> None:
     """Raise ArgumentError unless both are at least 0 and one step forgets no more than everything."""
-    if lr < 0 or weight_decay < 0 or lr * weight_decay > 1:
+    lr, weight_decay = number_at_least("lr", lr, 0), number_at_least("weight_decay", weight_decay, 0)
+    if lr * weight_decay > 1:
         raise ArgumentError(
-            f"lr={lr}, weight_decay={weight_decay}: neither may be negative, and their product, the decay of one step, "
-            "may not be above 1"
+            f"lr={lr}, weight_decay={weight_decay}: their product, the decay of one step, must be at most 1; lower one "
+            "of the two"
         )

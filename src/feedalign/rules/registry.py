@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from feedalign.errors import ArgumentError
+from feedalign.checks import one_of
 from feedalign.rules.controls import Backprop, Frozen, ReadoutOnly
 from feedalign.rules.direct import DFA, DRTP, ConditionedDFA, DirectKolenPollack, DirectRule
 from feedalign.rules.sequential import FA, KolenPollack, SequentialRule, SignSymmetry
@@ -30,6 +30,4 @@ RULES: Mapping[str, AnyRule] = MappingProxyType(
 
 def get(name: str) -> AnyRule:
     """Return the rule of this name; ArgumentError, which lists the known ones, if there is none."""
-    if name not in RULES:
-        raise ArgumentError(f"rule {name!r} is unknown; expected one of {', '.join(RULES)}")
-    return RULES[name]
+    return RULES[one_of("rule", name, RULES)]

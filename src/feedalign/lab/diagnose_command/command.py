@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from feedalign import feedback
+from feedalign.checks import positive_number, whole_number
 from feedalign.diagnosis import Batches, Diagnosis, diagnose, seeded
 from feedalign.errors import ArgumentError, DataError
 from feedalign.lab.diagnose_command.config import DiagnoseConfig
@@ -138,12 +138,8 @@ def prepared(config: DiagnoseConfig, runs: Path) -> Prepared:
 def _check(config: DiagnoseConfig) -> None:
     """Refuse what can be refused without data or model."""
     for name, least in {"steps": 1, "batch_size": 1, "samples": 1, "probe": 1, "seed": 0}.items():
-        if getattr(config, name) < least:
-            raise ArgumentError(f"{name}={getattr(config, name)} must be at least {least}")
-    if config.seed >= 2**64:
-        raise ArgumentError(f"seed={config.seed} must be below 2**64, which torch's generators take")
-    if not (math.isfinite(config.lr) and config.lr > 0):
-        raise ArgumentError(f"lr={config.lr} must be a positive number")
+        whole_number(name, getattr(config, name), at_least=least, at_most=2**64 - 1)
+    positive_number("lr", config.lr)
     if config.model is None:
         if config.points:
             raise ArgumentError(

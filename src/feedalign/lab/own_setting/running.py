@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError, DivergenceError
 from feedalign.lab.experiments import Progress
 from feedalign.lab.own_setting.config import TheoryConfig
@@ -29,8 +30,7 @@ def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.f
         ArgumentError: a value is out of range, or lists and numbers of units do not fit together.
     """
     for name, least in {"students": 1, "teachers": 1, "measurements": 2, "simulate": 0, "seed": 0}.items():
-        if getattr(config, name) < least:
-            raise ArgumentError(f"{name}={getattr(config, name)} must be at least {least}")
+        whole_number(name, getattr(config, name), at_least=least)
     if not config.rules or len(set(config.rules)) < len(config.rules):
         raise ArgumentError(f"rules={config.rules} must name dfa, backprop, or both, each once")
     rng = np.random.default_rng(config.seed)

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from feedalign.anatomy import Entry
-from feedalign.errors import ArgumentError, PointsError
+from feedalign.checks import number_between, whole_number
+from feedalign.errors import PointsError
 from feedalign.feedback import Feedback
 from feedalign.rules.direct.rule import DirectRule
 from feedalign.rules.distributed import Processes
@@ -75,10 +76,8 @@ class ConditionedDFA(DirectRule):
         every: int = 10,
         decay: float = 0.99,
     ) -> None:
-        if every < 1:
-            raise ArgumentError(f"every={every} must be a number of backward passes of at least 1")
-        if not 0 <= decay < 1:
-            raise ArgumentError(f"decay={decay} must lie in [0, 1); 0.99 averages over about 100 backward passes")
+        every = whole_number("every", every, at_least=1, advice="give a number of backward passes")
+        decay = number_between("decay", decay, 0, 1, ends="[)", advice="0.99 averages over about 100 backward passes")
         super().__init__(
             model,
             points,

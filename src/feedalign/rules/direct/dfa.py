@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from feedalign.anatomy import Entry
-from feedalign.errors import ArgumentError
+from feedalign.checks import one_of
 from feedalign.feedback import Feedback
 from feedalign.rules.direct.rule import DirectRule
 
@@ -64,9 +64,8 @@ class DFA(DirectRule):
         batch_dims: int | None = None,
         recompute: bool = False,
     ) -> None:
-        if error not in ("true", "sign"):
-            raise ArgumentError(f"error={error!r} is unknown; expected 'true' or 'sign'")
-        _check_reduction(reduction)
+        one_of("error", error, ("true", "sign"))
+        one_of("reduction", reduction, get_args(Reduction))
         super().__init__(
             model,
             points,
@@ -127,7 +126,7 @@ class DRTP(DirectRule):
         batch_dims: int | None = None,
         recompute: bool = False,
     ) -> None:
-        _check_reduction(reduction)
+        one_of("reduction", reduction, get_args(Reduction))
         super().__init__(
             model,
             points,
@@ -143,11 +142,6 @@ class DRTP(DirectRule):
     def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
         """Return minus the target over the batch size."""
         return -_reduced((error < 0).to(error.dtype), self.reduction)
-
-
-def _check_reduction(reduction: str) -> None:
-    if reduction not in ("mean", "sum"):
-        raise ArgumentError(f"reduction={reduction!r} is unknown; expected that of the loss, 'mean' or 'sum'")
 
 
 def _reduced(message: Tensor, reduction: str) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from feedalign.anatomy import Entry
+from feedalign.checks import one_of
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback, Gaussian, Magnitudes, Rademacher, check_recipe, draw_at
 from feedalign.rules.sequential.rule import SequentialRule
@@ -48,8 +49,7 @@ class SignSymmetry(SequentialRule):
         batch_dims: int | None = None,
         magnitude: Literal["uniform", "batchwise", "fixed"] = "uniform",
     ) -> None:
-        if magnitude not in ("uniform", "batchwise", "fixed"):
-            raise ArgumentError(f"magnitude={magnitude!r} is unknown; expected 'uniform', 'batchwise' or 'fixed'")
+        one_of("magnitude", magnitude, ("uniform", "batchwise", "fixed"))
         if magnitude == "uniform":
             feedback = Rademacher() if feedback is None else feedback
             if not isinstance(feedback, Rademacher):
