@@ -201,7 +201,7 @@ def test_the_folder_is_looked_at_before_the_work(tmp_path: Path, capsys: pytest.
         (["--samples", "0"], "samples must be a whole number of at least 1"),
         (["--probe", "0"], "probe must be a whole number of at least 1"),
         (["--seed", "-1"], "seed must be a whole number of at least 0"),
-        (["--seed", str(2**64)], "must be below 2**64"),
+        (["--seed", str(2**64)], "seed must be a whole number of at least 0 and at most 18446744073709551615"),
         (["--hidden"], "hidden=() leaves no hidden layer to align"),
         (["--hidden", "0"], "must be widths of at least 1"),
         (["--hidden", "1000000000"], "makes a network of 74,000,000,000 weights"),

@@ -185,7 +185,5 @@ def test_a_loss_without_a_usable_gradient_is_refused(loss_fn: Any, message: str)
 
 def test_unknown_place_is_refused() -> None:
     net, x, y = dfa_and_batch()
-    with pytest.raises(
-        ArgumentError, match="at='input' is unknown; expected one of 'preactivation', 'point', 'parameters'"
-    ):
+    with pytest.raises(ArgumentError, match="at='input' is unknown; expected one of preactivation, point, parameters"):
         fa.gradient_alignment(net, functional.cross_entropy, x, y, at="input")  # type: ignore[arg-type]

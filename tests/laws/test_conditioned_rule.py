@@ -261,8 +261,8 @@ def test_ill_conditioned_outputs_are_learned_in_the_steps_of_white_ones() -> Non
     ("options", "message"),
     [
         ({"every": 0}, "every must be a whole number of at least 1, got 0"),
-        ({"decay": 1.0}, r"decay=1.0 must lie in \[0, 1\)"),
-        ({"decay": -0.1}, r"decay=-0.1 must lie in \[0, 1\)"),
+        ({"decay": 1.0}, r"decay must be a number in \[0, 1\), got 1\.0"),
+        ({"decay": -0.1}, r"decay must be a number in \[0, 1\), got -0\.1"),
     ],
 )
 def test_bad_arguments(options: Any, message: str) -> None:

@@ -95,7 +95,7 @@ def test_every_rule_is_found_by_name_and_has_one_shape_of_constructor(name: str)
 
 
 def test_unknown_names_and_options_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="rule 'bp' is unknown; expected one of backprop, conditioned-dfa, dfa"):
+    with pytest.raises(ArgumentError, match="rule='bp' is unknown; expected one of backprop, conditioned-dfa, dfa"):
         get("bp")
     with pytest.raises(ArgumentError, match="error='other' is unknown; expected one of true, sign"):
         fa.DFA(network(5, 8, 3), error="other")  # type: ignore[arg-type]

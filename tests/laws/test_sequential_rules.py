@@ -233,8 +233,10 @@ def test_compiled_without_graph_breaks() -> None:
 
 @pytest.mark.parametrize("rule", [fa.KolenPollack, fa.DirectKolenPollack])
 def test_rates_are_checked(rule: Any) -> None:
-    with pytest.raises(ArgumentError, match="lr=-1, weight_decay=0"):
+    with pytest.raises(ArgumentError, match="lr must be a finite number of at least 0, got -1"):
         rule(network(5, 8, 3), lr=-1, weight_decay=0)
+    with pytest.raises(ArgumentError, match=r"lr=2.*their product, the decay of one step, must be at most 1"):
+        rule(network(5, 8, 3), lr=2, weight_decay=1)
 
 
 def test_magnitudes_are_checked() -> None:

@@ -141,5 +141,5 @@ def _within(progress: Progress | None, before: int, nets: int, steps: int) -> Ca
 
 def _check_numbers(*, lr: float, **counts: int) -> None:
     for name, value in counts.items():
-        whole_number(name, value, at_least=0 if name == "seed" else 1, at_most=2**64 - 1)
+        whole_number(name, value, at_least=0, at_most=2**64 - 1) if name == "seed" else whole_number(name, value, 1)
     positive_number("lr", lr)

@@ -138,7 +138,7 @@ def prepared(config: DiagnoseConfig, runs: Path) -> Prepared:
 def _check(config: DiagnoseConfig) -> None:
     """Refuse what can be refused without data or model."""
     for name, least in {"steps": 1, "batch_size": 1, "samples": 1, "probe": 1, "seed": 0}.items():
-        whole_number(name, getattr(config, name), at_least=least, at_most=2**64 - 1)
+        whole_number(name, getattr(config, name), at_least=least, at_most=2**64 - 1 if name == "seed" else None)
     positive_number("lr", config.lr)
     if config.model is None:
         if config.points:
