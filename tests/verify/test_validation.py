@@ -292,4 +292,4 @@ def test_what_is_refused() -> None:
     with pytest.raises(PointsError, match="points is empty"):
         fa.validate(model, (), X)
     with pytest.raises(ArgumentError, match="batch_dims must be a whole number of at least 1, got 0"):
-        fa.validate(model, ("gate",), X, batch_dims must be a whole number of at least 1, got 0)
+        fa.validate(model, ("gate",), X, batch_dims=0)
