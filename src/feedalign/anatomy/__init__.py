@@ -18,7 +18,7 @@ from feedalign.anatomy.outputs import (
 )
 from feedalign.anatomy.points import axes_problem, check_points, name_problems, names_of
 from feedalign.anatomy.problems import Problem
-from feedalign.anatomy.undisturbed import Buffers, RandomNumbers, same_random_numbers, undisturbed
+from feedalign.anatomy.undisturbed import Buffers, RandomNumbers, copied, same_random_numbers, undisturbed
 from feedalign.anatomy.weights import weight_matrices
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "axes_problem",
     "check_points",
     "convolution_between",
+    "copied",
     "detached",
     "evaluating",
     "exchange",

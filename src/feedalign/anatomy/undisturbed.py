@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from feedalign.anatomy.hooks import evaluating
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class Buffers:
@@ -53,6 +57,17 @@ class RandomNumbers:
             torch.cuda.set_rng_state(state, device)
         np.random.set_state(self.numpy)  # noqa: NPY002
         random.setstate(self.python)
+
+
+def copied(model: Module) -> Module:
+    """Return a deep copy of a model that may have run.
+
+    Some modules hold a Tensor of their last pass, such as pruned layers and spiking neurons. Torch refuses to copy a
+    Tensor with a past; the copy holds the Tensor's value.
+    """
+    held = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in held if tensor.grad_fn is not None}
+    return copy.deepcopy(model, memo)
 
 
 @contextmanager

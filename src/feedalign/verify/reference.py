@@ -78,7 +78,7 @@ def _message_of(net: Wrapped) -> Message | None:
         averages = net.reduction == "mean"
 
         def written_down(e: Tensor) -> Tensor:
-            entries = e.numel() // e.shape[-1] if averages else 1
+            entries = max(1, sum(bool(row.any()) for row in e.flatten(0, -2))) if averages else 1
             one, zero = torch.ones_like(e), torch.zeros_like(e)
             if type(net) is DRTP:
                 return torch.where(e < 0, -one, zero) / entries
@@ -106,6 +106,8 @@ class Task:
         # What the model itself makes of this entry, for another one, is no part of the error: hence not the entry, but
         # an equal one in its place.
         self.output = tapped.view_as(tapped)
+        if not self.output.requires_grad:  # above a frozen readout
+            self.output.requires_grad_()
         return self.loss_of(exchange(output, tapped, self.output))
 
     def add(self, end: Tensor, sent: Tensor | None = None, also: tuple[Tensor, ...] = ()) -> tuple[Tensor | None, ...]:
@@ -117,7 +119,7 @@ class Task:
         got = torch.autograd.grad(end, wanted, sent, retain_graph=True, allow_unused=True)
         for (name, _), gradient in zip(named, got[: len(named)], strict=True):
             if gradient is not None:
-                self.found[name] = self.found.get(name, 0) + gradient
+                self.found[name] = self.found.get(name, 0) + gradient.to_dense()
         return got[len(named) :]
 
 
@@ -152,7 +154,8 @@ def _direct(
         if learning is not None:
             activity = h.detach().reshape(len(e), -1)
             if learning.centred:
-                activity = activity - activity.mean(0, keepdim=True)
+                counted = activity[[bool(row.any()) for row in e]]
+                activity = activity - (counted.mean(0, keepdim=True) if len(counted) else 0)
             F = learned[name]
             decayed = F - learning.lr * learning.weight_decay * F
             learned[name] = decayed - learning.lr * torch.einsum("bh,bc->hc", activity, e)
@@ -161,12 +164,12 @@ def _direct(
 
 def _sequential(task: Task, net: Wrapped, matrices: Mapping[str, Tensor]) -> tuple[Gradients, dict[str, Tensor]]:
     """Layer by layer from the top: the layer's own parameters from δ, then δ through B to the block below."""
-    runs: list[tuple[str, nn.Module, Tensor, Tensor, Tensor]] = []
+    runs: list[tuple[str, nn.Module, Tensor, Tensor]] = []
 
     def cut(name: str) -> Any:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
             above = y.detach().requires_grad_()
-            runs.append((name, layer, inputs[0], y, above))
+            runs.append((name, layer, inputs[0], above))
             return above.clone()
 
         return hook
@@ -176,6 +179,7 @@ def _sequential(task: Task, net: Wrapped, matrices: Mapping[str, Tensor]) -> tup
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
     loss = task.loss()
     tops = [above for *_, above in runs]
+    first_names = {id(parameter): name for name, parameter in task.model.named_parameters()}  # of tied weights too
     deltas: dict[int, Tensor] = {}
 
     def down(end: Tensor, sent: Tensor | None, below: int) -> None:
@@ -187,12 +191,14 @@ def _sequential(task: Task, net: Wrapped, matrices: Mapping[str, Tensor]) -> tup
     for i in reversed(range(len(runs))):
         if i not in deltas:  # the loss does not use the layer, so an optimizer would not move its weight either
             continue
-        name, layer, x, y, _ = runs[i]
+        name, layer, x, _ = runs[i]
         own = {n: p for n, p in layer.named_parameters() if p.requires_grad}
-        got = torch.autograd.grad(y, list(own.values()), deltas[i], retain_graph=True) if own else ()
+        alone = layer.forward(x.detach())  # its weight may be used below too, where it has another gradient
+        got = torch.autograd.grad(alone, list(own.values()), deltas[i]) if own else ()
         of_layer = dict(zip(own, got, strict=True))
         for n, gradient in of_layer.items():
-            task.found[f"{name}.{n}"] = task.found.get(f"{name}.{n}", 0) + gradient
+            known_as = first_names[id(own[n])]
+            task.found[known_as] = task.found.get(known_as, 0) + gradient
         held = next(n for n, p in layer.named_parameters() if p.ndim > 1 and not n.startswith("bias"))
         W, B = layer.get_parameter(held).detach(), matrices[name]
         # A layer that is many networks' at once has B once for each.
@@ -206,6 +212,8 @@ def _sequential(task: Task, net: Wrapped, matrices: Mapping[str, Tensor]) -> tup
         (sent,) = torch.autograd.grad(other.forward(start), start, deltas[i])
         down(x, sent, i)
         if isinstance(net, KolenPollack):
+            if held not in of_layer:  # a frozen weight does not move, and neither does its feedback
+                continue
             update = of_layer[held]
             as_matrix = update.reshape(-1, *B.T.shape).sum(0).T
             old = learned[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import arguments, mapped, same_random_numbers
+from feedalign.anatomy import arguments, copied, mapped, same_random_numbers
+from feedalign.errors import ArgumentError
 from feedalign.rules import Wrapped, check_wrapped
 from feedalign.verify import reference
 
@@ -86,13 +86,21 @@ def check_rule(
     check_wrapped(net)
     args, kwargs = _double(arguments(net.model, x))
     target = _double(y)
-    start = copy.deepcopy(net).double()
+    start = copied(net).double()
     start.zero_grad()
     if not start.drawn:
         start.prepare(args, kwargs)
-    ran, referred, true = copy.deepcopy(start), copy.deepcopy(start), copy.deepcopy(start).unwrap()
-    with same_random_numbers(net), torch.enable_grad():
-        loss_fn(ran(*args, **kwargs), target).backward()
+    ran, referred, true = copied(start), copied(start), copied(start).unwrap()
+    try:
+        with same_random_numbers(net), torch.enable_grad():
+            loss_fn(ran(*args, **kwargs), target).backward()
+    except RuntimeError as error:
+        if "dtype" not in str(error):
+            raise
+        raise ArgumentError(
+            f"a copy of the model in float64 fails: {error}. The model makes Tensors of a fixed precision, such as "
+            "x.float(); write x.to(self.layer.weight.dtype) there, so that the rule can be checked in float64"
+        ) from error
     # What was drawn for this batch the reference must have; what was learned in it, it must work out.
     used = start if net.learns_feedback else ran
     matrices = {name: matrix.clone() for name, matrix in used.feedback_matrices.items()}
@@ -114,7 +122,7 @@ def check_rule(
 
 
 def _gradients(model: nn.Module) -> Gradients:
-    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {name: p.grad.to_dense() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def _double(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from feedalign.anatomy import (
     ErrorTap,
     Problem,
     axes_problem,
+    copied,
     name_problems,
     names_of,
     problems,
@@ -103,7 +103,7 @@ def validate(
     tap = ErrorTap(output, batch_dims)
     names = names_of(model, points)
     known = dict(model.named_modules())
-    watched = Watched(copy.deepcopy(model), [name for name in dict.fromkeys(names) if name and name in known])
+    watched = Watched(copied(model), [name for name in dict.fromkeys(names) if name and name in known])
     with same_random_numbers(model), torch.enable_grad():
         returned = watched.run(inputs, keywords)
     tapped = tap.find(returned)

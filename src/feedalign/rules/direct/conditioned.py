@@ -13,6 +13,7 @@ from feedalign.anatomy import Entry
 from feedalign.checks import number_between, whole_number
 from feedalign.errors import PointsError
 from feedalign.feedback import Feedback
+from feedalign.rules.direct.entries import with_error
 from feedalign.rules.direct.rule import DirectRule
 from feedalign.rules.distributed import Processes
 
@@ -113,6 +114,7 @@ class ConditionedDFA(DirectRule):
 
     def message_now(self) -> Callable[[Tensor], Tensor]:
         """Return `message` with P as it is now."""
+        self.gathered.widen()
         P = self.gathered.conditioner.clone()
         return lambda error: error @ P.to(error.dtype)
 
@@ -120,7 +122,7 @@ class ConditionedDFA(DirectRule):
         """Take the errors of a backward pass into the average, and renew P if that is due."""
         moment, conditioner, passes = self.gathered.moment, self.gathered.conditioner, self.gathered.passes
         errors = error.flatten(0, -2).double()  # squares of small ones are below single precision
-        entries = processes.summed(errors.new_tensor(len(errors)))
+        entries = processes.summed(with_error(errors).sum().to(errors.dtype))
         fresh = processes.summed(errors.T @ errors)
         # Not trace(), of which the compiler's own code warns.
         square = (fresh * torch.eye(len(fresh), device=fresh.device)).sum() / len(fresh)
@@ -154,13 +156,28 @@ class Gathered(nn.Module):
         """Whether the buffers are there, begun or loaded from a saved state."""
         return hasattr(self, "passes")
 
+    def widen(self) -> None:
+        """Take back the double precision after the model, and with it the buffers, was cast to another one."""
+        wide = _wide(self.moment.device)
+        if self.moment.dtype != wide:
+            self.moment, self.conditioner = self.moment.to(wide), self.conditioner.to(wide)
+
     def begin(self, feedback: Mapping[str, Tensor]) -> None:
-        """Begin with P = I; the number of outputs, the precision and the device are those of the feedback matrices."""
+        """Begin with P = I; the number of outputs and the device are those of the feedback matrices.
+
+        Average and P are in double precision, whatever the model's: in half precision the average of many errors would
+        not stay positive.
+        """
         matrix = next(iter(feedback.values()))
-        outputs = matrix.shape[1]
-        self.register_buffer("moment", matrix.new_zeros(outputs, outputs))
-        self.register_buffer("conditioner", torch.eye(outputs, dtype=matrix.dtype, device=matrix.device))
+        outputs, wide = matrix.shape[1], _wide(matrix.device)
+        self.register_buffer("moment", matrix.new_zeros(outputs, outputs, dtype=wide))
+        self.register_buffer("conditioner", torch.eye(outputs, dtype=wide, device=matrix.device))
         self.register_buffer("passes", torch.zeros((), dtype=torch.int64, device=matrix.device))
+
+
+def _wide(device: torch.device) -> torch.dtype:
+    """Return the widest precision that a device has."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _make_room(gathered: Gathered, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from feedalign.anatomy import Entry
 from feedalign.checks import one_of
 from feedalign.feedback import Feedback
+from feedalign.rules.direct.entries import entries_with_error
 from feedalign.rules.direct.rule import DirectRule
 
 Reduction = Literal["mean", "sum"]
@@ -80,7 +81,7 @@ class DFA(DirectRule):
 
     def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
         """Return e, or its sign over the batch size."""
-        return error if self.error == "true" else _reduced(error.sign(), self.reduction)
+        return error if self.error == "true" else _reduced(error.sign(), error, self.reduction)
 
 
 class DRTP(DirectRule):
@@ -141,8 +142,8 @@ class DRTP(DirectRule):
 
     def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
         """Return minus the target over the batch size."""
-        return -_reduced((error < 0).to(error.dtype), self.reduction)
+        return -_reduced((error < 0).to(error.dtype), error, self.reduction)
 
 
-def _reduced(message: Tensor, reduction: str) -> Tensor:
-    return message / message.shape[:-1].numel() if reduction == "mean" else message
+def _reduced(message: Tensor, error: Tensor, reduction: str) -> Tensor:
+    return message / entries_with_error(error) if reduction == "mean" else message

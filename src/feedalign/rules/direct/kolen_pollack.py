@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from feedalign.anatomy import Entry
 from feedalign.feedback import Feedback
+from feedalign.rules.direct.entries import with_error
 from feedalign.rules.direct.rule import DirectRule
 from feedalign.rules.distributed import Processes
 from feedalign.rules.rates import check_rates
@@ -85,5 +86,7 @@ class DirectKolenPollack(DirectRule):
         h = hidden.reshape(-1, hidden.shape[-1]).to(matrix.dtype)
         e = error.reshape(-1, error.shape[-1]).to(matrix.dtype)
         if self.centred:
-            h = h - processes.averaged(h.mean(0))
+            counts = with_error(e).to(h.dtype)
+            entries = processes.summed(counts.sum()).clamp(min=1)
+            h = h - processes.summed(counts @ h) / entries
         matrix.mul_(1 - self.lr * self.weight_decay).addmm_(h.T, e, alpha=-self.lr)

@@ -92,10 +92,11 @@ class LayerByLayer:
         if x is None:
             return None
         rule = self.rule
-        weight = getattr(layer, rule.weight_names[name]).detach()
+        parameter = getattr(layer, rule.weight_names[name])
+        weight = parameter.detach()
         instead = rule.backward_weight(layers.as_weight(layer, rule.feedback[name], weight), weight)
         learn = None
-        if rule.learns_feedback:
+        if rule.learns_feedback and parameter.requires_grad:  # B does not move where W stays
             instead = instead.clone()  # what is learned in a backward pass changes nothing of that pass
             learn = partial(learn_layer, rule, name, layer, self.processes)
         if layers.has_formula(layer):
