@@ -33,7 +33,7 @@ from feedalign.lab.training import one_thread
 CASES = [
     (2048, 5, 512, 8, 5, 0.75),
     (1024, 5, 512, 25, 9, 0.80),
-    (100, 5, 32, 400, 15, 1.10),
+    (100, 5, 32, 400, 15, 1.14),
     (64, 4, 32, 400, 9, None),
 ]
 INPUTS, CLASSES = 784, 10

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +11,18 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from feedalign.alignment.inner_products import Products, inner_products
-from feedalign.anatomy import activation_of, arguments, exchange, mapped, observing, recordable, tensors_in
+from feedalign.anatomy import (
+    Buffers,
+    RandomNumbers,
+    activation_of,
+    arguments,
+    exchange,
+    mapped,
+    observing,
+    recordable,
+    same_random_numbers,
+    tensors_in,
+)
 from feedalign.errors import OutputError
 from feedalign.rules import DirectRule, direct_signal
 
@@ -58,8 +68,9 @@ class TruePass:
     def __init__(
         self, net: DirectRule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any, *, preactivations: bool
     ) -> None:
-        args, kwargs = arguments(net.model, x)
-        y = recordable(y)
+        self.net, self.loss_fn, self.y = net, loss_fn, recordable(y)
+        self.args, self.kwargs = args, kwargs = arguments(net.model, x)
+        self.before_buffers, self.before_numbers = Buffers(net.model), RandomNumbers(net.model)
         if not net.drawn:
             net.prepare(args, kwargs)
         self.points = set(net.points)
@@ -68,9 +79,9 @@ class TruePass:
         self.preactivation: GradientEdge | None = None  # the last one seen
         with torch.enable_grad(), net.backprop(self), observing(net.model, self.before - self.points, self):
             output = net(*args, **kwargs)
-            tapped = net.error_tap.of(output)
+            tapped = net.error_tap.of(output, training=net.model.training)
             self.entry = tapped.view_as(tapped)  # what the model makes of it elsewhere is no part of the error
-            self.loss = loss_fn(self.entry if output is tapped else exchange(output, tapped, self.entry), y)
+            self.loss = loss_fn(net.error_tap.put(output, tapped, self.entry), self.y)
         if self.loss.numel() != 1 or not self.loss.requires_grad:
             raise OutputError(
                 f"loss_fn must give one number with a gradient, got shape {tuple(self.loss.shape)}, "
@@ -103,6 +114,17 @@ class TruePass:
         assert error is not None  # the loss has a gradient, and only by way of the entry
         return error, found
 
+    def under_the_rule(self, targets: Sequence[Tensor]) -> list[Tensor | None]:
+        """Return the rule's gradients of the targets, from a pass like the true one that leaves no trace."""
+        after = Buffers(self.net.model)
+        self.before_buffers.restore()
+        with same_random_numbers(self.net.model), torch.enable_grad():
+            self.before_numbers.restore()
+            output = self.net.run_without_learning(self.args, self.kwargs)
+            found = backward([(self.loss_fn(output, self.y), None)], targets)
+        after.restore()
+        return found
+
 
 def products_at_places(net: DirectRule, seen: TruePass) -> Products:
     """Return the inner products of true and sent derivative at the places, [3, points + 1, *batch].
@@ -131,18 +153,20 @@ def products_at_places(net: DirectRule, seen: TruePass) -> Products:
 def products_at_parameters(net: DirectRule, seen: TruePass) -> Products:
     """Return the same at the parameters of the blocks that end at the points, where the batch has one: [3, points + 1].
 
-    What runs several times contributes the sum over its runs.
+    The rule's side is the rule's own gradient, from a second pass with the same random numbers: all that an optimizer
+    would see, also of a weight that several blocks share.
     """
     owned = {name: _parameters(net, name) for name in net.points}
     targets = list(dict.fromkeys(one for own in owned.values() for one in own))
-    error, found = seen.derivatives(targets)
-    true = dict(zip(targets, found, strict=True))
-    pairs = (
-        (point, true[one], gradient)
-        for point, sent in _sent_to_parameters(seen.runs, signals(net, error, seen.runs), owned)
-        for one, gradient in zip(owned[point], sent, strict=True)
-    )
+    _, found = seen.derivatives(targets)
+    true, sent = dict(zip(targets, found, strict=True)), dict(zip(targets, seen.under_the_rule(targets), strict=True))
+    pairs = ((point, dense(true[one]), dense(sent[one])) for point, own in owned.items() for one in own)
     return inner_products(pairs, net.points, ())
+
+
+def dense(gradient: Tensor | None) -> Tensor | None:
+    """Return a gradient as a dense Tensor."""
+    return None if gradient is None else gradient.to_dense()
 
 
 def signals(net: DirectRule, error: Tensor, runs: Iterable[PointRun]) -> Iterator[Tensor]:
@@ -150,39 +174,6 @@ def signals(net: DirectRule, error: Tensor, runs: Iterable[PointRun]) -> Iterato
     message = net.message(net.error_tap.rows(error))
     for run in runs:
         yield direct_signal(message, net.feedback[run.point]).reshape(run.shape).to(run.dtype)
-
-
-def _sent_to_parameters(
-    runs: list[PointRun], sent: Iterable[Tensor], owned: dict[str, list[Tensor]]
-) -> Iterator[tuple[str, list[Tensor | None]]]:
-    """Yield, point by point, what the signals make of its parameters; each signal ends at the points below its own."""
-    wanted = [one for own in owned.values() for one in own]
-    ends = [(run.given[0], signal) for run, signal in zip(runs, sent, strict=True)]
-    if len(set(wanted)) == len(wanted) == sum(len(owned[run.point]) for run in runs):
-        # What runs once is out of the other blocks' reach.
-        for run, end in zip(runs, ends, strict=True):
-            yield run.point, backward([end], owned[run.point])
-        return
-    # One pass, in which each activation gets its own signal in place of whatever comes from above.
-    instead = [*ends, *((other, None) for run in runs for other in run.given[1:])]
-    handles = [edge.node.register_prehook(partial(_replaced, edge.output_nr, new)) for edge, new in instead]
-    wanted = list(dict.fromkeys(wanted))
-    found = dict(zip(wanted, backward(ends, wanted), strict=True))
-    for handle in handles:
-        handle.remove()
-    for point, own in owned.items():
-        yield point, [found[one] for one in own]
-
-
-def _replaced(place: int, new: Tensor | None, arriving: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-    """Hook of an operation: return what arrives at its outputs, with what arrives at one of them made new.
-
-    None stands for zeros.
-    """
-    replaced = list(arriving)
-    if (old := arriving[place]) is not None:
-        replaced[place] = torch.zeros_like(old) if new is None else new
-    return tuple(replaced)
 
 
 def _parameters(net: DirectRule, point: str) -> list[Tensor]:

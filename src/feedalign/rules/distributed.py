@@ -9,9 +9,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from feedalign.torch_private import data_parallel_group
+
+
+def reshard(model: nn.Module) -> None:
+    """Shard what `fully_shard` has gathered for a forward pass without a backward pass.
+
+    The root of a sharded model would otherwise stay whole, and an optimizer made then would not see its shards.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        from torch.distributed.fsdp import FSDPModule  # loaded where it can matter: it takes long
+
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
 
 
 @dataclass(frozen=True)

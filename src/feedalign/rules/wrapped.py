@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from functools import cache, wraps
+from types import MethodType
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from feedalign.anatomy import ErrorTap, problems, recordable, weight_matrices
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Feedback, Gaussian
-from feedalign.rules.distributed import Processes
+from feedalign.rules.distributed import Processes, reshard
 from feedalign.rules.matrices import Matrices
 from feedalign.rules.slot import Slot
 
@@ -61,6 +65,8 @@ class Wrapped(nn.Module, ABC):
         self.hooked: dict[str, nn.Module] = {}
         self.handles: list[RemovableHandle] = []
         self.unwrapped = False
+        self.copies: list[weakref.ref[Wrapped]] = []  # made before the matrices were drawn
+        self.forward = MethodType(forward_like(type(model)), self)  # type: ignore[method-assign, arg-type]
 
     @abstractmethod
     def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -107,7 +113,11 @@ class Wrapped(nn.Module, ABC):
     def prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Draw the matrices, also in inference mode: Tensors made in that mode could never learn, nor be loaded."""
         with torch.inference_mode(False):
-            self.draw(self.look(*recordable((args, kwargs))))
+            found = self.look(*recordable((args, kwargs)))
+            self.draw(found)
+            for copy_of_it in filter(None, (each() for each in self.copies)):
+                if not copy_of_it.drawn:
+                    copy_of_it.draw(found)
 
     def prepare_early(self, example_input: Any) -> None:
         """Draw the matrices before any forward pass, if an example or the model's first layer shows the shapes."""
@@ -127,6 +137,8 @@ class Wrapped(nn.Module, ABC):
             return self.look((weight_matrices(first)[0].new_zeros(1, inputs),), {})
         except Exception:  # the row was a guess; the first forward pass will tell
             return None
+        finally:
+            reshard(self.model)
 
     def run_under(self, one_pass: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the model while the hooks on it see this pass."""
@@ -175,6 +187,25 @@ class Wrapped(nn.Module, ABC):
         finally:
             self.slot.backprop = before
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what the wrapper does not have from the model: `config`, `generate`, switches of trainers."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "model":
+                raise
+            return getattr(self.model, name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return a copy that shares nothing. If no matrix is drawn yet, the copy gets its own when this net does."""
+        other = type(self).__new__(type(self))
+        memo[id(self)] = other
+        vars(other).update(copy.deepcopy({name: value for name, value in vars(self).items() if name != "copies"}, memo))
+        other.copies = []
+        if not self.drawn:
+            self.copies.append(weakref.ref(other))
+        return other
+
     def unwrap(self) -> nn.Module:
         """Return the model itself, with no trace of the rule left on it."""
         for handle in self.handles:
@@ -192,6 +223,17 @@ class Seeing:
     def reached(self, name: str, output: Any) -> Any:
         """Return what `see` makes of the output of a point."""
         return None if self.see is None else self.see(name, output)
+
+
+@cache
+def forward_like(kind: type[nn.Module]) -> Callable[..., Any]:
+    """Return the wrapper's forward with the signature of a class of models, which trainers read."""
+
+    @wraps(kind.forward)
+    def forward(self: Wrapped, *args: Any, **kwargs: Any) -> Any:
+        return type(self).forward(self, *args, **kwargs)
+
+    return forward
 
 
 def check_bare(model: nn.Module) -> None:

@@ -56,6 +56,10 @@ class Uncoupled:
 class Cut:
     """A forward pass on the rule's graph.
 
+    Args:
+        rule: what is sent.
+        learning: whether the rule gathers and learns in the backward pass.
+
     Attributes:
         names: of the points reached so far. A module that runs twice is here twice.
         matrices: F of each, [features, outputs].
@@ -65,9 +69,9 @@ class Cut:
         without_gradient: the points among them whose activations carry no gradient.
     """
 
-    def __init__(self, rule: DirectRule) -> None:
-        self.slot, self.learns = rule.slot, rule.learns_feedback
-        self.sender = Sender(rule)
+    def __init__(self, rule: DirectRule, *, learning: bool = True) -> None:
+        self.slot, self.learns = rule.slot, learning and rule.learns_feedback
+        self.sender = Sender(rule, learning=learning)
         self.message = torch.empty(0)  # of the last backward pass, for the signals that are made later
         self.names: list[str] = []
         self.matrices: list[Tensor] = []

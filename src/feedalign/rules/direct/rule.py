@@ -40,8 +40,8 @@ class DirectRule(Wrapped):
     what the rule sends alone. Where a point's module returns a tuple (`nn.LSTM`, `nn.GRU`, `nn.MultiheadAttention`),
     its first entry is the activation; the other entries, such as the last hidden state, are detached too and are sent
     nothing. A module that runs several times in a forward pass is sent its feedback at each run, through the same
-    matrix. Forward hooks that a point's module has when the model is wrapped run before the cut and belong to the block
-    below. Hooks that are set later see what goes on to the next block.
+    matrix. Forward hooks that a point's module has when the matrices are drawn run before the cut and belong to the
+    block below. Hooks that are set later see what goes on to the next block.
 
     Every learning pass accounts for each point. A point that a model skips, as layer dropout does, is sent nothing, and
     the error passes the skipped place as in backprop. A point whose module has been replaced is an error.
@@ -104,7 +104,7 @@ class DirectRule(Wrapped):
         self.points = check_points(model, points)
         self.blocks: tuple[Block, ...] = ()
         self.hooked = {name: model.get_submodule(name) for name in self.points}
-        self.handles = [m.register_forward_hook(PointHook(self.slot, name)) for name, m in self.hooked.items()]
+        self._hook()
         self.prepare_early(example_input)
 
     def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
@@ -148,6 +148,17 @@ class DirectRule(Wrapped):
         if tied is rows:
             return output
         return self.error_tap.put(output, tapped, tied if rows is tapped else tied.reshape(tapped.shape))
+
+    def run_without_learning(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the output of the model on the graph that sends `message`; feedback and averages stay as they are.
+
+        For measurements. Under a control, which sends nothing in training, this is what DFA would send.
+        """
+        cut = Cut(self, learning=False)
+        output = self.run_under(cut, args, kwargs)
+        tapped = self.error_tap.of(output, training=self.model.training)
+        tied = cut.tie(self.error_tap.rows(tapped))
+        return self.error_tap.put(output, tapped, tied.reshape(tapped.shape))
 
     def tie(self, cut: Cut, output: Tensor) -> Tensor:
         """Return the output [*batch, C], tied to what the pass has cut off."""
@@ -199,6 +210,13 @@ class DirectRule(Wrapped):
         ]
         self.feedback.draw(places, self.model)
         self.blocks, self.points, self.drawn = blocks, tuple(place.name for place in places), True
+        self._hook()  # again, behind hooks that the model has set in its first run
+
+    def _hook(self) -> None:
+        """Set the hooks of the points, behind all others that are there."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles = [m.register_forward_hook(PointHook(self.slot, name)) for name, m in self.hooked.items()]
 
 
 def check_direct(net: object, instead: str) -> None:

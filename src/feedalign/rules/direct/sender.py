@@ -24,8 +24,9 @@ class Sender:
         processes: those that train the model together.
     """
 
-    def __init__(self, rule: DirectRule) -> None:
+    def __init__(self, rule: DirectRule, *, learning: bool = True) -> None:
         self.rule = rule
+        self.gathers = learning and rule.gathers
         self.message = rule.message_now()
         self.processes = Processes.of_this_pass() if rule.learns_feedback or rule.gathers else Processes()
         self.kept = {name: F.clone() for name, F in rule.feedback.by_point().items()} if rule.learns_feedback else {}
@@ -37,7 +38,7 @@ class Sender:
     def begin(self, error: Tensor) -> Tensor:
         """Return the message for an error at the output, both [*batch, C], and let the rule keep what it gathers."""
         message = self.message(error)
-        if self.rule.gathers:
+        if self.gathers:
             with torch.no_grad():
                 self.rule.gather(error, self.processes)
         return message
