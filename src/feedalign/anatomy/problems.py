@@ -196,16 +196,6 @@ def no_gradient(name: str) -> Problem:
     )
 
 
-def bypassed(name: str) -> Problem:
-    """A point that something below reaches the output past."""
-    return Problem(
-        name,
-        "is passed by: what lies below it reaches the output by another way too, so parameters there learn from the "
-        "true gradient beside the feedback",
-        "choose points through which every way to the output goes, such as the sum in a residual network",
-    )
-
-
 def unreached(name: str, runs: bool) -> Problem:
     """A parameter no feedback reaches."""
     if not runs:
