@@ -92,11 +92,11 @@ class LayerByLayer:
         if x is None:
             return None
         rule = self.rule
-        parameter = getattr(layer, rule.weight_names[name])
-        weight = parameter.detach()
+        used = layers.weight_of_this_pass(layer, rule.weight_names[name])
+        weight = used.detach()
         instead = rule.backward_weight(layers.as_weight(layer, rule.feedback[name], weight), weight)
         learn = None
-        if rule.learns_feedback and parameter.requires_grad:  # B does not move where W stays
+        if rule.learns_feedback and used.requires_grad:  # B does not move where W stays
             instead = instead.clone()  # what is learned in a backward pass changes nothing of that pass
             learn = partial(learn_layer, rule, name, layer, self.processes)
         if layers.has_formula(layer):
@@ -122,6 +122,7 @@ def learn_layer(rule: SequentialRule, name: str, layer: nn.Module, processes: Pr
     """
     matrix = rule.feedback[name]
     changed = matrix.clone()
+    gradient = layers.where_it_moves(layer, rule.weight_names[name], gradient)
     rule.learn(changed, layers.as_matrix(layer, gradient).to(matrix.dtype))
     changed = processes.averaged(changed)
     matrix.copy_(torch.where(changed.isfinite().all(), changed, matrix))
