@@ -108,8 +108,9 @@ def test_a_pruned_network_learns_as_one_with_zeros_that_stay(rule: Any) -> None:
 
 
 def test_feedback_of_what_is_cut_off_only_decays() -> None:
-    net = fa.KolenPollack(changed("pruned"), lr=0.1, weight_decay=0.5)
-    cut = net.model[2].weight_mask.T == 0
+    model = changed("pruned")
+    net = fa.KolenPollack(model, lr=0.1, weight_decay=0.5)
+    cut = model[2].weight_mask.T == 0
     before = net.feedback_matrices["2"][cut].clone()
     gradients(net, *batch())
     torch.testing.assert_close(net.feedback_matrices["2"][cut], 0.95 * before, **EXACT)

@@ -24,7 +24,8 @@ from feedalign.anatomy import (
 )
 from feedalign.errors import ArgumentError, OutputError, PointsError
 from feedalign.feedback import Convolution, Feedback, Place, needs_jacobian
-from feedalign.rules.direct.cut import Cut, PointHook
+from feedalign.rules.direct.cut import Cut
+from feedalign.rules.direct.point_hooks import PointHooks
 from feedalign.rules.direct.recompute import recomputed
 from feedalign.rules.distributed import Processes
 from feedalign.rules.wrapped import Wrapped, check_wrapped
@@ -216,7 +217,10 @@ class DirectRule(Wrapped):
         """Set the hooks of the points, behind all others that are there."""
         for handle in self.handles:
             handle.remove()
-        self.handles = [m.register_forward_hook(PointHook(self.slot, name)) for name, m in self.hooked.items()]
+        self.handles = []
+        for name, module in self.hooked.items():
+            hooks = PointHooks(self.slot, name)
+            self.handles += [module.register_forward_pre_hook(hooks.before), module.register_forward_hook(hooks.after)]
 
 
 def check_direct(net: object, instead: str) -> None:
