@@ -46,3 +46,12 @@ def backward_hooks(module: nn.Module) -> tuple[list[Any], list[Any], list[Any]]:
         return [], [], []
     full, deprecated = module._get_backward_hooks()
     return full, module._get_backward_pre_hooks(), deprecated
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Return whether a module was compiled, by `module.compile()` or by `torch.compile(module)`.
+
+    Why: compiled code does not run hooks that are set later, so it must be compiled again once a rule has set its own.
+    No public function tells whether a module was compiled.
+    """
+    return getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")

@@ -13,6 +13,7 @@ from feedalign.anatomy.outputs import (
     detached,
     exchange,
     is_computed_from,
+    leaves_below,
     mapped,
     tensors_in,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "evaluating",
     "exchange",
     "is_computed_from",
+    "leaves_below",
     "mapped",
     "mean_jacobians",
     "name_problems",

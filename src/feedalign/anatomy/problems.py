@@ -66,6 +66,16 @@ def replaced(name: str) -> Problem:
     )
 
 
+def ran_unseen(name: str) -> Problem:
+    """A point whose parameters were used in a pass, though the hooks on its module did not run."""
+    return Problem(
+        name,
+        "was not reached, although the output is computed from its parameters, so they would learn by backprop: the "
+        "model uses them without calling the module, or runs code that was compiled before the model was wrapped",
+        "call the module, or call torch.compiler.reset() after wrapping",
+    )
+
+
 def no_tensor(name: str, output: object) -> Problem:
     """A point that returns no activation."""
     got = f"Tensor of {output.dtype}" if isinstance(output, Tensor) else type(output).__name__

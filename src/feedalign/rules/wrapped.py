@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
 from types import MethodType
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from feedalign.anatomy import ErrorTap, problems, recordable, weight_matrices
+from feedalign.anatomy import ErrorTap, recordable, weight_matrices
 from feedalign.errors import ArgumentError, PointsError
-from feedalign.feedback import Feedback, Gaussian
+from feedalign.feedback import Feedback, Gaussian, needs_jacobian
+from feedalign.rules.accounting import account_for, forget_compiled_code
 from feedalign.rules.distributed import Processes, reshard
 from feedalign.rules.matrices import Matrices
 from feedalign.rules.slot import Slot
@@ -54,6 +55,7 @@ class Wrapped(nn.Module, ABC):
 
     def __init__(self, model: nn.Module, feedback: Feedback | None, seed: int, error_tap: ErrorTap) -> None:
         check_bare(model)
+        forget_compiled_code(model)
         super().__init__()
         self.model = model
         self.error_tap = error_tap
@@ -66,6 +68,7 @@ class Wrapped(nn.Module, ABC):
         self.handles: list[RemovableHandle] = []
         self.unwrapped = False
         self.copies: list[weakref.ref[Wrapped]] = []  # made before the matrices were drawn
+        self.register_state_dict_pre_hook(_settle)  # type: ignore[no-untyped-call]
         self.forward = MethodType(forward_like(type(model)), self)  # type: ignore[method-assign, arg-type]
 
     @abstractmethod
@@ -97,12 +100,46 @@ class Wrapped(nn.Module, ABC):
                 "the feedback is not drawn yet, since the shapes at the points are not known; "
                 "give example_input=, or run one forward pass"
             )
+        self.settle()
         return self.feedback.by_point()
+
+    def reset_feedback(self) -> None:
+        """Draw the feedback anew, as its recipe and its seed say, and forget what the rule has learned since.
+
+        The matrices are then those that a newly wrapped model has. Call this to begin a run again in the same object,
+        or where the memory of the matrices was emptied unseen: a model that was moved to the meta device, and then
+        filled by `to_empty` of a module around it. A model that was *built* on the meta device needs no call: its
+        feedback is drawn at the first pass after `to_empty`. A recipe that looks at data draws at the next pass.
+
+        Raises:
+            PointsError: the matrices are not drawn yet.
+        """
+        _ = self.feedback_matrices  # raises if there are none
+        self.agreed = False
+        if needs_jacobian(self.feedback.recipe):
+            self.feedback.forget()
+            self.drawn = False
+        else:
+            self.feedback.draw_again(self.model)
+
+    def settle(self) -> None:
+        """Draw the feedback that was drawn for the meta device, if the model has left that device."""
+        if self.feedback.unset and not any(parameter.is_meta for parameter in self.model.parameters()):
+            self.feedback.unset = False
+            self.reset_feedback()
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
+        """Move to another device without the numbers, as for every module. The feedback is drawn anew when needed."""
+        super().to_empty(device=device, recurse=recurse)
+        self.feedback.unset = self.drawn
+        return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model; while gradients are recorded, run it on the rule's graph."""
         if not self.drawn:
             self.prepare(args, kwargs)
+        elif self.feedback.unset:
+            self.settle()
         if self.slot.backprop is None:
             if not torch.is_grad_enabled():
                 return self.model(*args, **kwargs)
@@ -149,18 +186,13 @@ class Wrapped(nn.Module, ABC):
         finally:
             slot.running = None
 
-    def account_for(self, reached: Iterable[str]) -> None:
-        """Raise PointsError unless every point was reached in a learning pass, or rightly skipped.
-
-        A point is rightly skipped where its module stands in the model as it did when the model was wrapped.
-        """
+    def account_for(self, reached: Collection[str], output: Any) -> None:
+        """Raise PointsError unless every point was reached in a learning pass, or rightly skipped."""
         if self.unwrapped:
             raise PointsError(
                 "the model has been unwrapped, so no feedback reaches it and it would learn by backprop; wrap it again"
             )
-        for name in set(self.points).difference(reached):
-            if module_at(self.model, name) is not self.hooked[name]:
-                raise PointsError(f"point {problems.replaced(name)}")
+        account_for(self.model, {name: self.hooked[name] for name in self.points}, reached, output)
 
     def agree(self) -> None:
         """In the first learning pass of several processes, take the matrices of the first process.
@@ -225,6 +257,11 @@ class Seeing:
         return None if self.see is None else self.see(name, output)
 
 
+def _settle(net: Wrapped, *_: Any) -> None:
+    """Before a state is taken, see that the feedback holds numbers."""
+    net.settle()
+
+
 @cache
 def forward_like(kind: type[nn.Module]) -> Callable[..., Any]:
     """Return the wrapper's forward with the signature of a class of models, which trainers read."""
@@ -248,21 +285,4 @@ def check_wrapped(net: object) -> None:
         raise ArgumentError(
             f"got a {type(net).__name__}, expected a model wrapped in a rule: feedalign.DFA(model), or "
             "feedalign.Backprop(model) for one that is trained with backprop"
-        )
-
-
-def module_at(model: nn.Module, name: str) -> nn.Module | None:
-    """Return the module of this name; None if there is none."""
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        return None
-
-
-def check_recording(name: str) -> None:
-    """Raise PointsError if a point runs while gradients are off: no feedback could reach what lies below the point."""
-    if not torch.is_grad_enabled():
-        raise PointsError(
-            f"point {name!r} ran without gradients, in torch.no_grad() or in a checkpoint with use_reentrant=True, so "
-            "no feedback would reach what lies below it; checkpoint with use_reentrant=False, or choose points outside"
         )

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from feedalign.anatomy import activation_of, detached
+from feedalign.rules.accounting import check_recording
 from feedalign.rules.direct.point_hooks import CuttingPass
 from feedalign.rules.direct.sender import Sender, check_shapes, signal
 from feedalign.rules.direct.sending import receive, send
-from feedalign.rules.wrapped import check_recording
 
 if TYPE_CHECKING:
     from feedalign.rules.direct.rule import DirectRule

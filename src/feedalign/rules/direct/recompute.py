@@ -75,7 +75,7 @@ class TwoRuns:
         uncoupled = Uncoupled()
         with self.precision.again():
             output = self.rule.run_under(uncoupled, self.args, self.kwargs)
-        self.rule.account_for(uncoupled.names)
+        self.rule.account_for(uncoupled.names, output)
         return self.rule.error_tap.of(output)
 
     def second(self, error: Tensor) -> list[Tensor | None]:

@@ -141,7 +141,7 @@ class DirectRule(Wrapped):
             return recomputed(self, args, kwargs)
         cut = Cut(self)
         output = self.run_under(cut, args, kwargs)
-        self.account_for(cut.names)
+        self.account_for(cut.names, output)
         tapped = self.error_tap.of(output, training=self.model.training)
         self._check_gradients(cut, output, tapped)
         rows = self.error_tap.rows(tapped)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from feedalign.rules.accounting import check_recording
 from feedalign.rules.distributed import Processes
 from feedalign.rules.sequential import layers
 from feedalign.rules.slot import Slot
-from feedalign.rules.wrapped import check_recording
 
 if TYPE_CHECKING:
     from feedalign.rules.sequential.rule import SequentialRule
