@@ -231,3 +231,21 @@ def tied(names: Sequence[str], ends: Sequence[str]) -> Problem:
         "different feedback says",
         "give each block a parameter of its own, or choose points such that all its uses lie in one block",
     )
+
+
+def bypassed(parameters: Sequence[str], points: Sequence[str]) -> Problem:
+    """Parameters below a point from which a path leads to the output around the point."""
+    others = f" (also {shortened(parameters[1:])})" if len(parameters) > 1 else ""
+    return Problem(
+        parameters[0],
+        f"this parameter{others} gets the true gradient as well: from it a path leads to the output around "
+        f"{shortened([repr(point) for point in points])}",
+        "make a point where the paths have come together again (an nn.Identity applied to the sum, or to what is "
+        "joined, will do), or a point of what the paths part from",
+    )
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Return the first names and how many more there are."""
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
