@@ -7,21 +7,21 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from functools import cache, wraps
 from types import MethodType
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.utils.hooks import RemovableHandle
 
 from feedalign.anatomy import ErrorTap, recordable, weight_matrices
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Feedback, Gaussian, needs_jacobian
 from feedalign.rules.accounting import account_for, forget_compiled_code
-from feedalign.rules.distributed import Processes, reshard
+from feedalign.rules.distributed import Processes, group_of_shards, reshard, sharded_modules
 from feedalign.rules.matrices import Matrices
-from feedalign.rules.slot import Slot
+from feedalign.rules.signature import forward_like
+from feedalign.rules.slot import Seeing, Slot
 
 
 class Wrapped(nn.Module, ABC):
@@ -44,6 +44,8 @@ class Wrapped(nn.Module, ABC):
         drawn: whether the matrices are drawn.
         points: names of the modules that the rule hooks.
         hooked: these modules, by name.
+        begun: whether there has been a learning pass.
+        shards: the processes among which `fully_shard` has sharded the model; None if they need not be known.
         agreed: whether the processes that train this model together have the same matrices.
 
     Raises:
@@ -52,6 +54,7 @@ class Wrapped(nn.Module, ABC):
     """
 
     learns_feedback: ClassVar[bool] = False
+    gathers: ClassVar[bool] = False  # from the error of every backward pass
 
     def __init__(self, model: nn.Module, feedback: Feedback | None, seed: int, error_tap: ErrorTap) -> None:
         check_bare(model)
@@ -62,6 +65,8 @@ class Wrapped(nn.Module, ABC):
         self.feedback = Matrices(Gaussian() if feedback is None else feedback, seed)
         self.drawn = False
         self.agreed = False
+        self.shards: distributed.ProcessGroup | None = None
+        self.begun = False
         self.slot = Slot()
         self.points: tuple[str, ...] = ()
         self.hooked: dict[str, nn.Module] = {}
@@ -143,6 +148,8 @@ class Wrapped(nn.Module, ABC):
         if self.slot.backprop is None:
             if not torch.is_grad_enabled():
                 return self.model(*args, **kwargs)
+            if not self.begun and not torch.compiler.is_compiling():
+                self.begin()
             self.agree()
             return self.run(args, kwargs)
         return self.run_under(self.slot.backprop, args, kwargs)
@@ -150,7 +157,10 @@ class Wrapped(nn.Module, ABC):
     def prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Draw the matrices, also in inference mode: Tensors made in that mode could never learn, nor be loaded."""
         with torch.inference_mode(False):
-            found = self.look(*recordable((args, kwargs)))
+            try:
+                found = self.look(*recordable((args, kwargs)))
+            finally:
+                reshard(self.model)
             self.draw(found)
             for copy_of_it in filter(None, (each() for each in self.copies)):
                 if not copy_of_it.drawn:
@@ -170,12 +180,13 @@ class Wrapped(nn.Module, ABC):
         # One row says nothing about the shape of a whole sequence or image.
         if first is None or not isinstance(inputs, int) or self.needs_data or self.error_tap.batch_dims is not None:
             return None
+        # A guess that fails within a sharded model would leave the model as it is in the middle of a pass.
+        if sharded_modules(self.model):
+            return None
         try:
             return self.look((weight_matrices(first)[0].new_zeros(1, inputs),), {})
         except Exception:  # the row was a guess; the first forward pass will tell
             return None
-        finally:
-            reshard(self.model)
 
     def run_under(self, one_pass: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the model while the hooks on it see this pass."""
@@ -194,12 +205,29 @@ class Wrapped(nn.Module, ABC):
             )
         account_for(self.model, {name: self.hooked[name] for name in self.points}, reached, output)
 
+    def begin(self) -> None:
+        """Before the first learning pass, find out whether the model is sharded.
+
+        Raises:
+            ArgumentError: `fully_shard` was given the wrapped net itself, or a mesh of several dimensions where the
+                processes must be known.
+        """
+        shards = sharded_modules(self)
+        if self in shards:
+            raise ArgumentError(
+                "fully_shard was given the wrapped net, whose parameters are those of the model inside; call "
+                "fully_shard(net.model)"
+            )
+        if shards and (self.learns_feedback or self.gathers or self.needs_data or needs_jacobian(self.feedback.recipe)):
+            self.shards = group_of_shards(self.model)
+        self.begun = True
+
     def agree(self) -> None:
         """In the first learning pass of several processes, take the matrices of the first process.
 
         They differ where a recipe looks at data. An earlier pass is no place for this: one process may run alone then.
         """
-        processes = Processes.of_this_pass()
+        processes = Processes.of_this_pass(self.shards)
         if processes.group is not None and not self.agreed:
             for matrix in self.feedback.by_point().values():
                 matrix.copy_(processes.from_first(matrix.clone()))
@@ -246,31 +274,9 @@ class Wrapped(nn.Module, ABC):
         return self.model
 
 
-class Seeing:
-    """A pass on the model's own graph, in which somebody may look at the points."""
-
-    def __init__(self, see: Callable[[str, Any], Any] | None) -> None:
-        self.see = see
-
-    def reached(self, name: str, output: Any) -> Any:
-        """Return what `see` makes of the output of a point."""
-        return None if self.see is None else self.see(name, output)
-
-
 def _settle(net: Wrapped, *_: Any) -> None:
     """Before a state is taken, see that the feedback holds numbers."""
     net.settle()
-
-
-@cache
-def forward_like(kind: type[nn.Module]) -> Callable[..., Any]:
-    """Return the wrapper's forward with the signature of a class of models, which trainers read."""
-
-    @wraps(kind.forward)
-    def forward(self: Wrapped, *args: Any, **kwargs: Any) -> Any:
-        return type(self).forward(self, *args, **kwargs)
-
-    return forward
 
 
 def check_bare(model: nn.Module) -> None:

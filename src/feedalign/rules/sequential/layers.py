@@ -39,15 +39,22 @@ def weight_name(layer: nn.Module) -> str:
 
 def weight_of(layer: nn.Module) -> Tensor:
     """Return the layer's one weight, detached: the one that the layer multiplies by."""
-    return weights_in_use(layer)[weight_name(layer)].detach()
+    return gathered(weights_in_use(layer)[weight_name(layer)]).detach()
 
 
 def weight_of_this_pass(layer: nn.Module, name: str) -> Tensor:
     """Return the weight that a layer has just multiplied by. Hooks that compute the weight have done so by then."""
     if type(layer) is not nn.Linear and parametrize.is_parametrized(layer, name):
         return weights_in_use(layer)[name]  # reading the attribute would compute the weight once more, as in training
-    weight: Tensor = getattr(layer, name)
-    return weight
+    return gathered(getattr(layer, name))
+
+
+def gathered(weight: Tensor) -> Tensor:
+    """Return the whole of a weight that `fully_shard` has sharded; another weight as it is."""
+    if not hasattr(weight, "full_tensor"):  # not isinstance: to import the class takes seconds
+        return weight
+    whole: Tensor = weight.full_tensor()
+    return whole
 
 
 def where_it_moves(layer: nn.Module, name: str, gradient: Tensor) -> Tensor:
@@ -76,12 +83,16 @@ def as_matrix(layer: nn.Module, weight: Tensor) -> Tensor:
     return weight.reshape(-1, *weight.shape[-2:]).sum(0).T if weight.ndim > 2 else weight.T
 
 
+# Where torch makes a subclass of a layer's class, and changes only where the weight comes from.
+_MADE_BY_TORCH = "torch.nn.utils.parametrize", "torch.distributed.fsdp"
+
+
 def kind_of(layer: nn.Module) -> type[nn.Module]:
-    """Return the layer's class: of a parametrized layer, the class that torch has made a subclass of."""
+    """Return the layer's class: of a parametrized or sharded layer, the class that torch has made a subclass of."""
     kind = type(layer)
-    if kind in (nn.Linear, *_CONVOLUTION_GRADIENTS) or not parametrize.is_parametrized(layer):
+    if kind in (nn.Linear, *_CONVOLUTION_GRADIENTS) or not kind.__module__.startswith(_MADE_BY_TORCH):
         return kind
-    return kind.__mro__[1]
+    return next(each for each in kind.__mro__ if not each.__module__.startswith(_MADE_BY_TORCH))
 
 
 def has_formula(layer: nn.Module) -> bool:

@@ -70,7 +70,7 @@ class LayerByLayer:
 
     def __init__(self, rule: SequentialRule) -> None:
         self.rule = rule
-        self.processes = Processes.of_this_pass() if rule.learns_feedback else Processes()
+        self.processes = Processes.of_this_pass(rule.shards) if rule.learns_feedback else Processes()
         self.names: list[str] = []
         self.inputs: dict[str, Tensor] = {}  # of the layers that are running
         self.aside = False  # while a layer runs a second time, as it is
