@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
-from feedalign.anatomy import Entry
+from feedalign.anatomy import Entries, Mask
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback
 from feedalign.rules.direct.cut import Cut
@@ -57,6 +57,8 @@ class Frozen(Backprop):
         example_input: see `DirectRule`.
         output: see `DirectRule`.
         batch_dims: see `DirectRule`.
+        error_at: see `DirectRule`.
+        mask: see `DirectRule`.
         blocks: the points whose blocks stay as they are. Unless given, all but the first, so that the embedding or
             first layer and the readout learn, and what is between them does not.
 
@@ -73,12 +75,22 @@ class Frozen(Backprop):
         seed: int = 0,
         *,
         example_input: Any = None,
-        output: Entry = None,
+        output: Entries = None,
         batch_dims: int | None = None,
+        error_at: str | Sequence[str] | None = None,
+        mask: Mask = None,
         blocks: Iterable[str] | None = None,
     ) -> None:
         super().__init__(
-            model, points, feedback, seed, example_input=example_input, output=output, batch_dims=batch_dims
+            model,
+            points,
+            feedback,
+            seed,
+            example_input=example_input,
+            output=output,
+            batch_dims=batch_dims,
+            error_at=error_at,
+            mask=mask,
         )
         self.chosen = None if blocks is None else (blocks,) if isinstance(blocks, str) else tuple(blocks)
         if unknown := [name for name in self.chosen or () if name not in self.points]:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import Entry, ErrorTap, check_points, evaluating, tensors_in, weight_matrices
+from feedalign.anatomy import (
+    Entries,
+    ErrorTap,
+    Mask,
+    check_points,
+    evaluating,
+    place_problems,
+    tensors_in,
+    weight_matrices,
+)
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Feedback, Place
 from feedalign.rules.distributed import sharded_modules
@@ -40,6 +49,10 @@ class SequentialRule(Wrapped):
         example_input: one input of the model (a tuple for several); then the matrices are there before the first pass.
         output: see `DirectRule`; used by the tools that look at the error at the output.
         batch_dims: see `DirectRule`; used by the tools that look at the error at the output.
+        error_at: see `DirectRule`; used by the tools that look at the error. A loss that the model computes itself
+            trains under a sequential rule without this argument.
+        mask: must be None. The argument is refused in words, since padding is sent what the layers above let through,
+            as in backprop.
 
     Attributes:
         points: names of the layers, in the order in which they run once that is known.
@@ -48,7 +61,7 @@ class SequentialRule(Wrapped):
     Raises:
         PointsError: a layer is unknown, repeated or never runs, holds no weight matrix or several, or is not linear in
             its weight. In a learning pass: a layer runs without gradients, or its module has been replaced.
-        ArgumentError: `feedback` is no recipe, or `batch_dims` is no number of axes.
+        ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, or a `mask` is given.
     """
 
     def __init__(
@@ -59,10 +72,19 @@ class SequentialRule(Wrapped):
         seed: int = 0,
         *,
         example_input: Any = None,
-        output: Entry = None,
+        output: Entries = None,
         batch_dims: int | None = None,
+        error_at: str | Sequence[str] | None = None,
+        mask: Mask = None,
     ) -> None:
-        super().__init__(model, feedback, seed, ErrorTap(output, batch_dims))
+        if mask is not None:
+            raise ArgumentError(
+                f"{type(self).__name__} sends the error down layer by layer, so padding is sent what the layers above "
+                "let through, as in backprop, and there is nothing to mask; leave mask= out"
+            )
+        super().__init__(model, feedback, seed, ErrorTap.given(output, batch_dims, error_at))
+        if wrong := place_problems(model, self.error_tap.places, ()):
+            raise PointsError("; ".join(map(str, wrong)))
         self.auto = isinstance(points, str) and points == "auto"
         self.points = self._candidates() if self.auto else self._checked(check_points(model, points))
         self.weight_names: dict[str, str] = {}
@@ -115,7 +137,7 @@ class SequentialRule(Wrapped):
         passing = LayerByLayer(self)
         output = self.run_under(passing, args, kwargs)
         self.account_for(passing.names, output)
-        if self.error_tap.entry is not None:
+        if self.error_tap.entry is not None and not self.error_tap.places:
             self.error_tap.of(output)
         if not torch.compiler.is_compiling():
             # Activation checkpointing may repeat parts of the forward pass, under a pass like this one.
