@@ -47,7 +47,7 @@ def gradients(
         OutputError: no error can be taken of the model's output.
     """
     task = Task(net.unwrap(), run, loss_of, net.error_tap, mask)
-    kind = type(net)
+    kind = net.rule
     if message is None:
         message = _message_of(net)
     if message is not None or kind is ReadoutOnly:
@@ -69,18 +69,18 @@ def gradients(
 
 
 def _message_of(net: Wrapped) -> Message | None:
-    if (type(net) is DFA and net.error == "true") or type(net) is DirectKolenPollack:
+    if (net.rule is DFA and net.error == "true") or net.rule is DirectKolenPollack:
         return lambda e: e
-    if type(net) is ConditionedDFA:
+    if net.rule is ConditionedDFA:
         P = net.conditioner.clone()
         return lambda e: torch.einsum("dc,...c->...d", P, e)
-    if type(net) in (DFA, DRTP):
+    if net.rule in (DFA, DRTP):
         averages = net.reduction == "mean"
 
         def written_down(e: Tensor) -> Tensor:
             entries = max(1, sum(bool(row.any()) for row in e.flatten(0, -2))) if averages else 1
             one, zero = torch.ones_like(e), torch.zeros_like(e)
-            if type(net) is DRTP:
+            if net.rule is DRTP:
                 return torch.where(e < 0, -one, zero) / entries
             return torch.where(e > 0, one, torch.where(e < 0, -one, zero)) / entries
 

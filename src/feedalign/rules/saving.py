@@ -1,0 +1,27 @@
+"""What a wrapped model does when its state is taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from feedalign.rules.wrapped import Wrapped
+
+
+def settle(net: Wrapped, *_: Any) -> None:
+    """Before a state is taken, see that the feedback holds numbers."""
+    net.settle()
+
+
+def part_tied(net: Wrapped, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
+    """In a state that was taken, give a tied weight memory of its own under its second name.
+
+    Trainers save with safetensors, which refuses Tensors that share memory.
+    """
+    names: dict[int, str] = {}
+    for name, parameter in net.named_parameters(remove_duplicate=False):
+        first, held = names.setdefault(id(parameter), name), state.get(f"{prefix}{name}")
+        if first != name and isinstance(held, Tensor) and not isinstance(held, nn.Parameter):
+            state[f"{prefix}{name}"] = held.clone()
