@@ -78,12 +78,13 @@ class Translator(nn.Module):
         self.decoder = nn.GRU(16, 8, batch_first=True)
         self.head = nn.Linear(8, 11)
 
-    def forward(self, tokens: Tensor, targets: Tensor) -> Any:
+    def forward(self, tokens: Tensor, targets: Tensor, labels: Tensor | None = None) -> Any:
         sequence, _ = self.encoder(self.source(tokens))
         context = self.encoded(sequence[:, -1:].expand(-1, targets.shape[1], -1))
         h, _ = self.decoder(torch.cat([self.target(targets), context], -1))
         logits = self.head(h)
-        return functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten()), logits
+        loss = None if labels is None else functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        return loss, logits
 
 
 class Span(nn.Module):
@@ -161,7 +162,7 @@ def causal_loss(output: Any, inputs: dict[str, Any]) -> Tensor:
 
 
 def translator_loss(output: Any, inputs: dict[str, Any]) -> Tensor:
-    return functional.cross_entropy(output[1][:, :-1].flatten(0, 1), inputs["targets"][:, 1:].flatten())
+    return functional.cross_entropy(output[1].flatten(0, 1), inputs["labels"].flatten())
 
 
 def span_loss(output: Any, inputs: dict[str, Any]) -> Tensor:
@@ -206,7 +207,8 @@ INSIDE: dict[str, InsideCase] = {
         loss_field, "logits", pooled_loss, {"mask": "attention_mask"},
     ),
     "translator": InsideCase(
-        Translator, ("encoded",), "head", {"tokens": TOKENS, "targets": labels(3, 4, classes=11)},
+        Translator, ("encoded",), "head", 
+        {"tokens": TOKENS, "targets": labels(3, 4, classes=11), "labels": labels(3, 4, classes=11)},
         loss_entry, 1, translator_loss,
     ),
     "span": InsideCase(Span, ("body",), ("ends.start", "ends.end"), SPAN, loss_field, ("start", "end"), span_loss),

@@ -108,7 +108,7 @@ def test_aligned_feedback_at_the_heads_input_is_backprop_of_the_last_block() -> 
     assert check.cosines["embed.weight"] == pytest.approx(1)
     net(**case.inputs)
     F = net.feedback_matrices["blocks.1"]
-    torch.testing.assert_close(F, torch.eye(8, dtype=F.dtype) / 6)  # the mean over the batch, tokens included
+    torch.testing.assert_close(F, torch.eye(8, dtype=F.dtype))
 
 
 def test_several_heads_are_one_error_side_by_side() -> None:

@@ -114,8 +114,11 @@ def real_features(mask: Tensor, shape: Sequence[int], batch: Sequence[int], name
     Raises:
         FeedbackShapeError: the mask fits neither the batch axes nor the first axes of the activation.
     """
+    rows = real_rows(mask, batch)
+    while mask.ndim > len(batch) and mask.shape[-1] == 1:
+        mask = mask.squeeze(-1)
     if mask.ndim <= len(batch) or len(shape) <= mask.ndim:
-        return _with_axes(real_rows(mask, batch).squeeze(-1), len(shape))
+        return _with_axes(rows.squeeze(-1), len(shape))
     if any(have not in (1, want) for have, want in zip(mask.shape, shape, strict=False)):
         raise FeedbackShapeError(
             f"the mask has shape {tuple(mask.shape)}, which does not go with point {name!r} of shape {tuple(shape)}; "

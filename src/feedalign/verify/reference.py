@@ -116,8 +116,11 @@ class Task:
         """Return 1 for real entries of an activation, or of the error, and 0 for padding, in its shape."""
         real = torch.ones(shape)
         if self.mask is not None:
-            of_features = self.mask.ndim > len(batch) and len(shape) > self.mask.ndim
-            known = self.mask if of_features or self.mask.ndim <= len(batch) else self.mask.flatten(len(batch)).any(-1)
+            known = self.mask
+            while known.ndim > len(batch) and known.shape[-1] == 1:
+                known = known[..., 0]
+            if len(shape) <= known.ndim > len(batch):  # of tokens, while this has none
+                known = known.flatten(len(batch)).any(-1)
             for place in (~known).nonzero().tolist():
                 # An axis of length 1 in the mask stands for a whole axis of the activation.
                 real[tuple(i if size > 1 else slice(None) for i, size in zip(place, known.shape, strict=True))] = 0

@@ -126,7 +126,8 @@ class DirectRule(Wrapped):
         self.blocks: tuple[Block, ...] = ()
         self.hooked = {name: model.get_submodule(name) for name in self.points}
         self._hook()
-        self.prepare_early(example_input)
+        if example_input is not None or mask is None:  # a model with a mask takes sequences, not a row of numbers
+            self.prepare_early(example_input)
 
     def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
         """Return what is sent through every F_l: here e = ∂loss/∂output itself, with the loss's reduction factor."""
