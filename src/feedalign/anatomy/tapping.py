@@ -11,7 +11,6 @@ from torch.utils.hooks import RemovableHandle
 
 from feedalign.anatomy import problems
 from feedalign.anatomy.error_tap import ErrorTap
-from feedalign.anatomy.outputs import exchange, tensors_in
 from feedalign.anatomy.problems import Problem
 from feedalign.errors import OutputError, PointsError
 
@@ -33,12 +32,15 @@ class PlaceHooks:
         self.tap, self.place, self.see = tap, place, see
 
     def before(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Hook before the module runs: look at the first Tensor among its inputs."""
-        given = tensors_in((args, kwargs))
-        first = given[0] if given else args
-        found = self.tap.find_one(first, None)
+        """Hook before the module runs: look at its first input."""
+        name = "" if args else next(iter(kwargs), "")
+        found = self.tap.find_one(args[0] if args else kwargs.get(name), None)
+        if isinstance(found, Problem):
+            found = found._replace(name="first input", remedy="name a module whose first input is the Tensor")
         new = self.see(self.place, found)
-        return None if new is None or not isinstance(found, Tensor) else exchange((args, kwargs), found, new)
+        if new is None:
+            return None
+        return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, name: new})
 
     def after(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
         """Hook after the module has run: look at its output."""

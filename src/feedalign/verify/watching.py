@@ -62,6 +62,7 @@ class Watched:
             returned = self.run(inputs, keywords)
             return returned, tap.find(returned)
         seen: dict[str, Tensor] = {}
+        before: list[int] = []  # how many runs of points there were by then
         wrong: list[Problem] = []
 
         def see(place: str, found: Tensor | Problem) -> Tensor | None:
@@ -70,6 +71,7 @@ class Watched:
                 return None
             if place in seen:
                 wrong.append(problems.place_runs_twice(place))
+            before.append(len(self.cuts))
             # An equal Tensor goes on, of which it can be seen whether anything is computed from it.
             seen[place] = (
                 found.view_as(found) if found.requires_grad else found.detach().requires_grad_().view_as(found)
@@ -78,6 +80,8 @@ class Watched:
 
         with seeing_places(self.model, tap, see):
             returned = self.run(inputs, keywords)
+        late = dict.fromkeys(cut.point for cut in self.cuts[min(before, default=len(self.cuts)) :])
+        self.problems += [problems.above_the_place(name, tap.places[0]) for name in late]
         wrong += [problems.place_never_ran(place) for place in tap.places if place not in seen and not wrong]
         return returned, wrong[0] if wrong else tuple(seen[place] for place in tap.places)
 

@@ -121,7 +121,7 @@ class DirectRule(Wrapped):
         self.recompute = recompute
         self.points = check_points(model, points)
         if wrong := place_problems(model, self.error_tap.places, self.points):
-            raise PointsError("; ".join(map(str, wrong)))
+            raise PointsError("; ".join(f"error_at: {problem}" for problem in wrong))
         self.mask = InputMask.of(model, mask)
         self.blocks: tuple[Block, ...] = ()
         self.hooked = {name: model.get_submodule(name) for name in self.points}

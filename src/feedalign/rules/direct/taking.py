@@ -52,7 +52,9 @@ class Taking:
                 "wrap it again"
             )
         if self.joined is None:
-            stand_in = row.new_zeros(()).expand(*row.shape[:-1], sum(self.parts)).requires_grad_()
+            stand_in = row.new_zeros(()).expand(*row.shape[:-1], sum(self.parts))
+            if not torch.compiler.is_compiling():  # so that a rule learns also where all hidden blocks are frozen
+                stand_in.requires_grad_()
             self.joined = self._watch(stand_in)
         if self.joined.shape[:-1] != row.shape[:-1]:
             raise FeedbackShapeError(

@@ -84,7 +84,7 @@ class SequentialRule(Wrapped):
             )
         super().__init__(model, feedback, seed, ErrorTap.given(output, batch_dims, error_at))
         if wrong := place_problems(model, self.error_tap.places, ()):
-            raise PointsError("; ".join(map(str, wrong)))
+            raise PointsError("; ".join(f"error_at: {problem}" for problem in wrong))
         self.auto = isinstance(points, str) and points == "auto"
         self.points = self._candidates() if self.auto else self._checked(check_points(model, points))
         self.weight_names: dict[str, str] = {}
