@@ -207,7 +207,7 @@ INSIDE: dict[str, InsideCase] = {
         loss_field, "logits", pooled_loss, {"mask": "attention_mask"},
     ),
     "translator": InsideCase(
-        Translator, ("encoded",), "head", 
+        Translator, ("encoded",), "head",
         {"tokens": TOKENS, "targets": labels(3, 4, classes=11), "labels": labels(3, 4, classes=11)},
         loss_entry, 1, translator_loss,
     ),

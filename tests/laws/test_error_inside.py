@@ -115,7 +115,7 @@ def test_several_heads_are_one_error_side_by_side() -> None:
     """The model that returns both logits as one Tensor is sent the same through the same matrix."""
 
     class Joined(Span):
-        def forward(self, x: Tensor, labels: Any = None) -> Any:  # noqa: ARG002
+        def forward(self, x: Tensor, labels: Any = None) -> Any:
             return self.both(self.body(x))
 
     case = INSIDE["span"]

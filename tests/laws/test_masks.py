@@ -93,7 +93,7 @@ def test_more_padding_changes_no_hidden_gradient(name: str) -> None:
 def test_masked_is_what_only_the_real_tokens_are_sent(pooled: bool) -> None:
     """The hidden gradient is that of F e at the real tokens, written down."""
     x, y = floats(6, 9, 4).double(), labels(6)
-    net = fa.DFA(model(pooled), points=("body",), mask="mask")
+    net: Any = fa.DFA(model(pooled), points=("body",), mask="mask")
     found = hidden_gradients(net, x, REAL, y)
     output = net.model(x, REAL).detach().requires_grad_()
     (e,) = torch.autograd.grad(loss(output, y), output)
@@ -127,14 +127,15 @@ def test_the_readout_keeps_its_true_gradient() -> None:
 def test_a_function_of_the_inputs_and_an_input_by_position_or_keyword_are_one() -> None:
     x, y = floats(6, 9, 4).double(), labels(6)
     found = []
-    for mask, given in (
-        ("mask", lambda net: net(x, REAL)),
-        ("mask", lambda net: net(x, mask=REAL)),
-        (lambda args, _kwargs: args[1], lambda net: net(x, REAL)),
-        (lambda _args, kwargs: kwargs["mask"][:, :, None], lambda net: net(x, mask=REAL)),
-    ):  # fmt: skip
+    ways: list[tuple[Any, tuple[Tensor, ...], dict[str, Tensor]]] = [
+        ("mask", (x, REAL), {}),
+        ("mask", (x,), {"mask": REAL}),
+        (lambda args, _kwargs: args[1], (x, REAL), {}),
+        (lambda _args, kwargs: kwargs["mask"][:, :, None], (x,), {"mask": REAL}),
+    ]
+    for mask, args, kwargs in ways:
         net = fa.DFA(model(True), points=("body",), mask=mask)
-        loss(given(net), y).backward()
+        loss(net(*args, **kwargs), y).backward()
         found.append(left_by_backward(net))
     for other in found[1:]:
         assert_same(found[0], other)
@@ -143,8 +144,8 @@ def test_a_function_of_the_inputs_and_an_input_by_position_or_keyword_are_one() 
 def test_without_the_input_every_entry_is_real() -> None:
     x, y = floats(6, 9, 4).double(), labels(6)
     found = []
-    for options in ({}, {"mask": "mask"}):
-        net: Any = fa.DFA(model(True), points=("body",), example_input=x, **options)
+    for mask in (None, "mask"):
+        net = fa.DFA(model(True), points=("body",), example_input=x, mask=mask)
         loss(net(x), y).backward()
         found.append(left_by_backward(net))
     assert_same(*found)
@@ -226,7 +227,7 @@ def test_sequential_rules_have_nothing_to_mask(rule: Any) -> None:
 )
 def test_a_mask_that_does_not_fit_is_told_in_words(mask: Any, kind: Any, message: str) -> None:
     class Ignoring(Tokens):
-        def forward(self, x: Tensor, mask: Any = None) -> Tensor:  # noqa: ARG002
+        def forward(self, x: Tensor, mask: Any = None) -> Tensor:
             return super().forward(x)
 
     net = fa.DFA(Ignoring(True), points=("body",), mask="mask")
