@@ -29,13 +29,13 @@ def test_the_class_of_a_wrapped_model_has_the_signature_of_the_model(rule: Any) 
 
 
 def test_tied_weights_are_saved_under_both_names_and_share_no_memory() -> None:
-    net = fa.DFA(Causal(tied=True), ("blocks.0", "blocks.1"), error_at="head")
+    net: Any = fa.DFA(Causal(tied=True), ("blocks.0", "blocks.1"), error_at="head")
     net(**INSIDE["causal"].inputs)
     state: dict[str, Tensor] = net.state_dict()
     pointers = [value.untyped_storage().data_ptr() for value in state.values()]
     assert len(set(pointers)) == len(pointers)
     assert torch.equal(state["model.head.weight"], state["model.embed.weight"])
-    other = fa.DFA(Causal(tied=True), ("blocks.0", "blocks.1"), error_at="head", seed=1)
+    other: Any = fa.DFA(Causal(tied=True), ("blocks.0", "blocks.1"), error_at="head", seed=1)
     other.load_state_dict(state)
     assert_same(other.state_dict(), state)
     assert other.model.head.weight is other.model.embed.weight

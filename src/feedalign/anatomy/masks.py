@@ -51,34 +51,34 @@ class InputMask:
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
         """Return which entries are real, as booleans; None if this pass has no mask, so that all of them are."""
-        if self.given is None:
-            return None
-        if not isinstance(self.given, str):
-            found = self.given(args, kwargs)
-        elif self.given in kwargs:
-            found = kwargs[self.given]
-        else:
-            found = args[self.position] if self.position is not None and self.position < len(args) else None
-        if found is None:
-            return None
-        if not isinstance(found, Tensor):
-            raise ArgumentError(
-                f"mask={self.given!r} gives a {type(found).__name__}, expected a Tensor [batch, token]: true or 1 for "
-                "real entries, false or 0 for padding"
-            )
-        return found if found.dtype == torch.bool else found != 0
+        found = self._found(args, kwargs)
+        return found if found is None or found.dtype == torch.bool else found != 0
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise ArgumentError unless the numbers of a mask are 0 and 1: other masks, to be added, mean the opposite."""
-        real = self(args, kwargs)
-        if real is None or isinstance(self.given, str) is False:
-            return
-        found = kwargs[self.given] if self.given in kwargs else args[self.position or 0]
-        if found.dtype != torch.bool and not bool(((found == 0) | (found == 1)).all()):
+        """Raise ArgumentError unless a mask of numbers holds 0 and 1 alone: masks to be added mean the opposite."""
+        found = self._found(args, kwargs)
+        if found is not None and not bool(((found == 0) | (found == 1)).all()):
             raise ArgumentError(
                 f"mask={self.given!r} holds other numbers than 0 and 1, expected 1 for real entries and 0 for padding; "
                 "give a function of the inputs (args, kwargs) that returns such a mask"
             )
+
+    def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        if self.given is None:
+            return None
+        found: Any = None
+        if not isinstance(self.given, str):
+            found = self.given(args, kwargs)
+        elif self.given in kwargs:
+            found = kwargs[self.given]
+        elif self.position is not None and self.position < len(args):
+            found = args[self.position]
+        if found is None or isinstance(found, Tensor):
+            return found
+        raise ArgumentError(
+            f"mask={self.given!r} gives a {type(found).__name__}, expected a Tensor [batch, token]: true or 1 for real "
+            "entries, false or 0 for padding"
+        )
 
 
 def real_rows(mask: Tensor, batch: Sequence[int]) -> Tensor:

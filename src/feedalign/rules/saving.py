@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from torch import Tensor, nn
+
+from feedalign.errors import ArgumentError
 
 if TYPE_CHECKING:
     from feedalign.rules.wrapped import Wrapped
@@ -25,3 +27,11 @@ def part_tied(net: Wrapped, state: dict[str, Any], prefix: str, _metadata: Any) 
         first, held = names.setdefault(id(parameter), name), state.get(f"{prefix}{name}")
         if first != name and isinstance(held, Tensor) and not isinstance(held, nn.Parameter):
             state[f"{prefix}{name}"] = held.clone()
+
+
+def refuse_pickling() -> NoReturn:
+    """Raise ArgumentError. A pickled rule would need this version of the package, and reading it could run any code."""
+    raise ArgumentError(
+        "a model wrapped in a rule cannot be pickled; save net.state_dict(), which holds the feedback too, and "
+        "load it into a model wrapped anew, or pickle the bare model, net.unwrap()"
+    )

@@ -7,7 +7,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import torch
 from torch import Tensor, distributed, nn
@@ -268,6 +268,14 @@ class Wrapped(nn.Module, ABC):
         if not self.drawn:
             self.copies.append(weakref.ref(other))
         return other
+
+    def __copy__(self) -> Self:
+        other = type(self).__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        saving.refuse_pickling()
 
     def unwrap(self) -> nn.Module:
         """Return the model itself, with no trace of the rule left on it."""
