@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from feedalign import streams
 from feedalign.checks import flag, one_of, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
 
@@ -32,7 +33,7 @@ class MLP(nn.Sequential):
     """
 
     def __init__(self, sizes: Sequence[int], activation: str = "tanh", bias: bool = True, seed: int = 0) -> None:
-        generator = torch.Generator().manual_seed(whole_number("seed", seed))
+        generator = streams.torch_generator(whole_number("seed", seed), "weights")
         flag("bias", bias)
 
         def layer(fan_in: int, fan_out: int) -> nn.Module:

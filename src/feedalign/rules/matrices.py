@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from feedalign import streams
 from feedalign.checks import whole_number
 from feedalign.errors import FeedbackShapeError
 from feedalign.feedback import Feedback, Place, check_recipe, draw_at
@@ -20,7 +21,7 @@ class Matrices(nn.Module):
 
     Args:
         recipe: draws each matrix.
-        seed: of the generator that they are all drawn from; nothing else draws from it.
+        seed: seed of the matrices. Each point has a generator of its own, derived from the seed and the point's name.
     """
 
     def __init__(self, recipe: Feedback, seed: int) -> None:
@@ -46,10 +47,11 @@ class Matrices(nn.Module):
             FeedbackShapeError: a matrix that was loaded does not fit its place.
         """
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-        generator = torch.Generator().manual_seed(self.seed)
         for place in places:
             expected = place.features, place.outputs
             if place.name not in self.keys:
+                # A stream for each point: a point that is drawn later gets no numbers of a point drawn before.
+                generator = streams.torch_generator(self.seed, "feedback", place.name)
                 matrix = draw_at(self.recipe, place, generator)
                 self.put(place.name, matrix.to(device=like.device, dtype=like.dtype))
             elif (found := tuple(self[place.name].shape)) != expected:

@@ -23,6 +23,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from feedalign import streams
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.convnets import (
     VARIANTS,
@@ -93,7 +94,8 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
     jobs = [job for job in jobs if job[2] == LARGER or job[3] not in _LARGE_ONLY]
     parts = []
     for i, (shape, connected, net, variant, seed) in enumerate(jobs):
-        measured = measured_run(config, shape, connected, variant, config.first_seed + seed)
+        derived = streams.derived_seed(config.first_seed, "network", seed)
+        measured = measured_run(config, shape, connected, variant, derived)
         parts.append(measured.expand_dims(net=[net], variant=[variant], seed=[seed]))
         progress(i + 1, len(jobs))
     return xr.merge(parts, join="outer", compat="no_conflicts").reindex(

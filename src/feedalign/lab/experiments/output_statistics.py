@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from feedalign import streams
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensembles import alignment_by_network, scaled_ensemble
 from feedalign.lab.experiments.common.outputs import covariance, covariance_root
@@ -108,8 +109,8 @@ def _train(
     config: Config, activation: Literal["linear", "tanh", "relu"], target: str, draw: int
 ) -> tuple[NDArray[np.float64], ...]:
     """Return gradient and weight alignment (mean over layers) and relative loss at the end, one for each (α, β)."""
-    seed = config.first_seed + draw
-    rng = np.random.default_rng([seed, 1])
+    seed = streams.derived_seed(config.first_seed, "network", draw)
+    rng = streams.numpy_generator(config.first_seed, "data", draw)
     cells = [(alpha, beta) for alpha in config.alphas for beta in config.betas]
     x = rng.standard_normal((config.samples, config.inputs))
     teacher = rng.standard_normal((config.inputs, 2)) / np.sqrt(config.inputs)

@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
+from feedalign import streams
 from feedalign.errors import DivergenceError
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.progress import Progress
@@ -105,14 +106,18 @@ def _one(
     config: Config, times: NDArray[np.float64], activation: str, rule: str, K: int, index: int
 ) -> shallow.Trajectory | None:
     """Simulate one run; None if it diverges."""
-    rng = np.random.default_rng([config.first_seed, K, index])  # the same start and feedback for both rules
+    rng = streams.numpy_generator(config.first_seed, "start", K, index)  # the same for both rules
     A, N, scale = np.ones(config.teachers), config.input_dim, config.weight_scale
     start = shallow.draw_start(A, students=K, input_dim=N, rng=rng, w_std=scale, v_std=scale)
-    feedback = shallow.draw_feedback("random" if activation == "erf" else "positive", start, rng)
+    feedback = shallow.draw_feedback(
+        "random" if activation == "erf" else "positive",
+        start,
+        streams.numpy_generator(config.first_seed, "feedback", K, index),
+    )
     try:
         return shallow.simulate(
             start, feedback=feedback, lr=config.lr, times=times, input_dim=N, activation=activation,
-            rule=shallow_rule(rule), seed=int(rng.integers(2**32)),
+            rule=shallow_rule(rule), seed=streams.derived_seed(config.first_seed, "simulation", K, index),
         )  # fmt: skip
     except DivergenceError:
         return None

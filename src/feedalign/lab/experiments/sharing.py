@@ -22,6 +22,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from feedalign import streams
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.convnets import (
     ConvnetConfig,
@@ -70,7 +71,8 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
     jobs = [(r, variant, seed) for r in config.regions for variant in VARIANTS for seed in range(config.seeds)]
     parts = []
     for i, (regions, variant, seed) in enumerate(jobs):
-        measured = measured_run(config, config.net, regions, variant, config.first_seed + seed)
+        derived = streams.derived_seed(config.first_seed, "network", seed)
+        measured = measured_run(config, config.net, regions, variant, derived)
         parts.append(measured.expand_dims(regions=[regions], variant=[variant], seed=[seed]))
         progress(i + 1, len(jobs))
     return xr.merge(parts, join="outer", compat="no_conflicts").reindex({"variant": list(VARIANTS)})

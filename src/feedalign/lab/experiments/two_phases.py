@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
+from feedalign import streams
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.shallow_runs import log_times, phases
@@ -101,7 +102,7 @@ def _draw(
 ) -> xr.Dataset:
     """Theory and simulation of one teacher, start and feedback."""
     N, K = config.input_dim, config.hidden
-    rng = np.random.default_rng([config.first_seed, draw])
+    rng = streams.numpy_generator(config.first_seed, "start", draw)
     start = shallow.OrderParameters.from_weights(
         w=config.weight_scale * rng.standard_normal((K, N)),
         w_teacher=rng.standard_normal((K, N)),
@@ -110,7 +111,7 @@ def _draw(
     )
     feedback = shallow.draw_feedback("random" if activation == "erf" else "positive", start, rng)
     setting: dict[str, Any] = {"lr": config.lr, "activation": activation}
-    seeds = range(draw * config.seeds, (draw + 1) * config.seeds)
+    seeds = [streams.derived_seed(config.first_seed, "simulation", draw, i) for i in range(config.seeds)]
     rules = [shallow_rule(rule) for rule in RULES]
     theory = [shallow.integrate(start, feedback=feedback, rule=rule, times=times, **setting) for rule in rules]
     runs = [

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from feedalign import streams
 from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError, DivergenceError
 from feedalign.lab.experiments import Progress
@@ -33,17 +34,21 @@ def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.f
         whole_number(name, getattr(config, name), at_least=least)
     if not config.rules or len(set(config.rules)) < len(config.rules):
         raise ArgumentError(f"rules={config.rules} must name dfa, backprop, or both, each once")
-    rng = np.random.default_rng(config.seed)
     A = (
-        shallow.draw_readout(config.readout, config.teachers, rng)
+        shallow.draw_readout(config.readout, config.teachers, streams.numpy_generator(config.seed, "readout"))
         if isinstance(config.readout, str)
         else _numbers("readout", config.readout, "teachers", config.teachers)
     )
     start = shallow.draw_start(
-        A, students=config.students, input_dim=config.input_dim, rng=rng, w_std=config.w_std, v_std=config.v_std
+        A,
+        students=config.students,
+        input_dim=config.input_dim,
+        rng=streams.numpy_generator(config.seed, "start"),
+        w_std=config.w_std,
+        v_std=config.v_std,
     )
     F = (
-        shallow.draw_feedback(config.feedback, start, rng)
+        shallow.draw_feedback(config.feedback, start, streams.numpy_generator(config.seed, "feedback"))
         if isinstance(config.feedback, str)
         else _numbers("feedback", config.feedback, "students", config.students)
     )
@@ -76,7 +81,7 @@ def _arguments(config: TheoryConfig, F: NDArray[np.float64]) -> tuple[dict[str, 
     simulation = common | {
         "method": "reduced" if config.batch_size == 1 else "explicit",
         "input_dim": config.input_dim,
-        "seeds": range(config.simulate),
+        "seeds": [streams.derived_seed(config.seed, "simulation", i) for i in range(config.simulate)],
     }
     return theory, simulation
 

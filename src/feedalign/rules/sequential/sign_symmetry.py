@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
+from feedalign import streams
 from feedalign.anatomy import Entry
 from feedalign.checks import one_of
 from feedalign.errors import ArgumentError
@@ -61,7 +61,7 @@ class SignSymmetry(SequentialRule):
         recipe = Magnitudes(Gaussian() if feedback is None else feedback)
         super().__init__(model, points, recipe, seed, example_input=example_input, output=output, batch_dims=batch_dims)
         self.magnitude = magnitude
-        self.of_batches = torch.Generator().manual_seed(seed)
+        self.of_batches = streams.torch_generator(self.feedback.seed, "magnitudes")
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the model on the rule's graph, with this batch's magnitudes, and return its output."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from feedalign import streams
 from feedalign.checks import finite_array, positive_number, whole_number, whole_numbers
 from feedalign.errors import ArgumentError, DivergenceError
 from feedalign.theory.linear.maps import check_feedback, codes
@@ -81,7 +82,8 @@ def train(
     if wrong := [epoch for epoch in kept if not 0 <= epoch <= epochs]:
         raise ArgumentError(f"record={wrong[0]} is no epoch of the training; expected 0 to {epochs}")
     P = None if conditioning is None else finite_array("conditioning", conditioning, (C, C))
-    rng = None if shuffle_seed is None else np.random.default_rng(whole_number("shuffle_seed", shuffle_seed, 0))
+    seed = None if shuffle_seed is None else whole_number("shuffle_seed", shuffle_seed, 0)
+    rng = None if seed is None else streams.numpy_generator(seed, "order")
 
     grams = [F.T @ F for F in matrices]
     alignment = [np.zeros((C, n)), *(np.zeros((C, C)) for _ in matrices)]

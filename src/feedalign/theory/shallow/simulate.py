@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from feedalign import streams
 from feedalign.checks import one_of, refused, whole_number, whole_numbers
 from feedalign.errors import ArgumentError, DivergenceError
 from feedalign.theory.shallow.explicit import Explicit
@@ -107,7 +108,7 @@ def simulate(
                 progress(done, total)
 
     def one(seed: int) -> tuple[Array, Array, Array]:
-        simulation = _METHODS[method](start, setting, input_dim, np.random.default_rng(seed))
+        simulation = _METHODS[method](start, setting, input_dim, streams.numpy_generator(seed, "simulation"))
         return _record(simulation, steps, report)
 
     if several is None:

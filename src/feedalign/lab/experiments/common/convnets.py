@@ -12,6 +12,7 @@ import xarray as xr
 from torch import nn
 from torch.nn import functional
 
+from feedalign import streams
 from feedalign.alignment import alignability, gradient_alignment
 from feedalign.feedback import Channelwise, Feedback, FromArray, FromMask, FromWeights, Gaussian, Smooth, Toeplitz
 from feedalign.lab.data import load, resize, standardise
@@ -71,7 +72,7 @@ class ConvnetConfig:
         batch_size: samples in a step.
         seeds: runs of each kind; they differ in initial weights, feedback and data order.
         probe: number of test images on which alignment is measured.
-        first_seed: seed of the first run; the others count on from it.
+        first_seed: seed from which every run gets its own.
     """
 
     dataset: str
@@ -110,7 +111,7 @@ def measured_run(
         shape: the convolutional net and the images it sees.
         connected: which connections the layers have.
         variant: one of `VARIANTS`.
-        seed: seed of initial weights and feedback and, shifted, of the data's order.
+        seed: seed of initial weights, feedback and data order, each of which has its own stream.
 
     Returns:
         Test accuracy; gradient alignment by layer; weight alignment and alignability of the layers between two
@@ -172,7 +173,7 @@ def _train(settings: ConvnetConfig, shape: NetConfig, task: ImageTask, learner: 
         optimizer=optimizer,
         epochs=shape.epochs,
         batch_size=settings.batch_size,
-        order=torch.Generator().manual_seed(10_000 + seed),
+        order=streams.torch_generator(seed, "order"),
         before_step=lambda step: schedule.step() if step else None,
     )
 
