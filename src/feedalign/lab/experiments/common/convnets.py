@@ -131,6 +131,7 @@ def measured_run(
         _connected(model, connected, in_shape),
         tuple(matrices.arrays),
         matrices,
+        seed,
         example_input=task.train_x[:1],
         **learns,
     )
