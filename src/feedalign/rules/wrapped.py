@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from feedalign.anatomy import ErrorTap, problems, recordable, weight_matrices
+from feedalign.checks import instance_of
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Feedback, Gaussian
 from feedalign.rules.distributed import Processes, reshard
@@ -47,7 +48,7 @@ class Wrapped(nn.Module, ABC):
 
     Raises:
         PointsError: the model is wrapped already.
-        ArgumentError: `feedback` is no recipe.
+        ArgumentError: `model` is no module, or `feedback` is no recipe.
     """
 
     learns_feedback: ClassVar[bool] = False
@@ -237,7 +238,8 @@ def forward_like(kind: type[nn.Module]) -> Callable[..., Any]:
 
 
 def check_bare(model: nn.Module) -> None:
-    """Raise PointsError if the model is in a rule already."""
+    """Raise ArgumentError if the model is no module, and PointsError if the model is in a rule already."""
+    instance_of("model", model, nn.Module, advice="give the network itself, not its class or its name")
     if isinstance(model, Wrapped):
         raise PointsError(f"the model is already wrapped in {type(model).__name__}; wrap model.unwrap() instead")
 

@@ -62,7 +62,8 @@ class DirectKolenPollack(DirectRule):
         weight_decay: float = 1e-2,
         centred: bool = True,
     ) -> None:
-        check_rates(lr, weight_decay)
+        lr, weight_decay = check_rates(lr, weight_decay)
+        centred = flag("centred", centred)
         super().__init__(
             model,
             points,
