@@ -7,6 +7,7 @@ only where a function says so.
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
 import os
@@ -158,6 +159,27 @@ def sequence(name: str, value: Any, of: str, *, length: int | None = None) -> li
     if length is not None and len(entries) != length:
         raise ArgumentError(f"{name} must have {count}{of}, got {len(entries)}: {shown(value)}")
     return entries
+
+
+def names_in(name: str, value: Any, most: int) -> tuple[str, ...]:
+    """Return names of modules as a tuple.
+
+    Args:
+        name: see `finite_number`.
+        value: names in a list, a set, an iterator or anything else that can be iterated.
+        most: how many different names there can be. Only one more is read, since an iterator may be endless.
+
+    Raises:
+        ArgumentError: it cannot be iterated, or an entry is no name.
+    """
+    try:
+        names = tuple(itertools.islice(value, most + 1))
+    except TypeError as error:
+        raise refused(name, "names of modules", value, 'give a list of names, such as ["0", "2"]') from error
+    for each in names:
+        if not isinstance(each, str):
+            raise refused(name, "names of modules", value, f"{shown(each)} among them is no name")
+    return names
 
 
 def flag(name: str, value: object) -> bool:

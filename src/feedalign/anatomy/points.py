@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from feedalign.anatomy import problems
 from feedalign.anatomy.problems import Problem
 from feedalign.anatomy.weights import weight_matrices
-from feedalign.checks import refused, shown
+from feedalign.checks import names_in
 from feedalign.errors import PointsError
 
 
@@ -51,15 +50,7 @@ def names_of(model: nn.Module, points: str | Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(points, str):
         return automatic_points(model) if points == "auto" else (points,)
-    # An iterator may be endless. A model has fewer names than this, so what is left out comes after a wrong name.
-    most = 1 + sum(1 for _ in model.named_modules(remove_duplicate=False))
-    try:
-        names = tuple(itertools.islice(points, most))
-    except TypeError as error:
-        raise refused("points", "names of modules", points, 'give a list of names, such as ["0", "2"]') from error
-    for name in names:
-        if not isinstance(name, str):
-            raise refused("points", "names of modules", points, f"{shown(name)} among them is no name")
+    names = names_in("points", points, sum(1 for _ in model.named_modules(remove_duplicate=False)))
     if not names:
         raise PointsError(f"points is empty; give at least one hidden activation, from: {problems.listed(model)}")
     return names
