@@ -232,7 +232,7 @@ def test_a_batch_has_no_single_final_state(make_start: MakeStart) -> None:
     ],
 )
 def test_what_does_not_fit_the_memory_is_refused(odd: dict[str, Any], message: str) -> None:
-    start = shallow.OrderParameters(np.eye(2) / 2, np.zeros((2, 2)), np.eye(2), [0.5, -0.2], np.ones(2))
+    start = shallow.OrderParameters(np.eye(2) / 2, np.zeros((2, 2)), np.eye(2), np.array([0.5, -0.2]), np.ones(2))
     arguments: dict[str, Any] = {"seeds": [0], "batch_size": 2, **odd}
     with pytest.raises(ArgumentError, match=message):
         shallow.simulate(start, feedback=[1.0, -1.0], lr=0.1, times=[0.1], input_dim=60, method="explicit", **arguments)
