@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from feedalign.checks import one_of, refused, whole_number, whole_numbers
+from feedalign.checks import check_memory, one_of, refused, whole_number, whole_numbers
 from feedalign.errors import ArgumentError, DivergenceError
 from feedalign.theory.shallow.explicit import Explicit
 from feedalign.theory.shallow.order_parameters import OrderParameters
@@ -93,6 +93,9 @@ def simulate(
     threads = os.cpu_count() if threads is None else whole_number("threads", threads, 1)
     if progress is not None and not callable(progress):
         raise refused("progress", "a function of (steps done, steps in all)", progress, "or leave it out")
+    if method == "explicit":
+        numbers = 2 * setting.batch_size * input_dim  # in double precision
+        check_memory(f"the inputs of one step with batch_size={setting.batch_size}", numbers, "give smaller batches")
     steps = _whole_steps(check_times(times), input_dim)
     stopped = Event()
     total, done, lock = int(steps[-1]) * (1 if several is None else len(several)), 0, Lock()
