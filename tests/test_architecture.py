@@ -23,7 +23,7 @@ SOURCE = Path(feedalign.__file__).parent
 # come last: nothing imports them.
 ARROW = (
     ("errors",),
-    ("checks", "extras", "torch_private"),
+    ("checks", "extras", "memory", "torch_private"),
     ("geometry", "style"),
     ("networks",),
     ("theory",),
@@ -53,6 +53,7 @@ WITHOUT_TORCH = {
     "errors",
     "checks",
     "extras",
+    "memory",
     "geometry",
     "style",
     "theory",

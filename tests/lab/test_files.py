@@ -128,3 +128,6 @@ def test_folders_of_any_depth_are_made(tmp_path: Path) -> None:
     file.touch()
     with pytest.raises(NotADirectoryError, match="file/below"):
         make_folder(file / "below")
+    while path != tmp_path:  # one after the other, since pytest's own cleaning calls itself as well
+        path.rmdir()
+        path = path.parent

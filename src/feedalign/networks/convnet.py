@@ -9,8 +9,9 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from feedalign.checks import check_memory, flag, one_of, whole_number, whole_numbers
+from feedalign.checks import flag, one_of, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
+from feedalign.memory import check_memory
 from feedalign.networks.mlp import ACTIVATIONS, draw_uniform
 
 Pool = Literal["none", "average", "max"]

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from feedalign.checks import check_memory, flag, whole_number, whole_numbers
+from feedalign.checks import flag, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
+from feedalign.memory import check_memory
 from feedalign.networks.mlp import draw_uniform, layers_of
 
 

@@ -18,8 +18,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from feedalign.checks import check_memory, one_of, refused, whole_number, whole_numbers
+from feedalign.checks import one_of, refused, whole_number, whole_numbers
 from feedalign.errors import ArgumentError, DivergenceError
+from feedalign.memory import check_memory
 from feedalign.theory.shallow.explicit import Explicit
 from feedalign.theory.shallow.order_parameters import OrderParameters
 from feedalign.theory.shallow.reduced import Reduced
@@ -82,10 +83,7 @@ def simulate(
     """
     setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std, batch_size)
     kind = _check_method(method, setting)
-    input_dim = _check_input_dim(input_dim, start, kind)
-    if kind is Explicit:
-        numbers = 2 * setting.batch_size * input_dim  # in double precision
-        check_memory(f"the inputs of one step with batch_size={setting.batch_size}", numbers, "give smaller batches")
+    input_dim = _check_input_dim(input_dim, start, setting, kind)
     one, several = whole_number("seed", seed, 0), None if seeds is None else _check_seeds(seeds)
     threads = os.cpu_count() if threads is None else whole_number("threads", threads, 1)
     steps = _whole_steps(check_times(times), input_dim)
@@ -138,12 +136,16 @@ def _check_method(method: str, setting: Setting) -> type[Reduced | Explicit]:
     return _METHODS[method]
 
 
-def _check_input_dim(input_dim: int, start: OrderParameters, kind: type[Reduced | Explicit]) -> int:
-    """Return N as an int: large enough for all directions, and small enough that all weights fit into memory."""
+def _check_input_dim(input_dim: int, start: OrderParameters, setting: Setting, kind: type[Reduced | Explicit]) -> int:
+    """Return N as an int: large enough for all directions, and so small that weights and inputs fit into memory."""
     units = start.students + start.teachers
     most = MOST_WEIGHTS // units if kind is Explicit else None
     # Each unit needs a direction of its own, and inputs one more.
-    return whole_number("input_dim", input_dim, units + 1, most, advice="K + M + 1 directions are needed")
+    N = whole_number("input_dim", input_dim, units + 1, most, advice="K + M + 1 directions are needed")
+    if kind is Explicit:
+        numbers = 2 * setting.batch_size * N  # in double precision
+        check_memory(f"the inputs of one step with batch_size={setting.batch_size}", numbers, "give smaller batches")
+    return N
 
 
 def _check_seeds(seeds: Sequence[int]) -> list[int]:

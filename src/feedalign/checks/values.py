@@ -1,22 +1,15 @@
-"""Argument checks for the whole house: each function returns its argument as plain Python or numpy, or refuses it.
-
-Every refusal is an `ArgumentError` that says which argument, what was expected, what was got, and what to do. A bool is
-never a number here, and neither is text, a `Decimal`, a complex number or a `Tensor`. NaN and infinity are numbers
-only where a function says so.
-"""
+"""Checks of numbers, words, flags, sequences and objects."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import numbers
-import os
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from feedalign.errors import ArgumentError
 
@@ -226,75 +219,6 @@ def random_generator(name: str, value: object) -> np.random.Generator:
     return instance_of(name, value, np.random.Generator, "make one with numpy.random.default_rng(seed)")
 
 
-def real_array(name: str, value: ArrayLike, shape: tuple[int | str, ...] | None = None) -> NDArray[np.float64]:
-    """Return a new float64 array of real numbers, NaN and infinity allowed.
-
-    Args:
-        name: see `finite_number`.
-        value: anything that numpy makes an array of integers or floats of.
-        shape: what the shape must be: a number for an axis of that size, a letter such as "K" for an axis of any size
-            above 0. Any shape unless given, also an empty one.
-
-    Raises:
-        ArgumentError: numpy can make no array of it, its entries are no real numbers (bool, text, complex, objects,
-            masked), or it has another shape.
-    """
-    wanted = "" if shape is None else f" of shape [{', '.join(map(str, shape))}]"
-    try:
-        found = np.asarray(value)
-    except Exception as error:  # an object's own __array__ may raise anything; numpy raises three kinds itself
-        raise refused(name, f"an array of real numbers{wanted}", value, f"numpy says: {shown(str(error))}") from error
-    if found.dtype.kind not in "iuf" or np.ma.is_masked(value):
-        raise refused(
-            name,
-            f"an array of real numbers{wanted}",
-            value,
-            f"numpy reads it as {found.dtype}; convert it to a list of floats or an array of floats",
-        )
-    if shape is not None and not _fits(found.shape, shape):
-        raise ArgumentError(f"{name} must be an array{wanted}, got shape {list(found.shape)}")
-    with np.errstate(over="ignore"):  # a longdouble beyond float64 becomes infinite, and is then judged as that
-        return np.array(found, dtype=np.float64)
-
-
-def finite_array(name: str, value: ArrayLike, shape: tuple[int | str, ...] | None = None) -> NDArray[np.float64]:
-    """Return a new float64 array of finite numbers; arguments as in `real_array`.
-
-    Raises:
-        ArgumentError: as `real_array`, or an entry is NaN or infinite.
-    """
-    found = real_array(name, value, shape)
-    if not (finite := np.isfinite(found)).all():
-        place = [int(i) for i in np.argwhere(~finite)[0]]
-        raise ArgumentError(
-            f"{name} must hold finite numbers only, got {found[tuple(place)]} at {name}{place if place else ''}; "
-            "check what it was calculated from"
-        )
-    return found
-
-
-def check_memory(what: str, numbers: int, advice: str) -> None:
-    """Refuse float32 numbers that need more memory than this machine has; where its memory is unknown, do nothing.
-
-    Linux hands out more memory than there is and ends the program, without a word, when the numbers are written.
-
-    Args:
-        what: what holds the numbers, for the message.
-        numbers: how many.
-        advice: what to do instead, for the end of the message.
-
-    Raises:
-        ArgumentError: the machine has too little memory.
-    """
-    if not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= getattr(os, "sysconf_names", {}).keys():
-        return
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if 4 * numbers > memory:
-        raise ArgumentError(
-            f"{what} need {4 * numbers / 1e9:,.1f} GB, and this machine has {memory / 1e9:,.1f} GB; {advice}"
-        )
-
-
 def _number(name: str, value: object, expected: str, fits: Callable[[float], bool], advice: str) -> float:
     real = _real(value)
     if real is not None:
@@ -334,9 +258,3 @@ def _way_out(value: object) -> str:
     if (real := _real(value)) is not None:
         return "" if abs(real) < math.inf else "check what it was calculated from"
     return "convert it to a Python number, for example with float(...)"
-
-
-def _fits(found: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
-    return len(found) == len(wanted) and all(
-        have > 0 if isinstance(want, str) else have == want for have, want in zip(found, wanted, strict=True)
-    )
