@@ -1,8 +1,9 @@
 r"""Alignment matrices: the C × C matrices that describe training by DFA, and what their conditioning decides.
 
 Claim: from zero weights a deep linear network keeps W_l = F_l A_l F_{l−1}ᵀ exactly (a law that is tested with the
-rules). Gradient alignment follows from the matrices A_l and the Gram matrices of the feedback alone. The worse the
-matrices are conditioned, the lower is gradient alignment.
+rules). Gradient alignment is predicted from the matrices A_l, the Gram matrices of the feedback and the errors'
+covariance, better than by the mean over other draws. The worse the matrices are conditioned, the lower is the gradient
+alignment of the first layer.
 
 Setting: full-batch DFA on samples of a noisy linear teacher, whose two outputs have covariance
 [[1, α(1−β)], [α(1−β), α²]].

@@ -1,9 +1,10 @@
 r"""Deep networks align layer by layer, from the bottom, and runs from different seeds end at related weights.
 
-Claim: under DFA the gradient alignment of each hidden layer rises, the first layer's first. Out of all solutions the
-rule favours one, whatever the initial weights and the order of the data: the weights of different runs overlap
-(cross-seed overlap), as degeneracy breaking predicts. The same networks under backprop align with no feedback, and each
-run finds another solution. Training the readout alone is the control that shows what the hidden layers contribute.
+Claim: under DFA the gradient alignment of each hidden layer rises, the first layer's first. The order is measured
+without a threshold, and once with one. The weights of runs that share their feedback overlap (cross-seed overlap),
+whatever the initial weights and the order of the data; those of backprop from the same starts do not. (Overlap is the
+mark of any fixed bias in the updates, of which feedback is one: overlap alone does not show alignment.) Training the
+readout alone is the control that shows what the hidden layers contribute.
 
 Setting: an ensemble of tanh (CIFAR-10: ReLU) networks without biases, SGD on the summed cross-entropy in batches of 32,
 feedback uniform on ±1/√features, standardised inputs. The runs of one draw share their feedback; they differ in initial

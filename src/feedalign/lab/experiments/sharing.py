@@ -1,8 +1,9 @@
 r"""Between a locally connected net and a convolutional net: what sharing weights costs in alignment.
 
-Claim: the more positions share a kernel, the less the weights of a layer can align with random feedback, and the less
-the gradients below the layer align. (The bound of channelwise feedback does not depend on sharing: this is a law, which
-is tested with the rules; the figure shows it.)
+Claim: under random feedback the gradients below a layer without sharing align better than those below a convolution,
+and more of backprop's gain is recovered. (Less sharing never lowers the bound of weight alignment, since the kernels of
+fewer regions are among those of more; and the bound of channelwise feedback does not depend on sharing. Both are laws,
+which are tested; the figure shows them.)
 
 Setting: one convolutional net whose output maps are cut into r × r regions with a kernel each, from r = 1, the
 convolution, to single positions, the locally connected net. All nets begin as the same function, with the same feedback

@@ -1,8 +1,10 @@
 r"""Align, then memorise: the two phases of DFA in a shallow network.
 
 Claim: from small weights the readout v first turns to the feedback F: cos(v, F) rises to 1 while the generalisation
-error has hardly moved. Then the student learns its teacher, and the cosine sinks to the value that the teacher allows.
-The order-parameter equations describe both phases. With the opposite feedback, −F, an erf student ends at the minimum
+error has hardly moved. Backprop from the same start is the control. Then the student learns its teacher, and the cosine
+sinks to the value that the teacher allows, which is still higher than backprop's. (Backprop's cosine sinks as well from
+its own peak, which is low: a sink alone is no mark of DFA.) The order-parameter equations describe erf students. With
+the opposite feedback, −F, an erf student ends at the minimum
 with all signs reversed. A ReLU student has no such minimum and does not learn.
 
 Setting: K = M = 2 erf or ReLU units. The teacher's readout is (1, 1); first layers and feedback are Gaussian; for ReLU

@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import ArrayLike
+import lazy_loader
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
+else:
+    # The command line loads this module before it knows what to do; help and usage errors do not wait for NumPy.
+    np = lazy_loader.load("numpy")
 
 # A part of a claim is supported if data like these would come up in less than 5 % of cases at the threshold itself.
 LEVEL = 0.05
@@ -111,7 +117,7 @@ class Verdict:
         """
         if not self.judged or not all(map(math.isfinite, (self.effect, self.standard_error, self.threshold))):
             return math.nan
-        from scipy import stats  # only here: the command line loads this module before it knows what to do
+        from scipy import stats  # only here, as NumPy above
 
         if self.kind == "share":
             expected = min(max(self.threshold, 0.0), 1.0)
