@@ -107,5 +107,5 @@ def test_runs_that_did_not_arrive_are_left_out(refused: Refused) -> None:
     dataset = ideal()
     exchange_units(dataset)
     dataset.generalisation_error[0, 1, :30] = 0.1
-    assert refused(degeneracy_breaking, dataset) == {SIGNS}  # too few runs are left to show 95 %
+    assert refused(degeneracy_breaking, dataset) == set()
     assert "K = 3: 18 of 18" in degeneracy_breaking.check(dataset)[PREDICTED].sample

@@ -7,14 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import lazy_loader
-
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import ArrayLike
-else:
-    # The command line loads this module before it knows what to do; help and usage errors do not wait for NumPy.
-    np = lazy_loader.load("numpy")
+
+# NumPy and SciPy are imported where they are used: the command line loads this module before it knows what to do, and
+# help and usage errors do not wait for them.
 
 # A part of a claim is supported if data like these would come up in less than 5 % of cases at the threshold itself.
 LEVEL = 0.05
@@ -68,6 +65,8 @@ class Verdict:
             side: the side of the threshold on which the mean must be.
             sample: what one independent run is, and what was averaged within a run.
         """
+        import numpy as np
+
         numbers = np.asarray(values, dtype=np.float64)
         n = numbers.size
         error = numbers.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
@@ -85,6 +84,8 @@ class Verdict:
         sample: str,
     ) -> Verdict:
         """Return the verdict on the mean of ours − theirs, taken run by run, [n] each."""
+        import numpy as np
+
         return cls.of_mean(claim, np.subtract(ours, theirs), threshold, side, sample=sample)
 
     @classmethod
@@ -98,6 +99,8 @@ class Verdict:
             side: the side of the threshold on which the share must be.
             sample: what one independent run is.
         """
+        import numpy as np
+
         counted = np.asarray(hits, dtype=bool)
         n = counted.size
         share = float(counted.mean()) if n else math.nan
@@ -117,7 +120,7 @@ class Verdict:
         """
         if not self.judged or not all(map(math.isfinite, (self.effect, self.standard_error, self.threshold))):
             return math.nan
-        from scipy import stats  # only here, as NumPy above
+        from scipy import stats
 
         if self.kind == "share":
             expected = min(max(self.threshold, 0.0), 1.0)
@@ -193,6 +196,8 @@ def holm(verdicts: Sequence[Verdict]) -> list[float]:
 
     A verdict without a p-value counts as one with p = 1.
     """
+    import numpy as np
+
     p = np.array([1.0 if math.isnan(each.p_value) else each.p_value for each in verdicts])
     order = np.argsort(p, kind="stable")
     corrected = np.empty_like(p)
