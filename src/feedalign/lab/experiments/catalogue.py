@@ -30,8 +30,8 @@ CLAIMS = {
     ),
     "output-statistics": (
         "The worse the covariance of the outputs is conditioned, the worse the gradients of networks trained with "
-        "direct feedback alignment align. This holds for linear and non-linear networks, and for targets that can be "
-        "learned and random targets, which cannot."
+        "direct feedback alignment align. This holds for linear, tanh and ReLU networks on targets that can be "
+        "learned, and for linear networks on random targets."
     ),
     "conditioned-feedback": (
         "Feedback that is conditioned by the inverse root of the input-output covariance lets direct feedback "
