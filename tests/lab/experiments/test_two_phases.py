@@ -143,7 +143,7 @@ FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
     (lose_all_at_the_end, {KEEPS}),
     (shift_error, {ERROR_AGREES}),
     (shift_overlap, {OVERLAP_AGREES}),
-    (spoil, {SINKS, KEEPS, OVERLAP_AGREES}),
+    (spoil, {KEEPS, OVERLAP_AGREES}),
     (take_other_minima, {AT_MINIMA}),
     (arrive_nowhere, {AT_MINIMA}),
     (learn_with_turned_feedback, {NEEDS_SIGNS}),
@@ -156,5 +156,5 @@ def test_phases_on_curves_made_by_hand() -> None:
     early, sink = phases(error, overlap)
     # Row 1 never halves and counts whole; row 2 rises again after it halved, which does not make it early again.
     np.testing.assert_allclose(early, [0.9, 0.8, 0.3])
-    np.testing.assert_allclose(sink, [0.29, 0.0, 0.05])
+    np.testing.assert_allclose(sink, [0.2, 0.0, -0.6])
     np.testing.assert_allclose(phases(error[0], overlap[0]), (early[0], sink[0]))

@@ -8,8 +8,9 @@ order (the figure shows them).
 
 Setting: networks with three hidden layers and two outputs of covariance [[1, α(1−β)], [α(1−β), α²]], full-batch descent
 on ½|ŷ − y|², from small weights. Random targets have nothing to do with the inputs, as in the original study;
-realisable targets are a linear function of the inputs. There are many more samples than inputs, so that a linear network
-cannot fit random targets: with fewer samples than inputs every target could be learned. All pairs (α, β) of one draw share inputs, initial weights and feedback.
+realisable targets are a linear function of the inputs. There are many more samples than inputs, so that a linear
+network cannot fit random targets: with fewer samples than inputs every target could be learned. All pairs (α, β) of one
+draw share inputs, initial weights and feedback.
 
 Source: Refinetti et al. (2021), section 3, there for random targets.
 """
