@@ -88,7 +88,7 @@ def align_under_backprop(dataset: xr.Dataset) -> None:
 
 
 def forget_if_small(dataset: xr.Dataset) -> None:
-    dataset.overlap[0, 0, 0, :, -1] -= 0.06
+    dataset.overlap[0, 0, 0, :, -1] -= 0.12
 
 
 def forget_if_large(dataset: xr.Dataset) -> None:

@@ -1,7 +1,7 @@
 r"""Fewer and more students than teachers: what aligns when the teacher cannot be matched, or in many ways.
 
 Claim: alignment does not need a solution. The readout turns to the feedback first, whatever the number of students K.
-An erf student with fewer units than its teacher (K < M) keeps as much of that alignment as a student with as many. A
+An erf student with fewer units than its teacher (K < M) keeps nearly as much of that alignment as a student with as many. A
 student with twice as many units or more (K ≥ 2M), erf or ReLU, has more solutions to choose from, and keeps more. In
 an erf student with fewer units, a hidden unit serves two teacher units: there are not enough units for one each.
 
@@ -185,10 +185,11 @@ def _kept(overlap: xr.DataArray, M: int) -> list[Verdict]:
     run = f"a run for each K with a draw of teacher, start and feedback; {diverged} diverged"
     return [
         Verdict.of_difference(
-            "erf: students with K < M keep as much of the alignment as those with K = M: difference of final cos(v, F)",
+            "erf: students with K < M keep nearly as much of the alignment as those with K = M: difference of final "
+            "cos(v, F)",
             few.sel(activation="erf"),
             fits.sel(activation="erf"),
-            -0.05,
+            -0.1,
             sample=run,
         ),
         weakest(
