@@ -1,9 +1,10 @@
 r"""Fewer and more students than teachers: what aligns when the teacher cannot be matched, or in many ways.
 
 Claim: alignment does not need a solution. The readout turns to the feedback first, whatever the number of students K.
-An erf student with fewer units than its teacher (K < M) keeps nearly as much of that alignment as a student with as many. A
-student with twice as many units or more (K ≥ 2M), erf or ReLU, has more solutions to choose from, and keeps more. In
-an erf student with fewer units, a hidden unit serves two teacher units: there are not enough units for one each.
+An erf student with fewer units than its teacher (K < M) keeps nearly as much of that alignment as a student with as
+many. A student with twice as many units or more (K ≥ 2M), erf or ReLU, has more solutions to choose from, and keeps
+more. In an
+erf student with fewer units, a hidden unit serves two teacher units: there are not enough units for one each.
 
 Setting: reduced simulation, exact in law. The teacher has M units of equal readout; the feedback is Gaussian. For ReLU
 the feedback is made positive, since otherwise some teachers could not be learned (see relu-recovery). Backprop with
