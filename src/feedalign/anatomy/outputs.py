@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.autograd.graph import Node, get_gradient_edge
 
 from feedalign.anatomy import problems
 from feedalign.anatomy.problems import Problem
-from feedalign.checks import whole_number
+from feedalign.checks import refused, whole_number
 from feedalign.errors import OutputError, PointsError
 
 Entry = int | str | Callable[[Any], Tensor] | None
@@ -31,7 +31,7 @@ class ErrorTap:
             one, are the C outputs. None for all axes of the output but its last.
 
     Raises:
-        ArgumentError: `batch_dims` is no whole number of at least 1.
+        ArgumentError: `batch_dims` is no whole number of at least 1, or `entry` can be no key.
     """
 
     entry: Entry = None
@@ -40,7 +40,11 @@ class ErrorTap:
     def __post_init__(self) -> None:
         if self.batch_dims is not None:
             advice = "it counts the leading axes that are the batch, 1 for [batch, ...], 2 for [batch, token, ...]"
-            whole_number("batch_dims", self.batch_dims, at_least=1, advice=advice)
+            object.__setattr__(
+                self, "batch_dims", whole_number("batch_dims", self.batch_dims, at_least=1, advice=advice)
+            )
+        if isinstance(self.entry, Tensor) or not isinstance(self.entry, Hashable):
+            raise refused("output", "a key, an index, a name or a function from the output to its entry", self.entry)
 
     def of(self, output: Any, *, training: bool = True) -> Tensor:
         """Return the Tensor at which the error is taken, [*batch, ...]; OutputError if nothing there can carry one.
@@ -108,7 +112,7 @@ class ErrorTap:
         try:
             by_name = isinstance(self.entry, str) and not isinstance(output, dict)
             return getattr(output, str(self.entry)) if by_name else output[self.entry]
-        except (AttributeError, LookupError, TypeError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             return problems.unknown_entry(output, self.entry, _choices(output))
 
 

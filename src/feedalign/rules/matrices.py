@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from feedalign.checks import whole_number
-from feedalign.errors import FeedbackShapeError
+from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback import Feedback, Place, check_recipe, draw_at
 
 
@@ -53,6 +53,7 @@ class Matrices(nn.Module):
         """Draw the matrix of each place that has none yet, with the device and the precision of the model.
 
         Raises:
+            ArgumentError: an entry is too large for the precision of the model.
             FeedbackShapeError: a matrix that was loaded does not fit its place.
         """
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
@@ -62,6 +63,11 @@ class Matrices(nn.Module):
             expected = place.features, place.outputs
             if place.name not in self.keys:
                 matrix = draw_at(self.recipe, place, generator)
+                if (largest := float(matrix.abs().max())) > torch.finfo(like.dtype).max:
+                    raise ArgumentError(
+                        f"the feedback of {place.name!r} has an entry of size {largest:.3g}, which is infinite in the "
+                        f"model's {like.dtype}; give the recipe a smaller scale, or the model float32"
+                    )
                 self.put(place.name, matrix.to(device=like.device, dtype=like.dtype))
             elif (found := tuple(self[place.name].shape)) != expected:
                 raise FeedbackShapeError(

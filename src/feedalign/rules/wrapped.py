@@ -15,6 +15,7 @@ from torch import Tensor, distributed, nn
 from torch.utils.hooks import RemovableHandle
 
 from feedalign.anatomy import ErrorTap, recordable, weight_matrices
+from feedalign.checks import instance_of
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Feedback, Gaussian, needs_jacobian
 from feedalign.rules.accounting import account_for, forget_compiled_code
@@ -50,7 +51,7 @@ class Wrapped(nn.Module, ABC):
 
     Raises:
         PointsError: the model is wrapped already.
-        ArgumentError: `feedback` is no recipe.
+        ArgumentError: `model` is no module, or `feedback` is no recipe.
     """
 
     learns_feedback: ClassVar[bool] = False
@@ -280,7 +281,8 @@ def _settle(net: Wrapped, *_: Any) -> None:
 
 
 def check_bare(model: nn.Module) -> None:
-    """Raise PointsError if the model is in a rule already."""
+    """Raise ArgumentError if the model is no module, and PointsError if the model is in a rule already."""
+    instance_of("model", model, nn.Module, advice="give the network itself, not its class or its name")
     if isinstance(model, Wrapped):
         raise PointsError(f"the model is already wrapped in {type(model).__name__}; wrap model.unwrap() instead")
 

@@ -21,7 +21,8 @@ CLAIMS = {
     "overparametrisation": (
         "The readout aligns with the feedback first, whether the student has fewer units than its teacher, as many, "
         "or more. An erf student with fewer units keeps nearly as much of the alignment as one with as many; a student "
-        "with twice as many or more keeps more. In an erf student with fewer units, a unit serves two units of the teacher."
+        "with twice as many or more keeps more. In an erf student with fewer units, a unit serves two units of the "
+        "teacher."
     ),
     "alignment-matrices": (
         "In a deep linear network trained with direct feedback alignment from zero weights, the alignment matrices "

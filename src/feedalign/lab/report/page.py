@@ -69,7 +69,8 @@ def write_report(results: Sequence[Result], path: Path, robustness: Sequence[Rob
         corrected=sum(p < LEVEL for p in corrected),
     )
     with replacing(path) as aside:
-        aside.write_text(page, encoding="utf-8")
+        # The name of a folder may hold bytes that are no characters, which UTF-8 cannot write.
+        aside.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _beside(result: Result, robustness: Sequence[Robustness]) -> list[str]:

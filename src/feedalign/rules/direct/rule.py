@@ -22,6 +22,7 @@ from feedalign.anatomy import (
     tensors_in,
     trace,
 )
+from feedalign.checks import flag
 from feedalign.errors import ArgumentError, OutputError, PointsError
 from feedalign.feedback import Convolution, Feedback, Place, needs_jacobian
 from feedalign.rules.direct.cut import Cut
@@ -77,7 +78,8 @@ class DirectRule(Wrapped):
         PointsError: points are unknown, repeated, none, never run, without a Tensor, or cannot be found by "auto";
             `feedalign.validate` lists everything of that kind at once. In a learning pass: a point runs without
             gradients, or its module has been replaced.
-        ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, or `recompute` with an `output`.
+        ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, `recompute` is no
+            bool, or `recompute` with an `output`.
         OutputError: (first pass) the error cannot be taken at the output, or at the entry `output`.
     """
 
@@ -94,6 +96,7 @@ class DirectRule(Wrapped):
         recompute: bool = False,
     ) -> None:
         super().__init__(model, feedback, seed, ErrorTap(output, batch_dims))
+        recompute = flag("recompute", recompute)
         if recompute and output is not None:
             raise ArgumentError(
                 f"recompute=True with output={output!r}: the second run gives the Tensor of the error alone; wrap a "
