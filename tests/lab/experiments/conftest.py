@@ -29,7 +29,7 @@ TINY: dict[str, dict[str, Any]] = {
         "outputs": CELLS, "inputs": 4, "samples": 12, "width": 10, "steps": 30, "measurements": 4, "draws": 2,
     },
     "output-statistics": {
-        "alphas": (1.0, 0.2), "betas": (1.0, 0.2), "inputs": 8, "samples": 6, "width": 7, "steps": 5, "draws": 2,
+        "alphas": (1.0, 0.2), "betas": (1.0, 0.2), "inputs": 4, "samples": 12, "width": 7, "steps": 5, "draws": 2,
     },
     "conditioned-feedback": {"outputs": CELLS, "width": 12, "inputs": 4, "steps": 1000, "draws": 2},
     "layerwise": {
@@ -81,4 +81,5 @@ def refused() -> Callable[[Experiment, xr.Dataset], set[int]]:
 
 
 def _finite(verdict: Verdict) -> bool:
-    return all(map(math.isfinite, (verdict.effect, verdict.spread, verdict.threshold, verdict.margin)))
+    numbers = (verdict.effect, verdict.standard_error, verdict.threshold, verdict.p_value, *verdict.interval)
+    return all(map(math.isfinite, numbers))
