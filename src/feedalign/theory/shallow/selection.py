@@ -74,8 +74,8 @@ def predicted_minimum(A: ArrayLike, F: ArrayLike, *, T: ArrayLike | None = None,
     for name, vector in {"A": A, "F": F}.items():
         if not vector.all():
             raise ArgumentError(
-                f"{name} must have no zero entry, got {vector}; leave out the unit that feedback does not reach, or that "
-                "the teacher does not use"
+                f"{name} must have no zero entry, got {vector}; leave out units that the "
+                "feedback does not reach, or that the teacher does not use"
             )
     T = np.eye(len(A)) if T is None else finite_array("T", T, (len(A), len(A)))
     readout_rate = positive_number("readout_rate", readout_rate)
@@ -103,6 +103,6 @@ def _end_of_flow(A: Array, F: Array, T: Array, readout_rate: float) -> Array:
     if error > 1.01 * decided:  # the solver finds the crossing up to rounding
         raise ArgumentError(
             f"the flow for |F| = {F} and |A| = {A} is still on a plateau (ε_g = {error:.3g}) at "
-            f"η t = {_LONGEST_FLOW:g}; no minimum can be predicted where units are equal or an entry of F is close to zero"
+            f"η t = {_LONGEST_FLOW:g}; there is no prediction where units are equal or an entry of F is close to zero"
         )
     return nearest_minimum(flow.final)[0].v
