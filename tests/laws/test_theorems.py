@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,14 @@ def test_sharing_changes_the_alignability_of_random_feedback() -> None:
     """The control of the test above."""
     free, shared = bounds(Gaussian(), "everywhere"), bounds(Gaussian(), None)
     assert free[0] > 1.5 * shared[0]
+
+
+def test_less_sharing_never_lowers_the_alignability_of_random_feedback() -> None:
+    """The kernels of few regions are among those of more, if the regions of more divide those of few."""
+    by_regions = [bounds(Gaussian(), connect) for connect in (None, 1, 2, 4, "everywhere")]
+    assert by_regions[0] == pytest.approx(by_regions[1])
+    for fewer, more in itertools.pairwise(by_regions):
+        assert all(after >= before - 1e-9 for before, after in zip(fewer, more, strict=True))
 
 
 def linear_task() -> tuple[Tensor, Tensor]:

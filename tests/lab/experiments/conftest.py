@@ -81,4 +81,5 @@ def refused() -> Callable[[Experiment, xr.Dataset], set[int]]:
 
 
 def _finite(verdict: Verdict) -> bool:
-    return all(map(math.isfinite, (verdict.effect, verdict.spread, verdict.threshold, verdict.margin)))
+    numbers = (verdict.effect, verdict.standard_error, verdict.threshold, verdict.p_value, *verdict.interval)
+    return all(map(math.isfinite, numbers))

@@ -125,24 +125,16 @@ def lose_one(dataset: xr.Dataset) -> None:
     dataset.gradient_alignment.loc[{**at(dataset, convolution.LARGER, "random"), "layer": 1}][0] = np.nan
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (align_anyway, {NEAR_ZERO, ALIGNED}),
-        (connect, {SPARSE}),
-        (share_for_nothing, {SHARED, STRUCTURE}),
-        (lose_structure, {STRUCTURE, ALIGNED}),
-        (learn_little, {FIXED, LEARNED}),
-        (backprop_gains_nothing, {FIXED, LEARNED}),
-        (lose_one, {NEAR_ZERO, ALIGNED}),
-    ],
-)
-def test_a_spoilt_result_is_not_supported(
-    change: Callable[[xr.Dataset], None], expected: set[int], refused: Refused
-) -> None:
-    dataset = ideal()
-    change(dataset)
-    assert refused(convolution, dataset) == expected
+# Every change of an ideal result, and the verdicts that fail on it.
+FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
+    (align_anyway, {NEAR_ZERO, ALIGNED}),
+    (connect, {SPARSE}),
+    (share_for_nothing, {SHARED, STRUCTURE}),
+    (lose_structure, {STRUCTURE, ALIGNED}),
+    (learn_little, {FIXED, LEARNED}),
+    (backprop_gains_nothing, {FIXED, LEARNED}),
+    (lose_one, {NEAR_ZERO, ALIGNED}),
+]
 
 
 def test_recovery_is_zero_for_the_readout_and_one_for_backprop() -> None:

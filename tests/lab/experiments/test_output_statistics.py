@@ -40,10 +40,6 @@ def ideal() -> xr.Dataset:
     )
 
 
-def test_what_the_claim_describes_is_supported(refused: Refused) -> None:
-    assert refused(output_statistics, ideal()) == set()
-
-
 def flatten(dataset: xr.Dataset) -> None:
     dataset.gradient_alignment[2, 1] = 0.9 + 0.01 * np.random.default_rng(1).standard_normal((5, 3, 3))
 
@@ -62,21 +58,13 @@ def lose_one(dataset: xr.Dataset) -> None:
     dataset.gradient_alignment[1, 1, 3, 0, 0] = np.nan
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (flatten, {RANKS, ALPHA, BETA}),
-        (even_alpha, {RANKS, ALPHA}),
-        (even_beta, {BETA}),
-        (lose_one, {RANKS, ALPHA, BETA}),
-    ],
-)
-def test_a_spoilt_result_is_not_supported(
-    change: Callable[[xr.Dataset], None], expected: set[int], refused: Refused
-) -> None:
-    dataset = ideal()
-    change(dataset)
-    assert refused(output_statistics, dataset) == expected
+# Every change of an ideal result, and the verdicts that fail on it.
+FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
+    (flatten, {RANKS, ALPHA, BETA}),
+    (even_alpha, {RANKS, ALPHA}),
+    (even_beta, {BETA}),
+    (lose_one, {RANKS, ALPHA, BETA}),
+]
 
 
 def test_the_weakest_combination_is_named() -> None:

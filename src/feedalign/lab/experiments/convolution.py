@@ -150,14 +150,7 @@ def _recoveries(recovered: xr.DataArray) -> list[Verdict]:
         learned: f"the best learned feedback, {FEEDBACK_LABELS[learned]}, recovers 0.85",
     }
     return [
-        Verdict(
-            claim=claims[variant],
-            effect=float(recovered.sel(variant=variant).mean(skipna=False)),
-            spread=float(recovered.sel(variant=variant).std(ddof=1, skipna=False)),
-            threshold=threshold,
-            side="above",
-            sample=f"{recovered.sizes['seed']} seeds; spread: standard deviation over seeds",
-        )
+        mean_over_seeds(claims[variant], recovered.sel(variant=variant, drop=True), threshold)
         for variant, threshold in ((structure, 0.6), (learned, 0.85))
     ]
 

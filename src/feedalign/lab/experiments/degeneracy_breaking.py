@@ -25,7 +25,7 @@ from scipy import stats
 
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.progress import Progress
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import Verdict, weakest
 from feedalign.lab.shallow_rule import shallow_rule
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter
 from feedalign.theory import shallow
@@ -134,46 +134,39 @@ def score(dataset: xr.Dataset) -> xr.DataArray:
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
-    """Compare where DFA arrived with the prediction; the worst K decides."""
-    counts = _counts(dataset)
-    tests = {K: stats.binomtest(hits, runs) for (rule, K), (hits, runs) in counts.items() if rule == "dfa" and runs}
-    lowest = {K: test.proportion_ci().low for K, test in tests.items()}
-    worst = min(lowest, key=lowest.__getitem__) if len(lowest) == dataset.sizes["teacher"] else None
+    """Compare where DFA arrived with the prediction; the weakest K decides."""
     dfa = dataset.sel(rule="dfa")
-    scores = {int(K): score(dfa).values[i][arrived(dfa).values[i]] for i, K in enumerate(dataset.hidden)}
-    mean = {K: each.mean() if each.size > 1 else np.nan for K, each in scores.items()}
-    least = min(mean, key=lambda K: -np.inf if np.isnan(mean[K]) else mean[K])
+    here = [arrived(dfa).values[i] for i in range(len(dataset.hidden))]
+    names = [f"K = {int(K)}" for K in dataset.hidden]
+    hits, scores = (
+        [of_all[i][arrived_here] for i, arrived_here in enumerate(here)]
+        for of_all in (at_prediction(dfa).values, score(dfa).values)
+    )
     signs = np.sign(dfa.final_readout) == np.sign(dfa.feedback)
     signs = (signs | dfa.feedback.isnull()).all("unit").values[arrived(dfa)]
-    of_dfa = "; ".join(f"K = {K}: {hits} of {runs}" for (rule, K), (hits, runs) in counts.items() if rule == "dfa")
+    run, drawn = "a run that arrived, with a draw of teacher, start and feedback", dataset.sizes["draw"]
     return [
-        Verdict(
-            claim="most DFA runs that arrive are at the one predicted of 2^K K! solutions (share, smallest over K)",
-            effect=tests[worst].statistic if worst else np.nan,
-            spread=tests[worst].statistic - lowest[worst] if worst else np.nan,
-            threshold=0.5,
-            side="above",
-            sample=f"{of_dfa} runs that arrived, of {dataset.sizes['draw']} each; spread: to the lower end of the "
-            "95 % interval (exact)",
-            margin=1.0,
+        weakest(
+            Verdict.of_share(
+                "most DFA runs that arrive are at the one predicted of 2^K K! solutions (share, weakest K)",
+                of_one,
+                0.5,
+                sample=f"{run}; {name}: {int(of_one.sum())} of {of_one.size}, of {drawn} drawn",
+            )
+            for name, of_one in zip(names, hits, strict=True)
         ),
-        Verdict(
-            claim="every readout ends with the signs of its feedback (share of DFA runs)",
-            effect=float(signs.mean()) if signs.size else np.nan,
-            spread=float(signs.std()) if signs.size else np.nan,
-            threshold=0.99,
-            side="above",
-            sample=f"{signs.size} runs that arrived; spread: standard deviation",
+        Verdict.of_share(
+            "every readout ends with the signs of its feedback (share of DFA runs)", signs, 0.95, sample=run
         ),
-        Verdict(
-            claim="where DFA misses the best solution it takes a good one: v·F, from 0 at a random permutation with "
-            "the right signs to 1 at the best (mean, smallest over K)",
-            effect=float(mean[least]),
-            spread=float(stats.sem(scores[least])) if scores[least].size > 1 else np.nan,
-            threshold=0.5,
-            side="above",
-            sample=f"K = {least}: {scores[least].size} DFA runs that arrived; spread: standard error, two of them",
-            margin=2.0,
+        weakest(
+            Verdict.of_mean(
+                "where DFA misses the best solution it takes a good one: v·F, from 0 at a random permutation with "
+                "the right signs to 1 at the best (mean, weakest K)",
+                of_one,
+                0.5,
+                sample=f"{run}; {name}",
+            )
+            for name, of_one in zip(names, scores, strict=True)
         ),
     ]
 

@@ -29,8 +29,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensembles import alignment_by_network, scaled_ensemble
 from feedalign.lab.experiments.common.outputs import covariance, covariance_root
 from feedalign.lab.experiments.common.progress import Progress
-from feedalign.lab.experiments.common.statistics import mean_verdict
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import Side, Verdict, weakest
 from feedalign.lab.training import one_thread
 from feedalign.rules import DFA
 from feedalign.style import figure_style, layer_colours, letter
@@ -173,13 +172,19 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     ]  # fmt: skip
 
 
-def _worst(claim: str, values: xr.DataArray, threshold: float, side: Literal["above", "below"]) -> Verdict:
-    """Return the verdict on the activation and kind of target whose mean over draws speaks most against the claim."""
-    runs = values.transpose("activation", "target", "draw").values
-    in_favour = runs.mean(axis=-1) * (1 if side == "above" else -1)
-    i, j = np.unravel_index(np.where(np.isnan(in_favour), -np.inf, in_favour).argmin(), in_favour.shape)
-    where = f"{LABELS[ACTIVATIONS[i]]}, {TARGETS[j]} targets: {runs.shape[-1]} draws"
-    return mean_verdict(claim, runs[i, j], threshold, side, of="draws", sample=where)
+def _worst(claim: str, values: xr.DataArray, threshold: float, side: Side) -> Verdict:
+    """Return the verdict of the activation and kind of target that speaks most against the claim."""
+    return weakest(
+        Verdict.of_mean(
+            claim,
+            values.sel(activation=activation, target=target),
+            threshold,
+            side,
+            sample=f"a draw of inputs, targets, weights and feedback; {LABELS[activation]}, {target} targets",
+        )
+        for activation in ACTIVATIONS
+        for target in TARGETS
+    )
 
 
 def plot(dataset: xr.Dataset) -> Figure:

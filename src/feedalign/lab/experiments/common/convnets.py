@@ -16,7 +16,6 @@ from feedalign.alignment import alignability, gradient_alignment
 from feedalign.feedback import Channelwise, Feedback, FromArray, FromMask, FromWeights, Gaussian, Smooth, Toeplitz
 from feedalign.lab.data import load, resize, standardise
 from feedalign.lab.experiments.common.images import ImageTask
-from feedalign.lab.experiments.common.statistics import mean_verdict
 from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.lab.training import one_thread, steps_per_epoch, train
 from feedalign.networks import ConvNet, dense, locally_connected
@@ -178,11 +177,12 @@ def _train(settings: ConvnetConfig, shape: NetConfig, task: ImageTask, learner: 
 
 
 def recovery(dataset: xr.Dataset) -> xr.DataArray:
-    """Return which share of backprop's gain in accuracy over the readout alone each run reaches."""
+    """Return which share of backprop's gain in accuracy over the readout alone each run reaches.
+
+    Both controls are those of the same seed, so that values of different seeds are independent.
+    """
     accuracy = dataset.test_accuracy
-    readout, backprop = (
-        accuracy.sel(variant=variant).mean("seed", skipna=False) for variant in ("readout-only", "backprop")
-    )
+    readout, backprop = (accuracy.sel(variant=variant, drop=True) for variant in ("readout-only", "backprop"))
     # If backprop gains nothing, there is nothing to recover.
     share: xr.DataArray = (accuracy - readout) / (backprop - readout).where(backprop > readout)
     return share
@@ -192,4 +192,5 @@ def mean_over_seeds(
     claim: str, values: xr.DataArray, threshold: float, side: Literal["above", "below"] = "above"
 ) -> Verdict:
     """Return the verdict on the mean of values [seed]."""
-    return mean_verdict(claim, values.values, threshold, side, of="seeds", sample=f"{values.sizes['seed']} seeds")
+    sample = "a seed of initial weights, feedback and data order"
+    return Verdict.of_mean(claim, values.values, threshold, side, sample=sample)
