@@ -157,33 +157,32 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     differ = (abs(dfa.predicted_readout - dfa.largest_overlap_readout) > 1e-9).any("unit")
     signs = np.sign(dfa.final_readout) == np.sign(dfa.feedback)
     signs = (signs | dfa.feedback.isnull()).all("unit").values[arrived(dfa)]
-    groups = [(f"K = {int(K)}", K, arrived(dfa).values[i], i) for i, K in enumerate(dataset.hidden.values)]
     run, drawn = "a run that arrived, with a draw of teacher, start and feedback", dataset.sizes["draw"]
-    at_predicted = [
-        Verdict.of_share(
-            "DFA runs that arrive are at the one predicted of 2^K K! solutions (share, weakest K)",
-            hits.values[i][here],
-            0.85,
-            sample=f"{run}; {name}: {int(hits.values[i][here].sum())} of {here.sum()}, of {drawn} drawn",
+    at_predicted, decided = [], []
+    for i, K in enumerate(dataset.hidden.values):
+        here = arrived(dfa).values[i]
+        of_all, of_different = hits.values[i][here], hits.values[i][here & differ.values[i]]
+        at_predicted.append(
+            Verdict.of_share(
+                "DFA runs that arrive are at the one predicted of 2^K K! solutions (share, weakest K)",
+                of_all,
+                0.85,
+                sample=f"{run}; K = {K}: {of_all.sum()} of {of_all.size}, of {drawn} drawn",
+            )
         )
-        for name, _, here, i in groups
-    ]
-    decided = [
-        Verdict.of_share(
-            "where the two predictions differ, DFA takes the predicted solution, not the one with the largest v·F "
-            "(K > 2; share of runs, weakest K)",
-            hits.values[i][here & differ.values[i]],
-            0.5,
-            sample=f"{run}, and in which they differ; {name}",
-        )
-        for name, K, here, i in groups
-        if K > 2
-    ]
+        if K > 2:
+            decided.append(
+                Verdict.of_share(
+                    "where the two predictions differ, DFA takes the predicted solution, not the one with the largest "
+                    "v·F (K > 2; share of runs, weakest K)",
+                    of_different,
+                    0.5,
+                    sample=f"{run}, and in which they differ; K = {K}",
+                )
+            )
     return [
         weakest(at_predicted),
-        Verdict.of_share(
-            "every readout ends with the signs of its feedback (share of DFA runs)", signs, 0.95, sample=run
-        ),
+        Verdict.of_share("every readout ends with the signs of its feedback (share of runs)", signs, 0.95, sample=run),
         *([weakest(decided)] if decided else []),
     ]
 
@@ -275,8 +274,7 @@ def _draw_orders(axes: Axes, dataset: xr.Dataset) -> None:
                 (second / largest)[shown], (smallest / largest)[shown], marker, ms=4, alpha=0.8, ls="",
                 color=RULE_COLOURS["dfa"], markerfacecolor=fill, label=label if right is hit else "",
             )  # fmt: skip
-    axes.set(xlim=(0, 1.05), ylim=(0, 1.25))
-    axes.set(xlabel="second largest |F_k| / largest", ylabel="smallest |F_k| / largest")
+    axes.set(xlim=(0, 1.05), ylim=(0, 1.25), xlabel="second largest |F_k| / largest", ylabel="smallest / largest")
     axes.legend(loc="upper left", ncols=2, handletextpad=0.3)
 
 
@@ -293,10 +291,9 @@ def caption(dataset: xr.Dataset) -> str:
     )
     return (
         "Erf students with K = M. (a) Direction of the readout after learning against the direction of the feedback; "
-        "grey: the solution with the largest v·F, which is the predicted one for K = 2. (b) Share of runs at the "
-        "solution that the flow from zero weights predicts, and at the one with the largest v·F; Wilson intervals. "
-        "(c) DFA runs by the sizes of their |F_k|: those that took the order with the largest v·F, and those that took "
-        "another; filled where the prediction was right. Where the two largest |F_k| are close, units exchange places. "
+        "grey: the largest v·F, which is the predicted solution for K = 2. (b) Share of runs at the predicted solution, "
+        "and at the one with the largest v·F; 95 % Wilson intervals. (c) DFA runs by the sizes of their |F_k|, filled "
+        "where the prediction was right. Where the two largest |F_k| are close, units exchange places. "
         f"Mean v·F at the solution taken, from 0 (a random order with the right signs) to 1 (the largest): {overlaps}. "
         f"{dataset.sizes['draw']} draws for each K and rule. "
         f"Left out, because ε_g had not fallen to {dataset.attrs['solved']:g} by the end: {left_out}."
