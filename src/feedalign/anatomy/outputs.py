@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node, get_gradient_edge
 
 from feedalign.anatomy import problems
 from feedalign.anatomy.problems import Problem
@@ -161,17 +162,27 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 def is_computed_from(result: Tensor, source: Tensor) -> bool:
     """Return whether autograd's graph leads from one Tensor to another."""
-    if result is source or result.grad_fn is None or source.grad_fn is None:
+    if result is source or source.grad_fn is None:
         return False
-    seen, waiting = {result.grad_fn}, [result.grad_fn]
+    return any(node is source.grad_fn for node in operations_below([result]))
+
+
+def leaves_below(results: Iterable[Tensor], leaves: Iterable[Tensor]) -> set[int]:
+    """Return the ids of those leaves to which autograd's graph leads from one of the results."""
+    known = {get_gradient_edge(leaf).node: id(leaf) for leaf in leaves if leaf.requires_grad}
+    return {known[node] for node in operations_below(results) if node in known} if known else set()
+
+
+def operations_below(results: Iterable[Tensor]) -> Iterator[Node]:
+    """Yield every operation in autograd's graph that the results are computed by, each once."""
+    waiting = [result.grad_fn for result in results if result.grad_fn is not None]
+    seen = set(waiting)
     while waiting:
         node = waiting.pop()
-        if node is source.grad_fn:
-            return True
+        yield node
         below = {each for each, _ in node.next_functions if each is not None} - seen
         seen |= below
         waiting += below
-    return False
 
 
 def detached(output: Any) -> Any:

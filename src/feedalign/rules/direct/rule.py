@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -24,9 +24,10 @@ from feedalign.anatomy import (
 )
 from feedalign.errors import ArgumentError, OutputError, PointsError
 from feedalign.feedback import Convolution, Feedback, Place, needs_jacobian
-from feedalign.rules.direct.cut import Cut, PointHook
+from feedalign.rules.direct.cut import Cut
+from feedalign.rules.direct.point_hooks import PointHooks
 from feedalign.rules.direct.recompute import recomputed
-from feedalign.rules.distributed import Processes
+from feedalign.rules.distributed import Processes, sharded_modules
 from feedalign.rules.wrapped import Wrapped, check_wrapped
 
 
@@ -79,8 +80,6 @@ class DirectRule(Wrapped):
         ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, or `recompute` with an `output`.
         OutputError: (first pass) the error cannot be taken at the output, or at the entry `output`.
     """
-
-    gathers: ClassVar[bool] = False  # from the error of every backward pass
 
     def __init__(
         self,
@@ -140,7 +139,7 @@ class DirectRule(Wrapped):
             return recomputed(self, args, kwargs)
         cut = Cut(self)
         output = self.run_under(cut, args, kwargs)
-        self.account_for(cut.names)
+        self.account_for(cut.names, output)
         tapped = self.error_tap.of(output, training=self.model.training)
         self._check_gradients(cut, output, tapped)
         rows = self.error_tap.rows(tapped)
@@ -163,6 +162,18 @@ class DirectRule(Wrapped):
     def tie(self, cut: Cut, output: Tensor) -> Tensor:
         """Return the output [*batch, C], tied to what the pass has cut off."""
         return cut.tie(output)
+
+    def begin(self) -> None:
+        """Before the first learning pass, set the hooks anew if the model is sharded, behind those of `fully_shard`."""
+        super().begin()
+        if sharded_modules(self.model):
+            if self.recompute:
+                self.begun = False
+                raise ArgumentError(
+                    "recompute=True with a model that fully_shard has sharded: in the second run the gradients would "
+                    "not come to the shards; checkpoint the blocks instead (torch.utils.checkpoint)"
+                )
+            self._hook()
 
     def _check_gradients(self, cut: Cut, output: Any, tapped: Tensor) -> None:
         """Raise an error where something that is to learn would get no gradient, or another one than the rule's."""
@@ -216,7 +227,10 @@ class DirectRule(Wrapped):
         """Set the hooks of the points, behind all others that are there."""
         for handle in self.handles:
             handle.remove()
-        self.handles = [m.register_forward_hook(PointHook(self.slot, name)) for name, m in self.hooked.items()]
+        self.handles = []
+        for name, module in self.hooked.items():
+            hooks = PointHooks(self.slot, name)
+            self.handles += [module.register_forward_pre_hook(hooks.before), module.register_forward_hook(hooks.after)]
 
 
 def check_direct(net: object, instead: str) -> None:

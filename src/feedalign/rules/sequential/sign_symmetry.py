@@ -74,6 +74,11 @@ class SignSymmetry(SequentialRule):
         """Return the weight's signs with the drawn magnitudes."""
         return weight.sign() * matrix
 
+    def reset_feedback(self) -> None:
+        """Draw the magnitudes anew, and begin again with those of the batches."""
+        super().reset_feedback()
+        self.of_batches.manual_seed(self.feedback.seed)
+
     def get_extra_state(self) -> Tensor:
         """Return the state of the batches' generator, for `state_dict`."""
         return self.of_batches.get_state()
