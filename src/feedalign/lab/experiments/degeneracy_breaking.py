@@ -238,9 +238,9 @@ def _draw_shares(axes: Axes, dataset: xr.Dataset) -> None:
     """Draw the share of runs at each prediction for every K, backprop's beside them, and the share by chance."""
     width, hidden = 0.26, [int(K) for K in dataset.hidden]
     bars = (
-        ("dfa", "predicted_readout", RULE_COLOURS["dfa"], "DFA, predicted"),
-        ("dfa", "largest_overlap_readout", "0.7", "DFA, largest v·F"),
-        ("backprop", "predicted_readout", RULE_COLOURS["backprop"], "backprop, predicted"),
+        ("dfa", "predicted_readout", RULE_COLOURS["dfa"], "DFA, at predicted"),
+        ("dfa", "largest_overlap_readout", "0.7", "DFA, at largest v·F"),
+        ("backprop", "predicted_readout", RULE_COLOURS["backprop"], "backprop"),
     )
     for j, (rule, predicted, colour, label) in enumerate(bars):
         counts, places = _counts(dataset, predicted), np.arange(len(hidden)) + (j - 1) * width
@@ -257,7 +257,7 @@ def _draw_shares(axes: Axes, dataset: xr.Dataset) -> None:
     axes.set(xticks=range(len(hidden)), xlabel="hidden units K = M", ylabel="share of runs", ylim=(0, 1.45))
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.set_xticklabels([str(K) for K in hidden])
-    axes.legend(ncols=2, loc="upper center", columnspacing=1, handlelength=1.2)
+    axes.legend(ncols=2, loc="upper center", columnspacing=0.6, handlelength=1, handletextpad=0.4)
 
 
 def _draw_orders(axes: Axes, dataset: xr.Dataset) -> None:
@@ -274,7 +274,7 @@ def _draw_orders(axes: Axes, dataset: xr.Dataset) -> None:
                 (second / largest)[shown], (smallest / largest)[shown], marker, ms=4, alpha=0.8, ls="",
                 color=RULE_COLOURS["dfa"], markerfacecolor=fill, label=label if right is hit else "",
             )  # fmt: skip
-    axes.set(xlim=(0, 1.05), ylim=(0, 1.25), xlabel="second largest |F_k| / largest", ylabel="smallest / largest")
+    axes.set(xlim=(0, 1.05), ylim=(0, 1.25), xlabel="second largest $|F_k|$ / largest", ylabel="smallest / largest")
     axes.legend(loc="upper left", ncols=2, handletextpad=0.3)
 
 
