@@ -87,6 +87,7 @@ CALLS: list[tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = [
     (shallow.draw_feedback, lambda: {"kind": "orthogonal", "start": start(), "rng": rng()}),
     (shallow.global_minima, lambda: {"A": [1.0, 2.0], "activation": "erf"}),
     (shallow.selected_solution, lambda: {"A": [1.0, 2.0], "F": [1.0, -1.0]}),
+    (shallow.predicted_minimum, lambda: {"A": [1.0, 2.0], "F": [1.0, -0.5], "T": np.eye(2), "readout_rate": 1.0}),
     (shallow.can_recover, lambda: {"A": [1.0, 2.0], "F": [1.0, -1.0]}),
     (shallow.recovery_probability, lambda: {"K": 3, "M": 2}),
     (shallow.distances_to_minima, lambda: {"state": start(), "activation": "erf"}),

@@ -20,7 +20,7 @@ TINY: dict[str, dict[str, Any]] = {
     "two-phases": {
         "input_dim": 50, "end_time": 20.0, "late_time": 100.0, "measurements": 6, "draws": 2, "seeds": 3,
     },
-    "degeneracy-breaking": {"draws": 2, "end_time": 3000.0},
+    "degeneracy-breaking": {"teachers": ((0.8, 1.5), (0.6, 1.1, 1.8)), "draws": 2, "end_time": 3000.0},
     "relu-recovery": {"teachers": (1, 2), "most_students": 3, "end_time": 100.0, "runs": 2},
     "overparametrisation": {
         "input_dim": 30, "teachers": 2, "students": (1, 2, 4), "end_time": 10.0, "measurements": 5, "runs": 2,

@@ -11,8 +11,9 @@ CLAIMS = {
         "feedback decide which solution an erf student finds, and whether a ReLU student learns."
     ),
     "degeneracy-breaking": (
-        "Out of all equally good solutions, a student trained with direct feedback alignment takes the one whose "
-        "readout overlaps most with the feedback."
+        "Out of all equally good solutions, a student trained with direct feedback alignment takes one that feedback "
+        "and teacher alone decide: the one to which the equations lead from zero weights. With more than two hidden "
+        "units this solution is often not the one whose readout overlaps most with the feedback."
     ),
     "relu-recovery": (
         "A ReLU student trained with direct feedback alignment learns a teacher of M units with positive readout "

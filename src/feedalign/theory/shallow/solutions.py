@@ -81,7 +81,11 @@ def global_minima(A: ArrayLike, activation: str = "erf") -> Minimum:
 
 
 def selected_solution(A: ArrayLike, F: ArrayLike) -> Array:
-    """Return v* = argmax v·F over the signed permutations of A: the minimum that DFA takes an erf student to.
+    """Return v* = argmax v·F over the signed permutations of A: the minimum that the feedback points to most.
+
+    For K = 2 it is the minimum that DFA takes an erf student to, and for more units it has the right signs; but the
+    order of the units with smaller |F_k| is often another. `predicted_minimum` predicts where DFA ends; this function
+    is the closed form to compare with.
 
     The largest |A_m| goes where |F_k| is largest, with the sign of F_k. Where several v maximise v·F, one of them is
     returned: of equal |F_k| the first gets the larger |A_m|, and a zero F_k gets the sign +.
@@ -91,12 +95,20 @@ def selected_solution(A: ArrayLike, F: ArrayLike) -> Array:
         F: feedback vector, [K].
 
     Returns:
-        v*, the second layer of the student after learning, [K].
+        v*, [K].
 
     Raises:
         ArgumentError: A or F is no vector of finite numbers, or their lengths differ.
-    Source: Refinetti et al. (2021), section 2.
+    Source: Refinetti et al. (2021), section 2, where DFA is said to choose it.
     """
+    A, F = check_equal_sizes(A, F)
+    v = np.empty_like(A)
+    v[np.argsort(-np.abs(F), kind="stable")] = np.sort(np.abs(A))[::-1]
+    return np.where(F < 0, -v, v)
+
+
+def check_equal_sizes(A: ArrayLike, F: ArrayLike) -> tuple[Array, Array]:
+    """Return A and F as vectors [K] of finite numbers; ArgumentError unless they have the same length."""
     A = finite_array("A", A, ("M",))
     F = finite_array("F", F, ("K",))
     if len(A) != len(F):
@@ -104,9 +116,7 @@ def selected_solution(A: ArrayLike, F: ArrayLike) -> Array:
             f"A has {len(A)} and F has {len(F)} entries; the minima are signed permutations only where the student "
             "has as many units as the teacher"
         )
-    v = np.empty_like(A)
-    v[np.argsort(-np.abs(F), kind="stable")] = np.sort(np.abs(A))[::-1]
-    return np.where(F < 0, -v, v)
+    return A, F
 
 
 def can_recover(A: ArrayLike, F: ArrayLike) -> bool:
