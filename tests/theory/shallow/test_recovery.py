@@ -59,11 +59,10 @@ def test_the_balance_is_constant_in_the_limit_of_small_learning_rates() -> None:
 
 def test_a_unit_whose_readout_opposes_its_feedback_stays_as_short_as_it_began() -> None:
     """At a small learning rate both signs of v_k occur where F_k < 0, but only with a contribution near zero."""
-    opposing, agreeing = [], []
+    opposing: list[float] = []
+    agreeing: list[float] = []
     for seed in range(4):
-        run = shallow.integrate(
-            start(0.1, 3, seed), feedback=[1.0, -0.8, 1.2], lr=1e-3, times=[3e4], activation="relu"
-        )
+        run = shallow.integrate(start(0.1, 3, seed), feedback=[1.0, -0.8, 1.2], lr=1e-3, times=[3e4], activation="relu")
         final = run.final
         contribution = final.v * np.sqrt(np.diag(final.Q))
         opposes = run.setting.feedback * final.v < 0

@@ -40,8 +40,10 @@ CLAIMS = {
         "different seeds end at related weights; backprop's do neither."
     ),
     "convolution": (
-        "Convolutions fail under direct feedback alignment because their sparse, shared weights cannot align with "
-        "random feedback; structured feedback raises the bound, and learned feedback recovers most of the loss."
+        "Under random direct feedback, the gradients below a layer align less where its connections are sparse, and "
+        "less again where its weights are shared. Within one net, alignability decides: scattering the rows of "
+        "structured feedback lowers both alignability and gradient alignment. Between kinds of feedback, alignability "
+        "does not decide. Learned feedback recovers more accuracy than random feedback and every fixed structure."
     ),
     "sharing": (
         "The more positions share a kernel, the less its weights can align with random feedback, and the less the "
