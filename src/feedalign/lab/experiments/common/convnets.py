@@ -197,11 +197,12 @@ def _train(settings: ConvnetConfig, shape: NetConfig, task: ImageTask, learner: 
 
 
 def recovery(dataset: xr.Dataset) -> xr.DataArray:
-    """Return which share of backprop's gain in accuracy over the readout alone each run reaches."""
+    """Return which share of backprop's gain in accuracy over the readout alone each run reaches.
+
+    Both controls are those of the same seed, so that values of different seeds are independent.
+    """
     accuracy = dataset.test_accuracy
-    readout, backprop = (
-        accuracy.sel(variant=variant).mean("seed", skipna=False) for variant in ("readout-only", "backprop")
-    )
+    readout, backprop = (accuracy.sel(variant=variant, drop=True) for variant in ("readout-only", "backprop"))
     # If backprop gains nothing, there is nothing to recover.
     share: xr.DataArray = (accuracy - readout) / (backprop - readout).where(backprop > readout)
     return share
