@@ -1,9 +1,13 @@
 r"""Which ReLU students can learn at all: the signs of the feedback decide before learning has begun.
 
-Claim: relu(z) = γ relu(z/γ) only for γ > 0. So a hidden unit whose readout follows its feedback cannot change the sign
-of its contribution. If the teacher's readout is positive, a student of K units learns a teacher of M units exactly if
-at least M entries of the student's feedback are positive. Random signs fulfil this condition with probability
+Claim: if the teacher's readout is positive, a student of K units learns a teacher of M units exactly if at least M
+entries of the student's feedback are positive. Random signs fulfil this condition with probability
 2^-K Σ_{k ≤ K−M} binom(K, k).
+
+Why: relu(z) = γ relu(z/γ) only for γ > 0, so every teacher unit needs a student unit whose v_k is positive. A unit
+whose v_k has the opposite sign of F_k cannot serve. At a small learning rate the unit stays as short as it began. At a
+larger learning rate the first layer of the unit moves uphill (see `feedalign.theory.shallow.can_recover`). The readouts
+do not all take the signs of the feedback: in runs that fail, many units with F_k < 0 end with v_k > 0.
 
 Setting: reduced simulation, exact in law. All entries of the teacher's readout are one. The feedback has random signs
 and magnitudes uniform on [0.5, 1.5]: an entry near zero would make learning slow, and the runs end at a finite time.

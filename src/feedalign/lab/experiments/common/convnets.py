@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from feedalign.alignment import alignability, gradient_alignment
@@ -35,6 +35,9 @@ VARIANTS: dict[str, tuple[type[DirectRule], Feedback]] = {
     "learned": (DirectKolenPollack, Gaussian()),
     "learned, smooth": (DirectKolenPollack, Smooth(2)),
 }
+
+# Tells the random places of rows from every other stream of the same seed.
+_SCATTER = 52_417
 
 # A number: the output map is cut into so many regions along each axis, each with a kernel of its own.
 Connected = Literal["dense", "locally connected", "convolutional"] | int
@@ -97,7 +100,7 @@ def image_task(dataset: str, train_images: int, image_size: int) -> ImageTask:
 
 @one_thread()
 def measured_run(
-    settings: ConvnetConfig, shape: NetConfig, connected: Connected, variant: str, seed: int
+    settings: ConvnetConfig, shape: NetConfig, connected: Connected, variant: str, seed: int, *, scattered: float = 0.0
 ) -> xr.Dataset:
     """Train one net and measure it.
 
@@ -110,6 +113,7 @@ def measured_run(
         connected: which connections the layers have.
         variant: one of `VARIANTS`.
         seed: seed of initial weights and feedback and, shifted, of the data's order.
+        scattered: share of the rows of every feedback matrix that change places; see `_scattered`.
 
     Returns:
         Test accuracy; gradient alignment by layer; weight alignment and alignability of the layers between two
@@ -120,7 +124,7 @@ def measured_run(
     model: nn.Module = ConvNet(in_shape, shape.channels, task.classes, stride=shape.strides, seed=seed)
     rule, recipe = VARIANTS[variant]
     drawn = DFA(model, feedback=recipe, seed=seed, example_input=task.train_x[:1])
-    matrices = FromArray(drawn.feedback_matrices)
+    matrices = FromArray(_scattered(drawn.feedback_matrices, scattered, seed))
     drawn.unwrap()
     learns: dict[str, Any] = (
         {"lr": settings.feedback_lr, "weight_decay": settings.feedback_decay} if rule.learns_feedback else {}
@@ -148,6 +152,21 @@ def measured_run(
         },
         coords={"layer": np.arange(1, len(gradient) + 1), "weight_layer": np.arange(2, len(layers) + 2)},
     )
+
+
+def _scattered(matrices: dict[str, Tensor], share: float, seed: int) -> dict[str, Tensor]:
+    """Return the matrices after a share of the rows of each, chosen at random, have changed places at random.
+
+    Entries, norms, rank and FᵀF stay the same. Only the positions in the image and the channels change that a row is
+    sent to. A dense net cannot tell: to permute the rows is to number the hidden units differently.
+    """
+    moved = {}
+    for i, (name, matrix) in enumerate(matrices.items()):
+        rng = np.random.default_rng([_SCATTER, seed, i])
+        chosen = rng.permutation(len(matrix))[: round(share * len(matrix))]
+        moved[name] = matrix.clone()
+        moved[name][chosen] = matrix[rng.permutation(chosen)]
+    return moved
 
 
 def _connected(model: nn.Module, connected: Connected, in_shape: tuple[int, int, int]) -> nn.Module:
