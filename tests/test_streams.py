@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ SOURCE = Path(feedalign.__file__).parent
 # Files that make a generator without `streams`, and why they may.
 OTHER_SOURCES = {
     "streams.py": "the derivation itself",
-    "diagnosis/batches.py": "seeds the global generators, from which a user's own model and data draw",
+    "diagnosis/users_code.py": "seeds the global generators, from which a user's own model and data draw",
     "theory/convolution/fitting.py": "begins a solver with fixed numbers, whose result does not depend on them",
 }
 SEEDING = {"default_rng", "Generator", "RandomState", "PCG64", "SeedSequence", "manual_seed", "seed"}
@@ -45,8 +46,15 @@ def test_python_s_salted_hash_plays_no_part() -> None:
 
 def test_seeds_and_purposes_give_distinct_seeds_in_range() -> None:
     seeds = [*range(64), 2**31, 2**32, 2**32 + 1, 2**63 - 1]
-    purposes = [("weights",), ("feedback", "1"), ("feedback", 1), ("feedback", 1, 2), ("feedback", 12), ("order",)]
-    derived = [streams.derived_seed(seed, *purpose) for seed, purpose in itertools.product(seeds, purposes)]
+    purposes: list[Any] = [
+        ("weights",),
+        ("feedback", "1"),
+        ("feedback", 1),
+        ("feedback", 1, 2),
+        ("feedback", 12),
+        ("order",),
+    ]
+    derived = [streams.derived_seed(seed, name, *which) for seed, (name, *which) in itertools.product(seeds, purposes)]
     assert len(set(derived)) == len(derived)
     assert all(0 <= each < 2**63 for each in derived)
 

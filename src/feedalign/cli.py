@@ -42,6 +42,8 @@ def reproduce(
     dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
     runs: Path = Path("runs"),
     report: Path = Path("feedalign-report.html"),
+    seeds: int = 0,
+    table: Path = Path("results/seed_robustness.csv"),
 ) -> int:
     """Run experiments, check their claims, write one report. Finished runs are not run again.
 
@@ -51,10 +53,18 @@ def reproduce(
         dataset: data set for the experiments that take one (digits, mnist, cifar10), instead of the preset's own.
         runs: folder of the runs.
         report: the page to write.
+        seeds: number of other base seeds to run as well; each part of a claim is counted over them.
+        table: CSV file to which these counts are added, and from which the report takes them.
     """
     from feedalign import lab
 
-    done = lab.reproduce(names, preset, dataset, runs, report, progress=_progress, finished=_show_verdicts)
+    done = lab.reproduce(
+        names, preset, dataset, runs, report, seeds=seeds, table=table, progress=_progress, finished=_show_verdicts
+    )
+    for row in done.robustness:
+        _out.print(f"{row.experiment}: {row.words} other base seeds: {row.claim}", markup=False)
+    if done.robustness:
+        _out.print(f"table: {table}", markup=False)
     _out.print(f"{done.supported} of {len(done.results)} claims supported; report: {done.report}", markup=False)
     return 0 if done.supported == len(done.results) else 1
 
@@ -91,11 +101,9 @@ def diagnose(
         config: what to diagnose.
         runs: folder of the runs.
     """
-    from feedalign.lab.diagnose_command import prepared
+    from feedalign.lab import diagnose_command
 
-    ready = prepared(config, runs)  # before anything is shown or written: is it something to diagnose?
-    with _progress("diagnose") as progress:
-        found, folder = ready.run(progress)
+    found, folder = diagnose_command.compute(config, runs, _progress)
     _out.print(found.table(), markup=False)
     _out.print(f"figure.svg and result.nc are in {folder}", markup=False)
     return 1 if found.diverged else 0
@@ -183,11 +191,7 @@ def _show(heading: list[str], rows: list[list[str]]) -> None:
 def _show_verdicts(result: Result) -> None:
     """Print the verdicts on one experiment's claim."""
     for verdict in result.verdicts:
-        _out.print(
-            f"  {verdict.word}: {verdict.claim}: {verdict.effect:.3g} ± {verdict.spread:.2g}, "
-            f"asked {verdict.side} {verdict.threshold:.3g}",
-            markup=False,
-        )
+        _out.print(f"  {verdict.word}: {verdict.claim}: {verdict.numbers}", markup=False)
 
 
 @contextmanager

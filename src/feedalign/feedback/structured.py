@@ -50,8 +50,8 @@ class Channelwise(Over):
     """One row for each channel, the same at all positions of that channel, divided by √positions.
 
     The division keeps the length of a column. Features are in the order of `flatten()`: all positions of channel 0,
-    then all positions of channel 1, and so on. The weights of a convolution cannot match feedback without such
-    structure.
+    then all positions of channel 1, and so on. Under feedback without such structure, the weight alignment of a
+    convolution stays near zero.
 
     Attributes:
         channels: how many channels each point has; or a mapping from the names of points to their numbers of channels,

@@ -5,7 +5,6 @@ Nothing here uses the rules' own graphs, hooks or signals; `check_rule` compares
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import ErrorTap, exchange, mapped
+from feedalign.anatomy import ErrorTap, exchange, mapped, plain_copy
 from feedalign.errors import ArgumentError
 from feedalign.rules import (
     DFA,
@@ -164,17 +163,23 @@ def _direct(
 
 def _sequential(task: Task, net: Wrapped, matrices: Mapping[str, Tensor]) -> tuple[Gradients, dict[str, Tensor]]:
     """Layer by layer from the top: the layer's own parameters from δ, then δ through B to the block below."""
-    runs: list[tuple[str, nn.Module, Tensor, Tensor]] = []
+    runs: list[tuple[str, nn.Module, Tensor, Tensor, Tensor]] = []
+    entered: list[Tensor] = []
+
+    def enter(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        entered.append(inputs[0])
+        return inputs[0].detach(), *inputs[1:]
 
     def cut(name: str) -> Any:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        def hook(layer: nn.Module, _inputs: Any, y: Tensor) -> Tensor:
             above = y.detach().requires_grad_()
-            runs.append((name, layer, inputs[0], above))
+            runs.append((name, layer, entered.pop(), y, above))
             return above.clone()
 
         return hook
 
     for name in matrices:
+        task.model.get_submodule(name).register_forward_pre_hook(enter)
         task.model.get_submodule(name).register_forward_hook(cut(name))
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
     loss = task.loss()
@@ -191,31 +196,43 @@ def _sequential(task: Task, net: Wrapped, matrices: Mapping[str, Tensor]) -> tup
     for i in reversed(range(len(runs))):
         if i not in deltas:  # the loss does not use the layer, so an optimizer would not move its weight either
             continue
-        name, layer, x, _ = runs[i]
-        own = {n: p for n, p in layer.named_parameters() if p.requires_grad}
-        alone = layer.forward(x.detach())  # its weight may be used below too, where it has another gradient
-        got = torch.autograd.grad(alone, list(own.values()), deltas[i]) if own else ()
-        of_layer = dict(zip(own, got, strict=True))
-        for n, gradient in of_layer.items():
-            known_as = first_names[id(own[n])]
+        name, layer, x, y, _ = runs[i]
+        own = [p for p in layer.parameters() if p.requires_grad]
+        # The layer's input was cut off, so that y is of its own parameters alone, also where others share them.
+        got = torch.autograd.grad(y, own, deltas[i], retain_graph=True) if own else ()
+        for parameter, gradient in zip(own, got, strict=True):
+            known_as = first_names[id(parameter)]
             task.found[known_as] = task.found.get(known_as, 0) + gradient
-        held = next(n for n, p in layer.named_parameters() if p.ndim > 1 and not n.startswith("bias"))
-        W, B = layer.get_parameter(held).detach(), matrices[name]
+        other, weight = _with_one_weight(layer)
         # A layer that is many networks' at once has B once for each.
+        W, B = weight.detach().clone(), matrices[name]
         instead = B.T.reshape(W.shape) if B.numel() == W.numel() else torch.stack([B.T] * len(W))
         if isinstance(net, SignSymmetry):
             instead = torch.sign(W) * instead
-        other = copy.deepcopy(layer)
-        with torch.no_grad():
-            other.get_parameter(held).copy_(instead)
         start = x.detach().requires_grad_()
+        of_weight = torch.autograd.grad(other.forward(start), weight, deltas[i])[0]
+        with torch.no_grad():
+            weight.copy_(instead)
         (sent,) = torch.autograd.grad(other.forward(start), start, deltas[i])
         down(x, sent, i)
         if isinstance(net, KolenPollack):
-            if held not in of_layer:  # a frozen weight does not move, and neither does its feedback
+            if not y.requires_grad or not _weight_moves(layer):  # neither does its feedback
                 continue
-            update = of_layer[held]
-            as_matrix = update.reshape(-1, *B.T.shape).sum(0).T
+            for mask in (b for n, b in layer.named_buffers() if n == "weight_mask"):
+                of_weight = of_weight * mask  # torch.nn.utils.prune: what is cut off does not move
+            as_matrix = of_weight.reshape(-1, *B.T.shape).sum(0).T
             old = learned[name]
             learned[name] = old - net.lr * net.weight_decay * old - net.lr * as_matrix
     return task.found, learned if isinstance(net, KolenPollack) else {}
+
+
+def _with_one_weight(layer: nn.Module) -> tuple[nn.Module, Tensor]:
+    """Return a copy of a layer whose weight is a parameter of its own, and this parameter."""
+    other = plain_copy(layer)
+    weight = next(p for n, p in other.named_parameters() if p.ndim > 1 and not n.startswith("bias"))
+    return other, weight.requires_grad_()
+
+
+def _weight_moves(layer: nn.Module) -> bool:
+    """Whether what a layer's weight is, or is computed from, is to learn."""
+    return any(p.requires_grad for n, p in layer.named_parameters() if p.ndim > 1 and not n.startswith("bias"))

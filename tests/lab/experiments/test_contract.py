@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, replace
+from importlib import import_module
 from typing import Any
 from xml.etree import ElementTree
 
@@ -201,15 +202,36 @@ def test_verdicts_are_complete(name: str, tiny_result: Result) -> None:
     assert len({verdict.claim for verdict in verdicts}) == len(verdicts)
     for verdict in verdicts:
         assert verdict.claim
-        assert re.search(r"\d", verdict.sample), "the sample says how many"
-        assert "spread: " in verdict.sample
+        assert re.match(r"(a|one) \w+", verdict.sample), "the sample says what one independent run is"
         assert verdict.side in ("above", "below")
         assert type(verdict.supported) is bool
-        for number in (verdict.effect, verdict.spread, verdict.threshold, verdict.margin):
+        assert type(verdict.runs) is int
+        for number in (verdict.effect, verdict.standard_error, verdict.threshold, verdict.margin):
             assert type(number) is float
         assert math.isfinite(verdict.threshold)
-        assert math.isfinite(verdict.margin)
-        assert math.isfinite(verdict.effect) == math.isfinite(verdict.spread)
+
+
+@every_experiment
+def test_of_a_single_run_no_claim_is_supported(name: str, tiny_result: Result) -> None:
+    one = tiny_result(name).isel({REPETITIONS[name][1]: slice(1)})
+    if name == "relu-recovery":  # its runs of different pairs (M, K) are independent as well
+        one = one.isel(case=slice(1))
+    assert not any(verdict.supported for verdict in get(name).check(one))
+
+
+@every_experiment
+def test_every_verdict_has_a_made_up_data_set_on_which_it_fails(name: str) -> None:
+    """The data sets stand beside the tests of each experiment: `ideal` supports everything, `FAILING` spoils it."""
+    made_up = import_module(f"tests.lab.experiments.test_{name.replace('-', '_')}")
+    assert all(verdict.supported for verdict in get(name).check(made_up.ideal()))
+    failed: set[int] = set()
+    for change, expected in made_up.FAILING:
+        dataset = made_up.ideal()
+        change(dataset)
+        found = {i for i, verdict in enumerate(get(name).check(dataset)) if not verdict.supported}
+        assert found == expected, change
+        failed |= found
+    assert failed == set(range(len(get(name).check(made_up.ideal())))), "each verdict fails on some data set"
 
 
 @every_experiment

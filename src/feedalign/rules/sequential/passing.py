@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from feedalign.rules.accounting import check_recording
 from feedalign.rules.distributed import Processes
 from feedalign.rules.sequential import layers
 from feedalign.rules.slot import Slot
-from feedalign.rules.wrapped import check_recording
 
 if TYPE_CHECKING:
     from feedalign.rules.sequential.rule import SequentialRule
@@ -70,7 +70,7 @@ class LayerByLayer:
 
     def __init__(self, rule: SequentialRule) -> None:
         self.rule = rule
-        self.processes = Processes.of_this_pass() if rule.learns_feedback else Processes()
+        self.processes = Processes.of_this_pass(rule.shards) if rule.learns_feedback else Processes()
         self.names: list[str] = []
         self.inputs: dict[str, Tensor] = {}  # of the layers that are running
         self.aside = False  # while a layer runs a second time, as it is
@@ -92,11 +92,11 @@ class LayerByLayer:
         if x is None:
             return None
         rule = self.rule
-        parameter = getattr(layer, rule.weight_names[name])
-        weight = parameter.detach()
+        used = layers.weight_of_this_pass(layer, rule.weight_names[name])
+        weight = used.detach()
         instead = rule.backward_weight(layers.as_weight(layer, rule.feedback[name], weight), weight)
         learn = None
-        if rule.learns_feedback and parameter.requires_grad:  # B does not move where W stays
+        if rule.learns_feedback and used.requires_grad:  # B does not move where W stays
             instead = instead.clone()  # what is learned in a backward pass changes nothing of that pass
             learn = partial(learn_layer, rule, name, layer, self.processes)
         if layers.has_formula(layer):
@@ -122,6 +122,7 @@ def learn_layer(rule: SequentialRule, name: str, layer: nn.Module, processes: Pr
     """
     matrix = rule.feedback[name]
     changed = matrix.clone()
+    gradient = layers.where_it_moves(layer, rule.weight_names[name], gradient)
     rule.learn(changed, layers.as_matrix(layer, gradient).to(matrix.dtype))
     changed = processes.averaged(changed)
     matrix.copy_(torch.where(changed.isfinite().all(), changed, matrix))

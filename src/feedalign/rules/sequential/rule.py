@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from feedalign.anatomy import Entry, ErrorTap, check_points, evaluating, tensors_in, weight_matrices
-from feedalign.errors import PointsError
+from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Feedback, Place
+from feedalign.rules.distributed import sharded_modules
 from feedalign.rules.sequential import layers
 from feedalign.rules.sequential.passing import LayerByLayer, LayerHooks
 from feedalign.rules.wrapped import Wrapped
@@ -113,7 +114,7 @@ class SequentialRule(Wrapped):
         """Run the model on the rule's graph and return its output."""
         passing = LayerByLayer(self)
         output = self.run_under(passing, args, kwargs)
-        self.account_for(passing.names)
+        self.account_for(passing.names, output)
         if self.error_tap.entry is not None:
             self.error_tap.of(output)
         if not torch.compiler.is_compiling():
@@ -123,6 +124,18 @@ class SequentialRule(Wrapped):
                 if tensor.grad_fn is not None:
                     tensor.grad_fn.register_prehook(lambda *_: self.slot.enter_backward(repeat))
         return output
+
+    def begin(self) -> None:
+        """Before the first learning pass, refuse layers that would have to run again and are sharded by themselves."""
+        super().begin()
+        for layer in sharded_modules(self.model):
+            names = [name for name in self.points if self.hooked[name] is layer and not layers.has_formula(layer)]
+            if names:
+                self.begun = False
+                raise ArgumentError(
+                    f"fully_shard was given the layer {names[0]!r}, a {layers.kind_of(layer).__name__}, which must run "
+                    "a second time with the feedback as its weight; shard a module around the layer"
+                )
 
     @torch.no_grad()
     def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
