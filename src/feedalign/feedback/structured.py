@@ -14,6 +14,7 @@ from feedalign.checks import refused, whole_number
 from feedalign.errors import FeedbackShapeError
 from feedalign.feedback.random import Gaussian, normal
 from feedalign.feedback.recipe import Feedback, Over, Place, check_recipe, draw_at, draw_sized
+from feedalign.streams import torch_generator
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ class Shared(Over):
         check_recipe(self.base, "base", resized=True)
 
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:  # noqa: ARG002
-        """Draw F of a place, from the seed alone: `generator` moves on, and would give each point another matrix."""
-        own = torch.Generator("cpu").manual_seed(place.seed)
+        """Draw F of a place, from the seed alone: each point has another `generator`."""
+        own = torch_generator(place.seed, "shared feedback")
         whole = draw_sized(self.base, place.widest, place.outputs, own)
         return whole[: place.features] * math.sqrt(place.widest / place.features)
 

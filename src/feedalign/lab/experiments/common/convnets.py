@@ -20,6 +20,7 @@ from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.lab.training import one_thread, steps_per_epoch, train
 from feedalign.networks import ConvNet, dense, locally_connected
 from feedalign.rules import DFA, Backprop, DirectKolenPollack, DirectRule, ReadoutOnly
+from feedalign.streams import numpy_generator, torch_generator
 
 # A variant is a control rule, by its name, or DFA, by the kind of its feedback: a rule, and a way to draw feedback.
 # Apart from backprop, no rule sees forward weights; of the kinds of feedback only "weights" does, when it is drawn.
@@ -35,9 +36,6 @@ VARIANTS: dict[str, tuple[type[DirectRule], Feedback]] = {
     "learned": (DirectKolenPollack, Gaussian()),
     "learned, smooth": (DirectKolenPollack, Smooth(2)),
 }
-
-# Tells the random places of rows from every other stream of the same seed.
-_SCATTER = 52_417
 
 # A number: the output map is cut into so many regions along each axis, each with a kernel of its own.
 Connected = Literal["dense", "locally connected", "convolutional"] | int
@@ -73,7 +71,7 @@ class ConvnetConfig:
         batch_size: samples in a step.
         seeds: runs of each kind; they differ in initial weights, feedback and data order.
         probe: number of test images on which alignment is measured.
-        first_seed: seed of the first run; the others count on from it.
+        first_seed: seed from which every run gets its own.
     """
 
     dataset: str
@@ -112,7 +110,7 @@ def measured_run(
         shape: the convolutional net and the images it sees.
         connected: which connections the layers have.
         variant: one of `VARIANTS`.
-        seed: seed of initial weights and feedback and, shifted, of the data's order.
+        seed: seed of initial weights, feedback and data order, each of which has its own stream.
         scattered: share of the rows of every feedback matrix that change places; see `_scattered`.
 
     Returns:
@@ -133,6 +131,7 @@ def measured_run(
         _connected(model, connected, in_shape),
         tuple(matrices.arrays),
         matrices,
+        seed,
         example_input=task.train_x[:1],
         **learns,
     )
@@ -161,8 +160,8 @@ def _scattered(matrices: dict[str, Tensor], share: float, seed: int) -> dict[str
     sent to. A dense net cannot tell: to permute the rows is to number the hidden units differently.
     """
     moved = {}
-    for i, (name, matrix) in enumerate(matrices.items()):
-        rng = np.random.default_rng([_SCATTER, seed, i])
+    for name, matrix in matrices.items():
+        rng = numpy_generator(seed, "scatter", name)
         chosen = rng.permutation(len(matrix))[: round(share * len(matrix))]
         moved[name] = matrix.clone()
         moved[name][chosen] = matrix[rng.permutation(chosen)]
@@ -190,7 +189,7 @@ def _train(settings: ConvnetConfig, shape: NetConfig, task: ImageTask, learner: 
         optimizer=optimizer,
         epochs=shape.epochs,
         batch_size=settings.batch_size,
-        order=torch.Generator().manual_seed(10_000 + seed),
+        order=torch_generator(seed, "order"),
         before_step=lambda step: schedule.step() if step else None,
     )
 
