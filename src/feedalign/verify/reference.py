@@ -5,7 +5,6 @@ Nothing here uses the rules' own graphs, hooks or signals; `check_rule` compares
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import ErrorTap, exchange, mapped
+from feedalign.anatomy import ErrorTap, copied, exchange, mapped
 from feedalign.errors import ArgumentError
 from feedalign.rules import (
     DFA,
@@ -25,6 +24,7 @@ from feedalign.rules import (
     Frozen,
     KolenPollack,
     ReadoutOnly,
+    SequentialRule,
     SignSymmetry,
     Wrapped,
 )
@@ -53,7 +53,7 @@ def gradients(
     if message is not None or kind is ReadoutOnly:
         learning = net if isinstance(net, DirectKolenPollack) else None
         return _direct(task, net.points, matrices, message, learning)
-    if kind in (FA, KolenPollack, SignSymmetry):
+    if isinstance(net, SequentialRule) and kind in (FA, KolenPollack, SignSymmetry):
         return _sequential(task, net, matrices)
     if isinstance(net, Backprop):  # and Frozen, which is one
         task.add(task.loss())
@@ -162,20 +162,29 @@ def _direct(
     return task.found, learned if learning is not None else {}
 
 
-def _sequential(task: Task, net: Wrapped, matrices: Mapping[str, Tensor]) -> tuple[Gradients, dict[str, Tensor]]:
+def _sequential(task: Task, net: SequentialRule, matrices: Mapping[str, Tensor]) -> tuple[Gradients, dict[str, Tensor]]:
     """Layer by layer from the top: the layer's own parameters from δ, then δ through B to the block below."""
-    runs: list[tuple[str, nn.Module, Tensor, Tensor]] = []
+    runs: list[tuple[str, nn.Module, Tensor, Tensor, Tensor]] = []
+    inputs: dict[str, Tensor] = {}
 
-    def cut(name: str) -> Any:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
+    def cut_below(name: str) -> Any:
+        def hook(_layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            inputs[name] = given[0]
+            return given[0].detach(), *given[1:]
+
+        return hook
+
+    def cut_above(name: str) -> Any:
+        def hook(layer: nn.Module, _given: tuple[Tensor, ...], y: Tensor) -> Tensor:
             above = y.detach().requires_grad_()
-            runs.append((name, layer, inputs[0], above))
+            runs.append((name, layer, inputs.pop(name), y, above))
             return above.clone()
 
         return hook
 
     for name in matrices:
-        task.model.get_submodule(name).register_forward_hook(cut(name))
+        task.model.get_submodule(name).register_forward_pre_hook(cut_below(name))
+        task.model.get_submodule(name).register_forward_hook(cut_above(name))
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
     loss = task.loss()
     tops = [above for *_, above in runs]
@@ -191,31 +200,53 @@ def _sequential(task: Task, net: Wrapped, matrices: Mapping[str, Tensor]) -> tup
     for i in reversed(range(len(runs))):
         if i not in deltas:  # the loss does not use the layer, so an optimizer would not move its weight either
             continue
-        name, layer, x, _ = runs[i]
+        name, layer, x, y, _ = runs[i]
         own = {n: p for n, p in layer.named_parameters() if p.requires_grad}
-        alone = layer.forward(x.detach())  # its weight may be used below too, where it has another gradient
-        got = torch.autograd.grad(alone, list(own.values()), deltas[i]) if own else ()
-        of_layer = dict(zip(own, got, strict=True))
-        for n, gradient in of_layer.items():
-            known_as = first_names[id(own[n])]
+        # Nothing below the layer is in this graph, where a tied weight may have another gradient.
+        got = torch.autograd.grad(y, list(own.values()), deltas[i], retain_graph=True) if own else ()
+        for parameter, gradient in zip(own.values(), got, strict=True):
+            known_as = first_names[id(parameter)]
             task.found[known_as] = task.found.get(known_as, 0) + gradient
-        held = next(n for n, p in layer.named_parameters() if p.ndim > 1 and not n.startswith("bias"))
-        W, B = layer.get_parameter(held).detach(), matrices[name]
+        known, B = net.known[name], matrices[name]
+        other, W = _with_plain_weight(layer, known.weight)
+        (update,) = torch.autograd.grad(other.forward(x.detach()), W, deltas[i])
+        one = B if known.transposed else B.T
         # A layer that is many networks' at once has B once for each.
-        instead = B.T.reshape(W.shape) if B.numel() == W.numel() else torch.stack([B.T] * len(W))
+        instead = one.reshape(W.shape) if B.numel() == W.numel() else torch.stack([one] * len(W))
         if isinstance(net, SignSymmetry):
-            instead = torch.sign(W) * instead
-        other = copy.deepcopy(layer)
+            instead = torch.sign(W.detach()) * instead
         with torch.no_grad():
-            other.get_parameter(held).copy_(instead)
+            W.copy_(instead)
         start = x.detach().requires_grad_()
         (sent,) = torch.autograd.grad(other.forward(start), start, deltas[i])
         down(x, sent, i)
-        if isinstance(net, KolenPollack):
-            if held not in of_layer:  # a frozen weight does not move, and neither does its feedback
-                continue
-            update = of_layer[held]
-            as_matrix = update.reshape(-1, *B.T.shape).sum(0).T
+        if isinstance(net, KolenPollack) and known.weight_of(layer).requires_grad:  # B stays where its weight is frozen
+            as_matrix = update.reshape(-1, *one.shape).sum(0)
             old = learned[name]
-            learned[name] = old - net.lr * net.weight_decay * old - net.lr * as_matrix
+            step = as_matrix if known.transposed else as_matrix.T
+            learned[name] = old - net.lr * net.weight_decay * old - net.lr * step
     return task.found, learned if isinstance(net, KolenPollack) else {}
+
+
+class _Held(nn.Module):
+    """Stands in the place of a parametrization, and gives a weight as it is."""
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self) -> Tensor:
+        return self.weight
+
+
+def _with_plain_weight(layer: nn.Module, held: str) -> tuple[nn.Module, Tensor]:
+    """Return a copy of a layer whose weight is a parameter, also where pruning or a parametrization computes it."""
+    other = copied(layer).eval()
+    weight = nn.Parameter(getattr(other, held).detach().clone())
+    parametrizations: Any = getattr(other, "parametrizations", {})
+    if held in parametrizations:
+        parametrizations[held] = _Held(weight)
+    else:
+        vars(other).pop(held, None)  # what pruning has computed
+        setattr(other, held, weight)
+    return other, weight
