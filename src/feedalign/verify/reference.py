@@ -57,11 +57,12 @@ def gradients(
         return _sequential(task, net, matrices)
     if isinstance(net, Backprop):  # and Frozen, which is one
         task.add(task.loss())
+        known_as = task.names()
         for block in net.blocks:
             if isinstance(net, Frozen) and block.point in net.frozen:
                 for module in block.modules:
-                    for name, _ in task.model.get_submodule(module).named_parameters(recurse=False):
-                        task.found.pop(f"{module}.{name}".removeprefix("."), None)
+                    for parameter in task.model.get_submodule(module).parameters(recurse=False):
+                        task.found.pop(known_as[id(parameter)], None)
         return task.found, {}
     raise ArgumentError(
         f"there is no reference for {kind.__name__}; for a DirectRule give message=, what it sends for the error"
@@ -98,6 +99,10 @@ class Task:
     tap: ErrorTap
     found: Gradients = field(default_factory=dict)
     output: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def names(self) -> dict[int, str]:
+        """Return the first name of each parameter, by id: a tied weight has several."""
+        return {id(parameter): name for name, parameter in self.model.named_parameters()}
 
     def loss(self) -> Tensor:
         """Return the loss, and keep the output that it takes."""
@@ -188,7 +193,7 @@ def _sequential(task: Task, net: SequentialRule, matrices: Mapping[str, Tensor])
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
     loss = task.loss()
     tops = [above for *_, above in runs]
-    first_names = {id(parameter): name for name, parameter in task.model.named_parameters()}  # of tied weights too
+    first_names = task.names()
     deltas: dict[int, Tensor] = {}
 
     def down(end: Tensor, sent: Tensor | None, below: int) -> None:

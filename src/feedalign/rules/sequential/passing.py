@@ -82,10 +82,13 @@ class LayerByLayer:
             return None
         check_recording(name)
         self.names.append(name)
-        if not inputs[0].requires_grad:
-            return None
-        self.inputs[name] = inputs[0]
-        return inputs[0].detach(), *inputs[1:]
+        x = inputs[0]
+        if not x.requires_grad:
+            if not self.rule.learns_feedback:
+                return None
+            x = x.detach().requires_grad_()  # no error goes further, but B learns as the weight does
+        self.inputs[name] = x
+        return x.detach(), *inputs[1:]
 
     def leaving(self, name: str, layer: nn.Module, y: Tensor) -> Tensor | None:
         """Return the output of a layer, tied to the layer's input through the other weight."""
