@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from feedalign.alignment.at_parameters import products_at_parameters
+from feedalign.alignment.at_places import products_at_places
 from feedalign.alignment.inner_products import Products
-from feedalign.alignment.true_pass import TruePass, products_at_parameters, products_at_places
+from feedalign.alignment.true_pass import Batch
 from feedalign.checks import one_of
 from feedalign.errors import OutputError
 from feedalign.rules import DirectRule, check_direct
@@ -52,8 +54,9 @@ def gradient_alignment(
 
     .. math:: \cos(δ_l^{DFA}, δ_l^{BP}), \quad δ_l^{DFA} = (F_l e) ⊙ g'(a_l), \quad δ_l^{BP} = ∂loss/∂a_l.
 
-    One forward pass, one backward pass to the points, and from each point twice more the way back to the place of
-    comparison; no parameter's `.grad` is touched. Derivatives have the model's precision, cosines are taken in float64.
+    One forward pass, one backward pass, and once more the way from each point back to the place of comparison; at the
+    parameters two forward and two backward passes. No parameter's `.grad` is touched. Derivatives have the model's
+    precision, cosines are taken in float64.
     The model runs in the mode it is in (`net.eval()` first keeps batch-norm statistics as they are).
     Under a direct rule what is compared is what that rule sends, its `message` through F_l. Under a control such as
     `Backprop` it is DFA's signal with the feedback of the net: how well DFA *would* agree in the present weights.
@@ -84,10 +87,11 @@ def gradient_alignment(
     )
     # Where nothing has an angle or a length there is NaN; what is not finite raises.
     with torch.inference_mode(False), np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        seen = TruePass(net, loss_fn, x, y, preactivations=at == "preactivation")
+        batch = Batch.of(net, loss_fn, x, y)
         with torch.no_grad():
-            products = products_at_parameters if at == "parameters" else products_at_places
-            return _alignment(net.points, products(net, seen))
+            if at == "parameters":
+                return _alignment(net.points, products_at_parameters(net, batch))
+            return _alignment(net.points, products_at_places(net, batch, preactivations=at == "preactivation"))
 
 
 def _alignment(points: Sequence[str], products: Products) -> GradientAlignment:

@@ -1,0 +1,46 @@
+"""The rule's and the true gradient of the parameters of every block."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from feedalign.alignment.inner_products import Products, inner_products
+from feedalign.alignment.true_pass import Batch, backward, true_pass
+from feedalign.anatomy import Buffers, RandomNumbers, same_random_numbers
+from feedalign.rules import DirectRule
+
+
+def products_at_parameters(net: DirectRule, batch: Batch) -> Products:
+    """Return the inner products of true and sent gradient of the blocks that end at the points: [3, points + 1].
+
+    The rule's side is the rule's own gradient, from a second pass with the same random numbers: all that an optimizer
+    would see, also of a weight that several blocks share.
+    """
+    owned = {name: _parameters(net, name) for name in net.points}
+    targets = list(dict.fromkeys(one for own in owned.values() for one in own))
+    buffers, numbers = Buffers(net.model), RandomNumbers(net.model)
+    _, loss = true_pass(net, batch)
+    true = dict(zip(targets, backward([(loss, None)], targets), strict=True))
+
+    after = Buffers(net.model)
+    buffers.restore()
+    with same_random_numbers(net.model), torch.enable_grad():
+        numbers.restore()
+        loss = batch.loss_fn(net.run_without_learning(batch.args, batch.kwargs), batch.y)
+        sent = dict(zip(targets, backward([(loss, None)], targets), strict=True))
+    after.restore()
+
+    pairs = ((point, _dense(true[one]), _dense(sent[one])) for point, own in owned.items() for one in own)
+    return inner_products(pairs, net.points, ())
+
+
+def _parameters(net: DirectRule, point: str) -> list[Tensor]:
+    """Return the trainable parameters of the blocks that end at a point."""
+    modules = [net.model.get_submodule(name) for block in net.blocks if block.point == point for name in block.modules]
+    parameters = [parameter for module in modules for parameter in module.parameters(recurse=False)]
+    return list(dict.fromkeys(parameter for parameter in parameters if parameter.requires_grad))
+
+
+def _dense(gradient: Tensor | None) -> Tensor | None:
+    return None if gradient is None else gradient.to_dense()
