@@ -148,13 +148,14 @@ def _direct(
     for name in points:
         task.model.get_submodule(name).register_forward_hook(cut(name))
     loss = task.loss()
+    taken = tuple(ends)  # a checkpoint runs its part again in the backward pass, and the hooks with it
     task.add(loss)
     if message is None:
         return task.found, {}
     error = task.tap.rows(torch.autograd.grad(loss, task.output)[0])
     e, m = error.flatten(0, -2), message(error).flatten(0, -2)
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
-    for name, h in ends:
+    for name, h in taken:
         task.add(h, torch.einsum("bc,hc->bh", m, matrices[name]).reshape(h.shape))
         if learning is not None:
             activity = h.detach().reshape(len(e), -1)
@@ -192,7 +193,8 @@ def _sequential(task: Task, net: SequentialRule, matrices: Mapping[str, Tensor])
         task.model.get_submodule(name).register_forward_hook(cut_above(name))
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
     loss = task.loss()
-    tops = [above for *_, above in runs]
+    ran = tuple(runs)  # a checkpoint runs its part again in the backward pass, and the hooks with it
+    tops = [above for *_, above in ran]
     first_names = task.names()
     deltas: dict[int, Tensor] = {}
 
@@ -201,11 +203,11 @@ def _sequential(task: Task, net: SequentialRule, matrices: Mapping[str, Tensor])
             if gradient is not None:
                 deltas[i] = deltas.get(i, 0) + gradient
 
-    down(loss, None, len(runs))
-    for i in reversed(range(len(runs))):
+    down(loss, None, len(ran))
+    for i in reversed(range(len(ran))):
         if i not in deltas:  # the loss does not use the layer, so an optimizer would not move its weight either
             continue
-        name, layer, x, y, _ = runs[i]
+        name, layer, x, y, _ = ran[i]
         own = {n: p for n, p in layer.named_parameters() if p.requires_grad}
         # Nothing below the layer is in this graph, where a tied weight may have another gradient.
         got = torch.autograd.grad(y, list(own.values()), deltas[i], retain_graph=True) if own else ()
