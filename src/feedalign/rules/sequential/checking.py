@@ -49,7 +49,8 @@ def refusal_of(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Any
     for given, found, when in runs:
         try:
             with torch.enable_grad():
-                expected = known.formula(layer, given, _whole(known.weight_of(layer)), known.bias_of(layer))
+                weight, bias = _whole(known.weight_of(layer)), known.bias_of(layer)
+                expected = known.formula(layer, given, weight, None if bias is None else _whole(bias))
         except (RuntimeError, AttributeError, IndexError, TypeError) as error:
             return _refusal(name, layer, f"the formula of a {known.kind.__name__} fails on its input ({error})")
         if expected.requires_grad:
@@ -72,10 +73,10 @@ def _other_parameters(layer: nn.Module, known: LinearLayer) -> list[str]:
     return [held for held in names if held not in made_of and not held.startswith("parametrizations.")]
 
 
-def _whole(weight: Tensor) -> Tensor:
-    """Return a weight, gathered from the processes where it is sharded, detached."""
-    gathered = getattr(weight, "full_tensor", None)
-    return (weight if gathered is None else gathered()).detach()
+def _whole(parameter: Tensor) -> Tensor:
+    """Return a parameter, gathered from the processes where it is sharded, detached."""
+    gathered = getattr(parameter, "full_tensor", None)
+    return (parameter if gathered is None else gathered()).detach()
 
 
 def _again(layer: nn.Module, training: bool, *inputs: Any) -> Any:
