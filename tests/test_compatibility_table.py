@@ -19,8 +19,12 @@ COLUMNS: dict[str, list[Any]] = {
     "FA family": [fa.FA, fa.SignSymmetry, fa.KolenPollack],
     "measures": [fa.DFA],
 }
-# Rows that need several processes, and the tests that hold them.
-ELSEWHERE = {"`DistributedDataParallel(net)`": "tests/rules/test_distributed.py"}
+# Rows that need several processes or more words, and the tests that hold them.
+ELSEWHERE = {
+    "`DistributedDataParallel(net)`": "tests/rules/test_distributed.py",
+    "`fully_shard(net.model)` (FSDP2)": "tests/rules/test_sharded.py",
+    "Full backward hooks on a point": "tests/rules/test_backward_hooks.py",
+}
 
 
 def table() -> dict[str, dict[str, str]]:

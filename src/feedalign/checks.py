@@ -7,8 +7,10 @@ only where a function says so.
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
+import os
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -21,6 +23,7 @@ from feedalign.errors import ArgumentError
 Kind = TypeVar("Kind")
 
 INT64 = np.iinfo(np.int64)
+MOST_ENTRIES = 10**7  # of a range, which takes 0.4 GB as a list
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 120
@@ -142,17 +145,41 @@ def sequence(name: str, value: Any, of: str, *, length: int | None = None) -> li
         length: how many entries there must be; any number of them, also none, unless given.
 
     Raises:
-        ArgumentError: it is text, an iterator or anything else without a length and an order; or has another length.
+        ArgumentError: it is text, an iterator or anything else without a length and an order; it is an endless range;
+            or it has another length.
     """
     count = "" if length is None else f"{length} "
     ordered = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
     if not ordered or isinstance(value, str | bytes | bytearray | memoryview):
         advice = "make a list of it with list(...)" if isinstance(value, Iterable) else f"give a list of {of}"
         raise refused(name, f"a sequence of {count}{of}", value, advice)
+    if isinstance(value, range) and value[MOST_ENTRIES:]:  # anything else is in memory already
+        raise refused(name, f"a sequence of at most {MOST_ENTRIES:,} {of}", value)
     entries = list(value)
     if length is not None and len(entries) != length:
         raise ArgumentError(f"{name} must have {count}{of}, got {len(entries)}: {shown(value)}")
     return entries
+
+
+def names_in(name: str, value: Any, most: int) -> tuple[str, ...]:
+    """Return names of modules as a tuple.
+
+    Args:
+        name: see `finite_number`.
+        value: names in a list, a set, an iterator or anything else that can be iterated.
+        most: how many different names there can be. Only one more is read, since an iterator may be endless.
+
+    Raises:
+        ArgumentError: it cannot be iterated, or an entry is no name.
+    """
+    try:
+        names = tuple(itertools.islice(value, most + 1))
+    except TypeError as error:
+        raise refused(name, "names of modules", value, 'give a list of names, such as ["0", "2"]') from error
+    for each in names:
+        if not isinstance(each, str):
+            raise refused(name, "names of modules", value, f"{shown(each)} among them is no name")
+    return names
 
 
 def flag(name: str, value: object) -> bool:
@@ -244,6 +271,28 @@ def finite_array(name: str, value: ArrayLike, shape: tuple[int | str, ...] | Non
             "check what it was calculated from"
         )
     return found
+
+
+def check_memory(what: str, numbers: int, advice: str) -> None:
+    """Refuse float32 numbers that need more memory than this machine has; where its memory is unknown, do nothing.
+
+    Linux hands out more memory than there is and ends the program, without a word, when the numbers are written.
+
+    Args:
+        what: what holds the numbers, for the message.
+        numbers: how many.
+        advice: what to do instead, for the end of the message.
+
+    Raises:
+        ArgumentError: the machine has too little memory.
+    """
+    if not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= getattr(os, "sysconf_names", {}).keys():
+        return
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 4 * numbers > memory:
+        raise ArgumentError(
+            f"{what} need {4 * numbers / 1e9:,.1f} GB, and this machine has {memory / 1e9:,.1f} GB; {advice}"
+        )
 
 
 def _number(name: str, value: object, expected: str, fits: Callable[[float], bool], advice: str) -> float:

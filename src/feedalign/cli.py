@@ -91,11 +91,9 @@ def diagnose(
         config: what to diagnose.
         runs: folder of the runs.
     """
-    from feedalign.lab.diagnose_command import prepared
+    from feedalign.lab import diagnose_command
 
-    ready = prepared(config, runs)  # before anything is shown or written: is it something to diagnose?
-    with _progress("diagnose") as progress:
-        found, folder = ready.run(progress)
+    found, folder = diagnose_command.compute(config, runs, _progress)
     _out.print(found.table(), markup=False)
     _out.print(f"figure.svg and result.nc are in {folder}", markup=False)
     return 1 if found.diverged else 0

@@ -5,8 +5,11 @@ Tested with torch 2.7 to 2.13.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import distributed
+from torch import distributed, nn
+from torch.nn.modules import module as every_module
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -27,3 +30,28 @@ def data_parallel_group() -> distributed.ProcessGroup | None:
     """
     running = DistributedDataParallel._active_ddp_module
     return None if running is None else running.process_group
+
+
+def backward_hooks(module: nn.Module) -> tuple[list[Any], list[Any], list[Any]]:
+    """Return a module's full backward hooks, its backward pre-hooks, and its backward hooks of the deprecated kind.
+
+    Hooks that torch calls for every module count as well.
+
+    Why: torch calls a module's backward hooks where the gradient passes what the call of the module returned. A direct
+    rule cuts the graph inside of that call, so the rule itself must see to the hooks. No public function tells which
+    hooks a module has.
+    """
+    of_all = every_module._global_backward_hooks or every_module._global_backward_pre_hooks
+    if not (of_all or module._backward_hooks or module._backward_pre_hooks):  # the usual case, in short
+        return [], [], []
+    full, deprecated = module._get_backward_hooks()
+    return full, module._get_backward_pre_hooks(), deprecated
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Return whether a module was compiled, by `module.compile()` or by `torch.compile(module)`.
+
+    Why: compiled code does not run hooks that are set later, so it must be compiled again once a rule has set its own.
+    No public function tells whether a module was compiled.
+    """
+    return getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")

@@ -7,40 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.cases.parts import X, chain, found, parts
 from tests.cases.small import hooks_on
 from torch import Tensor, nn
 from torch.nn import functional
 
 import feedalign as fa
 from feedalign.errors import ArgumentError, FeedalignError, PointsError
-
-X = torch.linspace(-1, 1, 8).reshape(2, 4)
-
-
-class Parts(nn.Module):
-    """Some modules, and a forward pass written by the test."""
-
-    def __init__(self, run: Any, **parts: nn.Module) -> None:
-        super().__init__()
-        self.run = run
-        for name, part in parts.items():
-            self.add_module(name, part)
-
-    def forward(self, x: Tensor) -> Any:
-        return self.run(self, x)
-
-
-def parts(run: Any, **more: nn.Module) -> Any:
-    return Parts(run, a=nn.Linear(4, 6), b=nn.Linear(6, 6), gate=nn.Tanh(), readout=nn.Linear(6, 3), **more)
-
-
-def chain(m: Any, x: Tensor) -> Tensor:
-    out: Tensor = m.readout(m.gate(m.b(m.a(x))))
-    return out
-
-
-def found(model: nn.Module, points: Any, *inputs: Any, **options: Any) -> list[tuple[str, str, str]]:
-    return list(fa.validate(model, points, *(inputs or (X,)), **options).problems)
 
 
 def test_a_clean_model_is_true_and_says_so() -> None:
@@ -176,16 +149,6 @@ def test_a_module_that_runs_in_two_blocks_is_tied_a_cell_that_runs_as_a_point_is
     twice = parts(lambda m, x: m.readout(m.b(m.gate(m.b(m.a(x))))))
     assert [name for name, *_ in found(twice, ("gate",))] == ["b.weight", "b.bias"]
     assert found(twice, ("b",)) == []
-
-
-def test_what_lies_below_a_branching_is_not_tied() -> None:
-    """The stem goes to both points and, past them, to the output; it is used once."""
-
-    def run(m: Any, x: Tensor) -> Any:
-        h = m.a(x)
-        return m.readout(h + m.gate(h) + m.b(h))
-
-    assert found(parts(run), ("gate", "b")) == []
 
 
 def test_a_point_that_gives_no_tensor() -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from feedalign.alignment.weight import weight_of
 from feedalign.anatomy import arguments, exchange, recordable
+from feedalign.checks import flag
 from feedalign.errors import OutputError
-from feedalign.rules import DirectRule, Wrapped, check_direct
+from feedalign.rules import DirectRule, Wrapped, check_direct, check_wrapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +135,11 @@ def output_errors(
         silent: take the error of an output that is zero, instead of the model's own.
 
     Raises:
+        ArgumentError: `net` is not wrapped, or `silent` is no bool.
         OutputError: the loss is not one number with a gradient.
     """
+    check_wrapped(net)
+    flag("silent", silent)
     with torch.no_grad():
         args, kwargs = arguments(net.model, x)
         output = net(*args, **kwargs)

@@ -13,13 +13,14 @@ from feedalign.anatomy.outputs import (
     detached,
     exchange,
     is_computed_from,
+    leaves_below,
     mapped,
     tensors_in,
 )
 from feedalign.anatomy.points import axes_problem, check_points, name_problems, names_of
 from feedalign.anatomy.problems import Problem
 from feedalign.anatomy.undisturbed import Buffers, RandomNumbers, copied, same_random_numbers, undisturbed
-from feedalign.anatomy.weights import weight_matrices
+from feedalign.anatomy.weights import computed_by_hooks, plain_copy, weight_matrices, weights_in_use
 
 __all__ = [
     "Block",
@@ -33,17 +34,20 @@ __all__ = [
     "arguments",
     "axes_problem",
     "check_points",
+    "computed_by_hooks",
     "convolution_between",
     "copied",
     "detached",
     "evaluating",
     "exchange",
     "is_computed_from",
+    "leaves_below",
     "mapped",
     "mean_jacobians",
     "name_problems",
     "names_of",
     "observing",
+    "plain_copy",
     "problems",
     "recordable",
     "same_random_numbers",
@@ -51,4 +55,5 @@ __all__ = [
     "trace",
     "undisturbed",
     "weight_matrices",
+    "weights_in_use",
 ]

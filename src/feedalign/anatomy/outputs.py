@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node, get_gradient_edge
 
 from feedalign.anatomy import problems
 from feedalign.anatomy.problems import Problem
-from feedalign.checks import whole_number
+from feedalign.checks import refused, whole_number
 from feedalign.errors import OutputError, PointsError
 
 Entry = int | str | Callable[[Any], Tensor] | None
@@ -30,7 +31,7 @@ class ErrorTap:
             one, are the C outputs. None for all axes of the output but its last.
 
     Raises:
-        ArgumentError: `batch_dims` is no whole number of at least 1.
+        ArgumentError: `batch_dims` is no whole number of at least 1, or `entry` can be no key.
     """
 
     entry: Entry = None
@@ -39,7 +40,11 @@ class ErrorTap:
     def __post_init__(self) -> None:
         if self.batch_dims is not None:
             advice = "it counts the leading axes that are the batch, 1 for [batch, ...], 2 for [batch, token, ...]"
-            whole_number("batch_dims", self.batch_dims, at_least=1, advice=advice)
+            object.__setattr__(
+                self, "batch_dims", whole_number("batch_dims", self.batch_dims, at_least=1, advice=advice)
+            )
+        if isinstance(self.entry, Tensor) or not isinstance(self.entry, Hashable):
+            raise refused("output", "a key, an index, a name or a function from the output to its entry", self.entry)
 
     def of(self, output: Any, *, training: bool = True) -> Tensor:
         """Return the Tensor at which the error is taken, [*batch, ...]; OutputError if nothing there can carry one.
@@ -107,7 +112,7 @@ class ErrorTap:
         try:
             by_name = isinstance(self.entry, str) and not isinstance(output, dict)
             return getattr(output, str(self.entry)) if by_name else output[self.entry]
-        except (AttributeError, LookupError, TypeError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             return problems.unknown_entry(output, self.entry, _choices(output))
 
 
@@ -161,17 +166,27 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 def is_computed_from(result: Tensor, source: Tensor) -> bool:
     """Return whether autograd's graph leads from one Tensor to another."""
-    if result is source or result.grad_fn is None or source.grad_fn is None:
+    if result is source or source.grad_fn is None:
         return False
-    seen, waiting = {result.grad_fn}, [result.grad_fn]
+    return any(node is source.grad_fn for node in operations_below([result]))
+
+
+def leaves_below(results: Iterable[Tensor], leaves: Iterable[Tensor]) -> set[int]:
+    """Return the ids of those leaves to which autograd's graph leads from one of the results."""
+    known = {get_gradient_edge(leaf).node: id(leaf) for leaf in leaves if leaf.requires_grad}
+    return {known[node] for node in operations_below(results) if node in known} if known else set()
+
+
+def operations_below(results: Iterable[Tensor]) -> Iterator[Node]:
+    """Yield every operation in autograd's graph that the results are computed by, each once."""
+    waiting = [result.grad_fn for result in results if result.grad_fn is not None]
+    seen = set(waiting)
     while waiting:
         node = waiting.pop()
-        if node is source.grad_fn:
-            return True
+        yield node
         below = {each for each, _ in node.next_functions if each is not None} - seen
         seen |= below
         waiting += below
-    return False
 
 
 def detached(output: Any) -> Any:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from feedalign.checks import shown
+
 
 class Problem(NamedTuple):
     """One thing that is wrong.
@@ -63,6 +65,16 @@ def replaced(name: str) -> Problem:
         name,
         "was not reached, since another module stands in its place now, and its block would learn by backprop",
         "unwrap the model and wrap it again after such a change",
+    )
+
+
+def ran_unseen(name: str) -> Problem:
+    """A point whose parameters were used in a pass, though the hooks on its module did not run."""
+    return Problem(
+        name,
+        "was not reached, although the output is computed from its parameters, so they would learn by backprop: the "
+        "model uses them without calling the module, or runs code that was compiled before the model was wrapped",
+        "call the module, or call torch.compiler.reset() after wrapping",
     )
 
 
@@ -151,7 +163,7 @@ def unknown_entry(output: object, entry: object, choices: str) -> Problem:
     """An entry that the output does not have."""
     return Problem(
         "output",
-        f"is a {type(output).__name__} without the entry {entry!r}",
+        f"is a {type(output).__name__} without the entry {shown(entry)}",
         f"output= says which entry carries the error, choose from: {choices}"
         if choices
         else "leave output= out where the model returns one Tensor",
@@ -221,3 +233,21 @@ def tied(names: Sequence[str], ends: Sequence[str]) -> Problem:
         "different feedback says",
         "give each block a parameter of its own, or choose points such that all its uses lie in one block",
     )
+
+
+def bypassed(parameters: Sequence[str], points: Sequence[str]) -> Problem:
+    """Parameters below a point from which a path leads to the output around the point."""
+    others = f" (also {shortened(parameters[1:])})" if len(parameters) > 1 else ""
+    return Problem(
+        parameters[0],
+        f"this parameter{others} gets the true gradient as well: from it a path leads to the output around "
+        f"{shortened([repr(point) for point in points])}",
+        "make a point where the paths have come together again (an nn.Identity applied to the sum, or to what is "
+        "joined, will do), or a point of what the paths part from",
+    )
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Return the first names and how many more there are."""
+    more = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from feedalign.checks import flag, one_of, whole_number, whole_numbers
+from feedalign.checks import check_memory, flag, one_of, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
 from feedalign.networks.mlp import ACTIVATIONS, draw_uniform
 
@@ -76,6 +76,8 @@ class ConvNet(nn.Sequential):
         pools: dict[str, list[nn.Module]] = {"none": [], "average": [nn.AvgPool2d(2)], "max": [nn.MaxPool2d(2)]}
         blocks: list[nn.Module] = []
         for (fan_in, fan_out), step in zip(itertools.pairwise((in_channels, *widths)), strides, strict=True):
+            numbers = fan_in * fan_out * kernel_size**2
+            check_memory(f"the kernels of {fan_out} channels", numbers, "give fewer channels or a smaller kernel")
             convolution: nn.Module = nn.utils.skip_init(
                 nn.Conv2d, fan_in, fan_out, kernel_size, step, kernel_size // 2, bias=not batch_norm
             )
@@ -91,6 +93,7 @@ class ConvNet(nn.Sequential):
             )
         averaging = head == "global-average"
         features = widths[-1] * (1 if averaging else height * width)
+        check_memory(f"the weights of classes={classes}", features * classes, "give fewer classes or smaller images")
         readout = nn.utils.skip_init(nn.Linear, features, classes)
         for parameter in readout.parameters():
             draw_uniform(parameter, features, generator)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from feedalign.checks import flag, whole_number, whole_numbers
+from feedalign.checks import check_memory, flag, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
 from feedalign.networks.mlp import draw_uniform, layers_of
 
@@ -62,7 +62,7 @@ class EnsembleMLP(nn.Sequential):
 
     Raises:
         ArgumentError: no network, not one seed per network, fewer than two sizes, a size or a seed that is no whole
-            number, an unknown activation, or a bias that is no bool.
+            number, weights that do not fit this machine's memory, an unknown activation, or a bias that is no bool.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class EnsembleMLP(nn.Sequential):
         seeds: Sequence[int] | None = None,
     ) -> None:
         n_networks = whole_number("n_networks", n_networks, 1)
+        check_memory(f"n_networks={n_networks}", n_networks, "give fewer networks")
         flag("bias", bias)
         own = whole_numbers("seeds", range(n_networks) if seeds is None else seeds)
         if len(own) != n_networks:
@@ -83,7 +84,7 @@ class EnsembleMLP(nn.Sequential):
         def layer(fan_in: int, fan_out: int) -> nn.Module:
             return EnsembleLinear(n_networks, fan_in, fan_out, bias, generators)
 
-        super().__init__(*layers_of(sizes, activation, layer))
+        super().__init__(*layers_of(sizes, activation, layer, n_networks))
         self.n_networks = n_networks
 
     def state_dicts(self) -> list[dict[str, Tensor]]:

@@ -2,16 +2,27 @@
 
 `DistributedDataParallel` averages gradients, and at each forward pass it sends the buffers that it knew when it was
 built. It does not know feedback that was drawn later, and learned feedback it would overwrite with what one process
-learned.
+learned. `fully_shard` shards parameters alone: every process holds the whole feedback.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, distributed, nn
 
+from feedalign.errors import ArgumentError
 from feedalign.torch_private import data_parallel_group
+
+
+def sharded_modules(model: nn.Module) -> list[Any]:
+    """Return the modules of a model that `torch.distributed.fsdp.fully_shard` was called on."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return []
+    from torch.distributed.fsdp import FSDPModule  # loaded where it can matter: it takes long
+
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
 def reshard(model: nn.Module) -> None:
@@ -19,12 +30,26 @@ def reshard(model: nn.Module) -> None:
 
     The root of a sharded model would otherwise stay whole, and an optimizer made then would not see its shards.
     """
-    if distributed.is_available() and distributed.is_initialized():
-        from torch.distributed.fsdp import FSDPModule  # loaded where it can matter: it takes long
+    for module in sharded_modules(model):
+        module.reshard()
 
-        for module in model.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
+
+def group_of_shards(model: nn.Module) -> distributed.ProcessGroup:
+    """Return the processes among which a sharded model is sharded.
+
+    Raises:
+        ArgumentError: they form a mesh of several dimensions, or no parameter is sharded.
+    """
+    from torch.distributed.tensor import DTensor
+
+    meshes = {parameter.device_mesh for parameter in model.parameters() if isinstance(parameter, DTensor)}
+    if len(meshes) != 1 or (mesh := next(iter(meshes))).ndim != 1:
+        raise ArgumentError(
+            f"the parameters of the model lie on {len(meshes)} device meshes, expected one of one dimension, so that "
+            "the feedback can be the same in all processes; shard with a mesh of one dimension, before the first pass"
+        )
+    group: distributed.ProcessGroup = mesh.get_group()
+    return group
 
 
 @dataclass(frozen=True)
@@ -38,9 +63,13 @@ class Processes:
     group: distributed.ProcessGroup | None = None
 
     @classmethod
-    def of_this_pass(cls) -> Processes:
-        """Return the processes of the `DistributedDataParallel` whose forward pass is running."""
-        return cls(data_parallel_group())
+    def of_this_pass(cls, shards: distributed.ProcessGroup | None) -> Processes:
+        """Return the processes of the `DistributedDataParallel` whose forward pass is running, or of a sharded model.
+
+        Args:
+            shards: the processes among which the model is sharded; None if it is not.
+        """
+        return cls(data_parallel_group() or shards)
 
     def from_first(self, tensor: Tensor) -> Tensor:
         """Return the tensor of the first process, in every process."""

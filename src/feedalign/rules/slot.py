@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
@@ -52,3 +53,14 @@ class Slot(threading.local):
             "a model wrapped in a rule cannot be pickled; save net.state_dict(), which holds the feedback too, and "
             "load it into a model wrapped anew, or pickle the bare model, net.unwrap()"
         )
+
+
+class Seeing:
+    """A pass on the model's own graph, in which somebody may look at the points."""
+
+    def __init__(self, see: Callable[[str, Any], Any] | None) -> None:
+        self.see = see
+
+    def reached(self, name: str, output: Any) -> Any:
+        """Return what `see` makes of the output of a point."""
+        return None if self.see is None else self.see(name, output)

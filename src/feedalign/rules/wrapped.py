@@ -5,23 +5,25 @@ from __future__ import annotations
 import copy
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from functools import cache, wraps
 from types import MethodType
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
-from feedalign.anatomy import ErrorTap, problems, recordable, weight_matrices
+from feedalign.anatomy import ErrorTap, recordable, weight_matrices
+from feedalign.checks import instance_of
 from feedalign.errors import ArgumentError, PointsError
-from feedalign.feedback import Feedback, Gaussian
-from feedalign.rules.distributed import Processes, reshard
+from feedalign.feedback import Feedback, Gaussian, needs_jacobian
+from feedalign.rules.accounting import account_for, forget_compiled_code
+from feedalign.rules.distributed import Processes, group_of_shards, reshard, sharded_modules
 from feedalign.rules.matrices import Matrices
-from feedalign.rules.slot import Slot
+from feedalign.rules.signature import forward_like
+from feedalign.rules.slot import Seeing, Slot
 
 
 class Wrapped(nn.Module, ABC):
@@ -44,29 +46,36 @@ class Wrapped(nn.Module, ABC):
         drawn: whether the matrices are drawn.
         points: names of the modules that the rule hooks.
         hooked: these modules, by name.
+        begun: whether there has been a learning pass.
+        shards: the processes among which `fully_shard` has sharded the model; None if they need not be known.
         agreed: whether the processes that train this model together have the same matrices.
 
     Raises:
         PointsError: the model is wrapped already.
-        ArgumentError: `feedback` is no recipe.
+        ArgumentError: `model` is no module, or `feedback` is no recipe.
     """
 
     learns_feedback: ClassVar[bool] = False
+    gathers: ClassVar[bool] = False  # from the error of every backward pass
 
     def __init__(self, model: nn.Module, feedback: Feedback | None, seed: int, error_tap: ErrorTap) -> None:
         check_bare(model)
+        forget_compiled_code(model)
         super().__init__()
         self.model = model
         self.error_tap = error_tap
         self.feedback = Matrices(Gaussian() if feedback is None else feedback, seed)
         self.drawn = False
         self.agreed = False
+        self.shards: distributed.ProcessGroup | None = None
+        self.begun = False
         self.slot = Slot()
         self.points: tuple[str, ...] = ()
         self.hooked: dict[str, nn.Module] = {}
         self.handles: list[RemovableHandle] = []
         self.unwrapped = False
         self.copies: list[weakref.ref[Wrapped]] = []  # made before the matrices were drawn
+        self.register_state_dict_pre_hook(_settle)  # type: ignore[no-untyped-call]
         self.forward = MethodType(forward_like(type(model)), self)  # type: ignore[method-assign, arg-type]
 
     @abstractmethod
@@ -98,15 +107,51 @@ class Wrapped(nn.Module, ABC):
                 "the feedback is not drawn yet, since the shapes at the points are not known; "
                 "give example_input=, or run one forward pass"
             )
+        self.settle()
         return self.feedback.by_point()
+
+    def reset_feedback(self) -> None:
+        """Draw the feedback anew, as its recipe and its seed say, and forget what the rule has learned since.
+
+        The matrices are then those that a newly wrapped model has. Call this to begin a run again in the same object,
+        or where the memory of the matrices was emptied unseen: a model that was moved to the meta device, and then
+        filled by `to_empty` of a module around it. A model that was *built* on the meta device needs no call: its
+        feedback is drawn at the first pass after `to_empty`. A recipe that looks at data draws at the next pass.
+
+        Raises:
+            PointsError: the matrices are not drawn yet.
+        """
+        _ = self.feedback_matrices  # raises if there are none
+        self.agreed = False
+        if needs_jacobian(self.feedback.recipe):
+            self.feedback.forget()
+            self.drawn = False
+        else:
+            self.feedback.draw_again(self.model)
+
+    def settle(self) -> None:
+        """Draw the feedback that was drawn for the meta device, if the model has left that device."""
+        if self.feedback.unset and not any(parameter.is_meta for parameter in self.model.parameters()):
+            self.feedback.unset = False
+            self.reset_feedback()
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
+        """Move to another device without the numbers, as for every module. The feedback is drawn anew when needed."""
+        super().to_empty(device=device, recurse=recurse)
+        self.feedback.unset = self.drawn
+        return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model; while gradients are recorded, run it on the rule's graph."""
         if not self.drawn:
             self.prepare(args, kwargs)
+        elif self.feedback.unset:
+            self.settle()
         if self.slot.backprop is None:
             if not torch.is_grad_enabled():
                 return self.model(*args, **kwargs)
+            if not self.begun and not torch.compiler.is_compiling():
+                self.begin()
             self.agree()
             return self.run(args, kwargs)
         return self.run_under(self.slot.backprop, args, kwargs)
@@ -114,7 +159,10 @@ class Wrapped(nn.Module, ABC):
     def prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Draw the matrices, also in inference mode: Tensors made in that mode could never learn, nor be loaded."""
         with torch.inference_mode(False):
-            found = self.look(*recordable((args, kwargs)))
+            try:
+                found = self.look(*recordable((args, kwargs)))
+            finally:
+                reshard(self.model)
             self.draw(found)
             for copy_of_it in filter(None, (each() for each in self.copies)):
                 if not copy_of_it.drawn:
@@ -136,14 +184,15 @@ class Wrapped(nn.Module, ABC):
             return None
         if any(is_lazy(parameter) for parameter in self.model.parameters()):  # its shapes would be those of the guess
             return None
+        # A guess that fails within a sharded model would leave the model as it is in the middle of a pass.
+        if sharded_modules(self.model):
+            return None
         try:
             weight = weight_matrices(first)[0]
             row = torch.linspace(-1, 1, inputs, dtype=weight.dtype, device=weight.device)  # zeros would hide products
             return self.look((row.unsqueeze(0),), {})
         except Exception:  # the row was a guess; the first forward pass will tell
             return None
-        finally:
-            reshard(self.model)
 
     def run_under(self, one_pass: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the model while the hooks on it see this pass."""
@@ -154,25 +203,37 @@ class Wrapped(nn.Module, ABC):
         finally:
             slot.running = None
 
-    def account_for(self, reached: Iterable[str]) -> None:
-        """Raise PointsError unless every point was reached in a learning pass, or rightly skipped.
-
-        A point is rightly skipped where its module stands in the model as it did when the model was wrapped.
-        """
+    def account_for(self, reached: Collection[str], output: Any) -> None:
+        """Raise PointsError unless every point was reached in a learning pass, or rightly skipped."""
         if self.unwrapped:
             raise PointsError(
                 "the model has been unwrapped, so no feedback reaches it and it would learn by backprop; wrap it again"
             )
-        for name in set(self.points).difference(reached):
-            if module_at(self.model, name) is not self.hooked[name]:
-                raise PointsError(f"point {problems.replaced(name)}")
+        account_for(self.model, {name: self.hooked[name] for name in self.points}, reached, output)
+
+    def begin(self) -> None:
+        """Before the first learning pass, find out whether the model is sharded.
+
+        Raises:
+            ArgumentError: `fully_shard` was given the wrapped net itself, or a mesh of several dimensions where the
+                processes must be known.
+        """
+        shards = sharded_modules(self)
+        if self in shards:
+            raise ArgumentError(
+                "fully_shard was given the wrapped net, whose parameters are those of the model inside; call "
+                "fully_shard(net.model)"
+            )
+        if shards and (self.learns_feedback or self.gathers or self.needs_data or needs_jacobian(self.feedback.recipe)):
+            self.shards = group_of_shards(self.model)
+        self.begun = True
 
     def agree(self) -> None:
         """In the first learning pass of several processes, take the matrices of the first process.
 
         They differ where a recipe looks at data. An earlier pass is no place for this: one process may run alone then.
         """
-        processes = Processes.of_this_pass()
+        processes = Processes.of_this_pass(self.shards)
         if processes.group is not None and not self.agreed:
             for matrix in self.feedback.by_point().values():
                 matrix.copy_(processes.from_first(matrix.clone()))
@@ -219,30 +280,14 @@ class Wrapped(nn.Module, ABC):
         return self.model
 
 
-class Seeing:
-    """A pass on the model's own graph, in which somebody may look at the points."""
-
-    def __init__(self, see: Callable[[str, Any], Any] | None) -> None:
-        self.see = see
-
-    def reached(self, name: str, output: Any) -> Any:
-        """Return what `see` makes of the output of a point."""
-        return None if self.see is None else self.see(name, output)
-
-
-@cache
-def forward_like(kind: type[nn.Module]) -> Callable[..., Any]:
-    """Return the wrapper's forward with the signature of a class of models, which trainers read."""
-
-    @wraps(kind.forward)
-    def forward(self: Wrapped, *args: Any, **kwargs: Any) -> Any:
-        return type(self).forward(self, *args, **kwargs)
-
-    return forward
+def _settle(net: Wrapped, *_: Any) -> None:
+    """Before a state is taken, see that the feedback holds numbers."""
+    net.settle()
 
 
 def check_bare(model: nn.Module) -> None:
-    """Raise PointsError if the model is in a rule already."""
+    """Raise ArgumentError if the model is no module, and PointsError if the model is in a rule already."""
+    instance_of("model", model, nn.Module, advice="give the network itself, not its class or its name")
     if isinstance(model, Wrapped):
         raise PointsError(f"the model is already wrapped in {type(model).__name__}; wrap model.unwrap() instead")
 
@@ -253,21 +298,4 @@ def check_wrapped(net: object) -> None:
         raise ArgumentError(
             f"got a {type(net).__name__}, expected a model wrapped in a rule: feedalign.DFA(model), or "
             "feedalign.Backprop(model) for one that is trained with backprop"
-        )
-
-
-def module_at(model: nn.Module, name: str) -> nn.Module | None:
-    """Return the module of this name; None if there is none."""
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        return None
-
-
-def check_recording(name: str) -> None:
-    """Raise PointsError if a point runs while gradients are off: no feedback could reach what lies below the point."""
-    if not torch.is_grad_enabled():
-        raise PointsError(
-            f"point {name!r} ran without gradients, in torch.no_grad() or in a checkpoint with use_reentrant=True, so "
-            "no feedback would reach what lies below it; checkpoint with use_reentrant=False, or choose points outside"
         )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import ErrorTap, copied, exchange, mapped
+from feedalign.anatomy import ErrorTap, exchange, mapped, plain_copy
 from feedalign.errors import ArgumentError
 from feedalign.rules import (
     DFA,
@@ -215,45 +215,24 @@ def _sequential(task: Task, net: SequentialRule, matrices: Mapping[str, Tensor])
             known_as = first_names[id(parameter)]
             task.found[known_as] = task.found.get(known_as, 0) + gradient
         known, B = net.known[name], matrices[name]
-        other, W = _with_plain_weight(layer, known.weight)
-        (update,) = torch.autograd.grad(other.forward(x.detach()), W, deltas[i])
+        other = plain_copy(layer)
+        W = other.get_parameter(known.weight).requires_grad_()
         one = B if known.transposed else B.T
         # A layer that is many networks' at once has B once for each.
         instead = one.reshape(W.shape) if B.numel() == W.numel() else torch.stack([one] * len(W))
         if isinstance(net, SignSymmetry):
             instead = torch.sign(W.detach()) * instead
+        start = x.detach().requires_grad_()
+        of_weight = torch.autograd.grad(other.forward(start), W, deltas[i])[0]
         with torch.no_grad():
             W.copy_(instead)
-        start = x.detach().requires_grad_()
         (sent,) = torch.autograd.grad(other.forward(start), start, deltas[i])
         down(x, sent, i)
         if isinstance(net, KolenPollack) and known.weight_of(layer).requires_grad:  # B stays where its weight is frozen
-            as_matrix = update.reshape(-1, *one.shape).sum(0)
+            for mask in (b for n, b in layer.named_buffers() if n == f"{known.weight}_mask"):
+                of_weight = of_weight * mask  # torch.nn.utils.prune: what is cut off does not move
+            as_matrix = of_weight.reshape(-1, *one.shape).sum(0)
             old = learned[name]
             step = as_matrix if known.transposed else as_matrix.T
             learned[name] = old - net.lr * net.weight_decay * old - net.lr * step
     return task.found, learned if isinstance(net, KolenPollack) else {}
-
-
-class _Held(nn.Module):
-    """Stands in the place of a parametrization, and gives a weight as it is."""
-
-    def __init__(self, weight: nn.Parameter) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def forward(self) -> Tensor:
-        return self.weight
-
-
-def _with_plain_weight(layer: nn.Module, held: str) -> tuple[nn.Module, Tensor]:
-    """Return a copy of a layer whose weight is a parameter, also where pruning or a parametrization computes it."""
-    other = copied(layer).eval()
-    weight = nn.Parameter(getattr(other, held).detach().clone())
-    parametrizations: Any = getattr(other, "parametrizations", {})
-    if held in parametrizations:
-        parametrizations[held] = _Held(weight)
-    else:
-        vars(other).pop(held, None)  # what pruning has computed
-        setattr(other, held, weight)
-    return other, weight

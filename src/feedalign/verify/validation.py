@@ -70,7 +70,9 @@ def validate(
     points that never run, give no Tensor, do not begin with the output's batch axes, run at several widths, are worked
     on in place, or from which nothing reaches the output; an output without a Tensor to take the error at, or without
     a readout; parameters no feedback reaches; parameters used in several blocks (tied weights), whose gradient is a
-    sum of what different feedback says. A module that runs several times *as* a point is not tied.
+    sum of what different feedback says; parameters from which a path leads to the output around a point, so that they
+    get the true gradient as well. A module that runs several times *as* a point is not tied, and a skip connection
+    passes no point if the sum, or what is computed from it, is a point.
 
     One forward pass runs on a copy of the model, in the mode it is in, cut at the points; what reaches what is read off
     autograd's graph. The model, its gradients, batch statistics and hooks and the global random state stay as they are.
@@ -131,7 +133,7 @@ def _shape_problems(watched: Watched, batch_shape: torch.Size) -> Iterator[Probl
 
 
 def _reach_problems(watched: Watched, tops: list[Tensor], returned: list[Tensor]) -> Iterator[Problem]:
-    """Points from which nothing reaches the output; parameters that no feedback reaches, or that of several blocks."""
+    """Points from which nothing reaches the output or that it gets round; parameters that feedback reaches wrongly."""
     ends = [(cut.point, watched.uses(cut.activation)) for cut in watched.cuts]
     of_output = [("output", watched.uses(top)) for top in tops]
     yield from _dead_points(watched, [found for _, found in ends], _leaves(of_output))
@@ -144,11 +146,21 @@ def _reach_problems(watched: Watched, tops: list[Tensor], returned: list[Tensor]
         yield problems.no_readout()
     # Other entries of the output bring gradients of their own, if the loss uses them.
     reached = _leaves([*ends, *of_output, *(("", watched.uses(entry)) for entry in returned)])
+    around: dict[tuple[str, ...], list[str]] = {}
     for key, known_as in names.items():
         if key not in reached:
             yield problems.unreached(known_as[0], any(name.rpartition(".")[0] in watched.ran for name in known_as))
         elif len(blocks := _blocks_using(key, [*ends, *of_output])) > 1:
             yield problems.tied(known_as, blocks)
+        elif passed := _passed_by(key, ends, of_output):
+            around.setdefault(passed, []).append(known_as[0])
+    yield from (problems.bypassed(learning, passed) for passed, learning in around.items())
+
+
+def _passed_by(key: int, ends: list[tuple[str, Uses]], of_output: list[tuple[str, Uses]]) -> tuple[str, ...]:
+    """Return the points that one use of a parameter goes to, if the same use goes to the output around these points."""
+    directly = {use for _, found in of_output for use in found if use[0] == key}
+    return tuple(dict.fromkeys(name for name, found in ends if not directly.isdisjoint(found)))
 
 
 def _leaves(ends: Iterable[tuple[str, Uses]]) -> set[int]:

@@ -57,4 +57,5 @@ def write_report(results: Sequence[Result], path: Path) -> None:
         supported=sum(result.supported for result in results),
     )
     with replacing(path) as aside:
-        aside.write_text(page, encoding="utf-8")
+        # The name of a folder may hold bytes that are no characters, which UTF-8 cannot write.
+        aside.write_text(page, encoding="utf-8", errors="backslashreplace")

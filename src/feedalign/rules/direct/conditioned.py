@@ -133,6 +133,11 @@ class ConditionedDFA(DirectRule):
             conditioner.copy_(torch.where(due, _inverse_root(moment.double()), conditioner))
         passes.add_(1)
 
+    def reset_feedback(self) -> None:
+        """Draw the feedback anew, and forget the average of the errors: P is the identity again."""
+        super().reset_feedback()
+        self.gathered.begin({"": self.gathered.moment})
+
     def draw(self, found: Any) -> None:
         """Draw the matrix of every point, and make room for the average of the errors."""
         super().draw(found)

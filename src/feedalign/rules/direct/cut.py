@@ -7,13 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from feedalign.anatomy import activation_of, detached
+from feedalign.rules.accounting import check_recording
+from feedalign.rules.direct.point_hooks import CuttingPass
 from feedalign.rules.direct.sender import Sender, check_shapes, signal
 from feedalign.rules.direct.sending import receive, send
-from feedalign.rules.slot import Slot
-from feedalign.rules.wrapped import check_recording
 
 if TYPE_CHECKING:
     from feedalign.rules.direct.rule import DirectRule
@@ -23,21 +23,7 @@ if TYPE_CHECKING:
 LARGE = 2**18
 
 
-class PointHook:
-    """Forward hook of one point: the pass that is running says what goes on in the output's place."""
-
-    __slots__ = ("name", "slot")
-
-    def __init__(self, slot: Slot, name: str) -> None:
-        self.slot, self.name = slot, name
-
-    def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
-        """Return what goes on in the output's place; None for the output itself."""
-        running = self.slot.now
-        return None if running is None else running.reached(self.name, output)
-
-
-class Uncoupled:
+class Uncoupled(CuttingPass):
     """A pass that cuts the graph at the points and sends nothing there.
 
     Attributes:
@@ -45,6 +31,7 @@ class Uncoupled:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.names: list[str] = []
 
     def reached(self, name: str, output: Any) -> Any:
@@ -53,7 +40,7 @@ class Uncoupled:
         return detached(output)
 
 
-class Cut:
+class Cut(CuttingPass):
     """A forward pass on the rule's graph.
 
     Args:
@@ -70,6 +57,7 @@ class Cut:
     """
 
     def __init__(self, rule: DirectRule, *, learning: bool = True) -> None:
+        super().__init__()
         self.slot, self.learns = rule.slot, learning and rule.learns_feedback
         self.sender = Sender(rule, learning=learning)
         self.message = torch.empty(0)  # of the last backward pass, for the signals that are made later

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from feedalign.anatomy import Buffers, RandomNumbers, activation_of, detached, same_random_numbers, tensors_in
 from feedalign.rules.direct.cut import Uncoupled
+from feedalign.rules.direct.point_hooks import CuttingPass
 from feedalign.rules.direct.sender import Sender, check_shapes, signal
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class TwoRuns:
         uncoupled = Uncoupled()
         with self.precision.again():
             output = self.rule.run_under(uncoupled, self.args, self.kwargs)
-        self.rule.account_for(uncoupled.names)
+        self.rule.account_for(uncoupled.names, output)
         return self.rule.error_tap.of(output)
 
     def second(self, error: Tensor) -> list[Tensor | None]:
@@ -87,13 +88,14 @@ class TwoRuns:
         return blocks.gradients
 
 
-class BlockByBlock:
+class BlockByBlock(CuttingPass):
     """The second run: each block learns when its point is reached, and nothing of it is kept.
 
     What belongs to the backward pass, signals and gradients, has the precision of the backward pass around it.
     """
 
     def __init__(self, sender: Sender, wanted: Sequence[Tensor], error: Tensor, precision: Precision) -> None:
+        super().__init__()
         self.sender, self.wanted, self.error, self.precision = sender, wanted, error, precision
         self.message = sender.begin(error)
         self.gradients: list[Tensor | None] = [None] * len(wanted)

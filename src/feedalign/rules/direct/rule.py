@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -22,11 +22,13 @@ from feedalign.anatomy import (
     tensors_in,
     trace,
 )
+from feedalign.checks import flag
 from feedalign.errors import ArgumentError, OutputError, PointsError
 from feedalign.feedback import Convolution, Feedback, Place, needs_jacobian
-from feedalign.rules.direct.cut import Cut, PointHook
+from feedalign.rules.direct.cut import Cut
+from feedalign.rules.direct.point_hooks import PointHooks
 from feedalign.rules.direct.recompute import recomputed
-from feedalign.rules.distributed import Processes
+from feedalign.rules.distributed import Processes, sharded_modules
 from feedalign.rules.wrapped import Wrapped, check_wrapped
 
 
@@ -76,11 +78,10 @@ class DirectRule(Wrapped):
         PointsError: points are unknown, repeated, none, never run, without a Tensor, or cannot be found by "auto";
             `feedalign.validate` lists everything of that kind at once. In a learning pass: a point runs without
             gradients, or its module has been replaced.
-        ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, or `recompute` with an `output`.
+        ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, `recompute` is no
+            bool, or `recompute` with an `output`.
         OutputError: (first pass) the error cannot be taken at the output, or at the entry `output`.
     """
-
-    gathers: ClassVar[bool] = False  # from the error of every backward pass
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class DirectRule(Wrapped):
         recompute: bool = False,
     ) -> None:
         super().__init__(model, feedback, seed, ErrorTap(output, batch_dims))
+        recompute = flag("recompute", recompute)
         if recompute and output is not None:
             raise ArgumentError(
                 f"recompute=True with output={output!r}: the second run gives the Tensor of the error alone; wrap a "
@@ -140,7 +142,7 @@ class DirectRule(Wrapped):
             return recomputed(self, args, kwargs)
         cut = Cut(self)
         output = self.run_under(cut, args, kwargs)
-        self.account_for(cut.names)
+        self.account_for(cut.names, output)
         tapped = self.error_tap.of(output, training=self.model.training)
         self._check_gradients(cut, output, tapped)
         rows = self.error_tap.rows(tapped)
@@ -163,6 +165,18 @@ class DirectRule(Wrapped):
     def tie(self, cut: Cut, output: Tensor) -> Tensor:
         """Return the output [*batch, C], tied to what the pass has cut off."""
         return cut.tie(output)
+
+    def begin(self) -> None:
+        """Before the first learning pass, set the hooks anew if the model is sharded, behind those of `fully_shard`."""
+        super().begin()
+        if sharded_modules(self.model):
+            if self.recompute:
+                self.begun = False
+                raise ArgumentError(
+                    "recompute=True with a model that fully_shard has sharded: in the second run the gradients would "
+                    "not come to the shards; checkpoint the blocks instead (torch.utils.checkpoint)"
+                )
+            self._hook()
 
     def _check_gradients(self, cut: Cut, output: Any, tapped: Tensor) -> None:
         """Raise an error where something that is to learn would get no gradient, or another one than the rule's."""
@@ -216,7 +230,10 @@ class DirectRule(Wrapped):
         """Set the hooks of the points, behind all others that are there."""
         for handle in self.handles:
             handle.remove()
-        self.handles = [m.register_forward_hook(PointHook(self.slot, name)) for name, m in self.hooked.items()]
+        self.handles = []
+        for name, module in self.hooked.items():
+            hooks = PointHooks(self.slot, name)
+            self.handles += [module.register_forward_pre_hook(hooks.before), module.register_forward_hook(hooks.after)]
 
 
 def check_direct(net: object, instead: str) -> None:

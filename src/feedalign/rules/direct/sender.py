@@ -28,7 +28,8 @@ class Sender:
         self.rule = rule
         self.gathers = learning and rule.gathers
         self.message = rule.message_now()
-        self.processes = Processes.of_this_pass() if rule.learns_feedback or rule.gathers else Processes()
+        in_several = rule.learns_feedback or rule.gathers
+        self.processes = Processes.of_this_pass(rule.shards) if in_several else Processes()
         self.kept = {name: F.clone() for name, F in rule.feedback.by_point().items()} if rule.learns_feedback else {}
 
     def matrix(self, point: str) -> Tensor:

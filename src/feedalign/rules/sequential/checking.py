@@ -49,8 +49,7 @@ def refusal_of(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Any
     for given, found, when in runs:
         try:
             with torch.enable_grad():
-                weight, bias = _whole(known.weight_of(layer)), known.bias_of(layer)
-                expected = known.formula(layer, given, weight, None if bias is None else _whole(bias))
+                expected = known.formula(layer, given, known.weight_of(layer).detach(), known.bias_of(layer))
         except (RuntimeError, AttributeError, IndexError, TypeError) as error:
             return _refusal(name, layer, f"the formula of a {known.kind.__name__} fails on its input ({error})")
         if expected.requires_grad:
@@ -71,12 +70,6 @@ def _other_parameters(layer: nn.Module, known: LinearLayer) -> list[str]:
     made_of = [f"{held}{end}" for held in (known.weight, known.bias) for end in ("", "_orig", "_g", "_v")]
     names = [held for held, _ in layer.named_parameters()]
     return [held for held in names if held not in made_of and not held.startswith("parametrizations.")]
-
-
-def _whole(parameter: Tensor) -> Tensor:
-    """Return a parameter, gathered from the processes where it is sharded, detached."""
-    gathered = getattr(parameter, "full_tensor", None)
-    return (parameter if gathered is None else gathered()).detach()
 
 
 def _again(layer: nn.Module, training: bool, *inputs: Any) -> Any:

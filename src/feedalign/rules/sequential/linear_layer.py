@@ -9,11 +9,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
 from feedalign.anatomy import evaluating
 
 # (layer, input, weight, bias or None) → the layer's output for this weight and this bias.
 Formula = Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]
+
+
+def gathered(parameter: Tensor) -> Tensor:
+    """Return the whole of a parameter that `fully_shard` has sharded; another parameter as it is."""
+    if not hasattr(parameter, "full_tensor"):  # not isinstance: to import the class takes seconds
+        return parameter
+    whole: Tensor = parameter.full_tensor()
+    return whole
 
 
 class Gradients(NamedTuple):
@@ -76,14 +85,17 @@ class LinearLayer:
             parametrization = parametrizations[self.weight]
             with evaluating(parametrization):
                 computed: Tensor = parametrization()
-            return computed
-        weight: Tensor = getattr(layer, self.weight)
-        return weight
+            return gathered(computed)
+        return gathered(getattr(layer, self.weight))
 
     def bias_of(self, layer: nn.Module) -> Tensor | None:
         """Return the bias of the layer, detached; None if it has no bias."""
         bias: Tensor | None = getattr(layer, self.bias, None)
-        return None if bias is None else bias.detach()
+        return None if bias is None else gathered(bias).detach()
+
+    def where_it_moves(self, layer: nn.Module, gradient: Tensor) -> Tensor:
+        """Return a gradient of the weight with zeros where pruning has cut the weight, which stays zero there."""
+        return gradient * layer.get_buffer(f"{self.weight}_mask") if prune.is_pruned(layer) else gradient
 
     def as_matrix(self, weight: Tensor) -> Tensor:
         """Return something of the weight's shape as [fan-in, outputs], summed over the copies."""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from feedalign.rules.accounting import check_recording
 from feedalign.rules.distributed import Processes
 from feedalign.rules.sequential.linear_layer import Gradients
 from feedalign.rules.slot import Slot
-from feedalign.rules.wrapped import check_recording
 
 if TYPE_CHECKING:
     from feedalign.rules.sequential.rule import SequentialRule
@@ -72,7 +72,7 @@ class LayerByLayer:
 
     def __init__(self, rule: SequentialRule) -> None:
         self.rule = rule
-        self.processes = Processes.of_this_pass() if rule.learns_feedback else Processes()
+        self.processes = Processes.of_this_pass(rule.shards) if rule.learns_feedback else Processes()
         self.names: list[str] = []
         self.inputs: dict[str, Tensor] = {}  # of the layers that are running
 
@@ -102,7 +102,7 @@ class LayerByLayer:
         learn = None
         if rule.learns_feedback and held.requires_grad:  # B does not move where W stays
             instead = instead.clone()  # what is learned in a backward pass changes nothing of that pass
-            learn = partial(learn_layer, rule, name, self.processes)
+            learn = partial(learn_layer, rule, name, layer, self.processes)
         if (gradients := known.gradients_of(layer)) is not None:
             tied: Tensor = _SendBack.apply(y, x, layer, gradients, instead, learn)  # type: ignore[no-untyped-call]
             return tied
@@ -114,7 +114,7 @@ class LayerByLayer:
 
 
 @torch.no_grad()
-def learn_layer(rule: SequentialRule, name: str, processes: Processes, gradient: Tensor) -> None:
+def learn_layer(rule: SequentialRule, name: str, layer: nn.Module, processes: Processes, gradient: Tensor) -> None:
     """Let a rule change the matrix of one layer, from the gradient of the layer's weight.
 
     A change that is not finite is left out: a training loop that skips such a batch keeps its weights, and so the
@@ -122,7 +122,8 @@ def learn_layer(rule: SequentialRule, name: str, processes: Processes, gradient:
     """
     matrix = rule.feedback[name]
     changed = matrix.clone()
-    rule.learn(changed, rule.known[name].as_matrix(gradient).to(matrix.dtype))
+    known = rule.known[name]
+    rule.learn(changed, known.as_matrix(known.where_it_moves(layer, gradient)).to(matrix.dtype))
     changed = processes.averaged(changed)
     matrix.copy_(torch.where(changed.isfinite().all(), changed, matrix))
 

@@ -118,7 +118,7 @@ class SequentialRule(Wrapped):
         """Run the model on the rule's graph and return its output."""
         passing = LayerByLayer(self)
         output = self.run_under(passing, args, kwargs)
-        self.account_for(passing.names)
+        self.account_for(passing.names, output)
         if self.error_tap.entry is not None:
             self.error_tap.of(output)
         if not torch.compiler.is_compiling():

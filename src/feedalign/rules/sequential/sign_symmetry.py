@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from feedalign.anatomy import Entry
-from feedalign.checks import one_of
+from feedalign.checks import one_of, shown
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback, Gaussian, Magnitudes, Rademacher, check_recipe, draw_at
 from feedalign.rules.sequential.rule import SequentialRule
@@ -54,14 +54,14 @@ class SignSymmetry(SequentialRule):
             feedback = Rademacher() if feedback is None else feedback
             if not isinstance(feedback, Rademacher):
                 raise ArgumentError(
-                    f"feedback={feedback!r} has entries of several sizes, and magnitude='uniform' means one; give "
+                    f"feedback={shown(feedback)} has entries of several sizes, and magnitude='uniform' means one; give "
                     "Rademacher(scale), or magnitude='fixed'"
                 )
         check_recipe(Gaussian() if feedback is None else feedback)
         recipe = Magnitudes(Gaussian() if feedback is None else feedback)
         super().__init__(model, points, recipe, seed, example_input=example_input, output=output, batch_dims=batch_dims)
         self.magnitude = magnitude
-        self.of_batches = torch.Generator().manual_seed(seed)
+        self.of_batches = torch.Generator().manual_seed(self.feedback.seed)
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the model on the rule's graph, with this batch's magnitudes, and return its output."""
@@ -73,6 +73,11 @@ class SignSymmetry(SequentialRule):
     def backward_weight(self, matrix: Tensor, weight: Tensor) -> Tensor:
         """Return the weight's signs with the drawn magnitudes."""
         return weight.sign() * matrix
+
+    def reset_feedback(self) -> None:
+        """Draw the magnitudes anew, and begin again with those of the batches."""
+        super().reset_feedback()
+        self.of_batches.manual_seed(self.feedback.seed)
 
     def get_extra_state(self) -> Tensor:
         """Return the state of the batches' generator, for `state_dict`."""

@@ -1,0 +1,66 @@
+"""The hooks of one feedback point, before and after its module runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.utils.hooks import BackwardHook
+
+from feedalign.errors import PointsError
+from feedalign.rules.slot import Slot
+from feedalign.torch_private import backward_hooks
+
+
+class CuttingPass:
+    """A pass that cuts the graph at the points.
+
+    Attributes:
+        calling: of the points that are running now and have backward hooks of the user's, the innermost last: the name
+            of the point, and what calls its hooks.
+    """
+
+    def __init__(self) -> None:
+        self.calling: list[tuple[str, BackwardHook]] = []
+
+
+class PointHooks:
+    """The two hooks of one point. The pass that is running says what goes on in the output's place.
+
+    Torch calls the backward hooks of a module where the gradient passes what the module returned. The graph is cut
+    inside of that call, so torch would never call them. They are called here instead, below the cut, with what the rule
+    sends.
+    """
+
+    __slots__ = ("name", "slot")
+
+    def __init__(self, slot: Slot, name: str) -> None:
+        self.slot, self.name = slot, name
+
+    def before(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return what goes on in the inputs' place, so that the gradient of the inputs is seen; None for the same."""
+        running = self.slot.now
+        if not isinstance(running, CuttingPass):
+            return None
+        full, early, deprecated = backward_hooks(module)
+        if deprecated:
+            raise PointsError(
+                f"point {self.name!r} has a backward hook of the kind that torch has deprecated, which would never be "
+                "called; set the hook with register_full_backward_hook"
+            )
+        if not full and not early:
+            return None
+        hook = BackwardHook(module, full, early)
+        running.calling.append((self.name, hook))
+        seen: tuple[Any, ...] = hook.setup_input_hook(inputs)
+        return seen
+
+    def after(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
+        """Return what goes on in the output's place; None for the output itself."""
+        running = self.slot.now
+        if running is None:
+            return None
+        if isinstance(running, CuttingPass) and running.calling and running.calling[-1][0] == self.name:
+            _, hook = running.calling.pop()
+            output = hook.setup_output_hook(output)
+        return running.reached(self.name, output)

@@ -1,0 +1,123 @@
+"""`fully_shard`: two processes with half a batch each are one process with the whole, for every rule."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.rules.sharded_processes import CASES, model, trained
+from torch import Tensor, nn
+from torch.nn import functional
+
+import feedalign as fa
+from feedalign.errors import ArgumentError
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="torch without gloo"
+)
+SCRIPT = Path(__file__).parent / "sharded_processes.py"
+States = dict[str, dict[str, Tensor]]
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory: pytest.TempPathFactory) -> list[States]:
+    """Return what the two processes ended with, and what one process alone ended with, by case."""
+    folder = tmp_path_factory.mktemp("shards")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, SCRIPT, str(rank), "2", folder / "init", folder / f"of {rank}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        with torch.random.fork_rng([]):
+            alone = {case: trained(case, 0, 1) for case in CASES}
+        printed = [process.communicate(timeout=120)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(printed)
+    return [*(torch.load(folder / f"of {rank}") for rank in range(2)), alone]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_sharded_processes_are_one_on_the_joined_batch(states: list[States], case: str) -> None:
+    """Weights and feedback, whether the model was sharded before it was wrapped or after, as a whole or by block."""
+    first, second, joined = (of_run[case] for of_run in states)
+    assert first.keys() == joined.keys()
+    for name, tensor in joined.items():
+        torch.testing.assert_close(first[name], tensor, rtol=1e-9, atol=1e-11)
+        assert torch.equal(second[name], first[name])
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Any]:
+    """Return `fully_shard` over this process alone."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'init'}", rank=0, world_size=1)
+    try:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = init_device_mesh("cpu", (1,))
+        yield lambda module: fully_shard(module, mesh=mesh)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+X = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("rule", [fa.DFA, fa.FA, fa.KolenPollack])
+def test_an_optimizer_made_before_the_first_pass_moves_every_shard(alone: Any, rule: Any) -> None:
+    body = model()
+    alone(body)
+    net = rule(body, example_input=X)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    before = [parameter.full_tensor().clone() for parameter in net.parameters()]
+    functional.cross_entropy(net(X), torch.arange(6) % 3).backward()
+    optimizer.step()
+    after = [parameter.full_tensor() for parameter in net.parameters()]
+    assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_sharding_the_wrapped_net_itself_is_refused(alone: Any) -> None:
+    net = fa.DFA(model())
+    alone(net)
+    with pytest.raises(ArgumentError, match=r"given the wrapped net.*call fully_shard\(net\.model\)"):
+        net(X)
+
+
+def test_recomputing_a_sharded_model_is_refused(alone: Any) -> None:
+    body = model()
+    alone(body)
+    net = fa.DFA(body, recompute=True)
+    for _ in range(2):
+        with pytest.raises(ArgumentError, match=r"recompute=True with a model that fully_shard has sharded"):
+            net(X)
+
+
+def test_a_layer_without_a_written_out_backward_pass_may_be_sharded_alone(alone: Any) -> None:
+    found = []
+    for shard in (False, True):
+        layers = nn.Conv1d(1, 2, 3), nn.Tanh(), nn.Conv1d(2, 2, 3, padding=1, padding_mode="circular")
+        body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(6, 3)).double()
+        with torch.no_grad():
+            for parameter in body.parameters():
+                parameter.copy_(torch.linspace(-1, 1, parameter.numel()).reshape(parameter.shape))
+        if shard:
+            alone(body[2])
+            alone(body)
+        net = fa.FA(body)
+        functional.cross_entropy(net(X[:, None]), torch.arange(6) % 3).backward()
+        gradients: list[Any] = [parameter.grad for parameter in net.parameters()]
+        found.append([gradient.full_tensor() if shard else gradient for gradient in gradients])
+    for whole, sharded in zip(*found, strict=True):
+        torch.testing.assert_close(sharded, whole)
