@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import prune
 
-from feedalign.anatomy import evaluating
+from feedalign.anatomy import evaluating, weights_in_use
 
 # (layer, input, weight, bias or None) → the layer's output for this weight and this bias.
 Formula = Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]
@@ -75,8 +75,17 @@ class LinearLayer:
     output_axes: int = 1
     gradients: Gradients | None = None
 
+    def weight_now(self, layer: nn.Module) -> Tensor:
+        """Return the weight that the layer would compute with now, detached.
+
+        Pruning and old weight norm compute the weight in a pass, so what a layer holds after a step of an optimizer is
+        the weight of the pass before.
+        """
+        in_use = weights_in_use(layer)
+        return gathered(in_use[self.weight]).detach() if self.weight in in_use else self.weight_of(layer).detach()
+
     def weight_of(self, layer: nn.Module) -> Tensor:
-        """Return the weight that the layer computes with; of a parametrization, the weight in evaluation mode.
+        """Return the weight that the layer has just computed with; of a parametrization, that in evaluation mode.
 
         A parametrization in training mode may change its own state each time that the weight is read.
         """

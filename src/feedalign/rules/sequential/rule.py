@@ -99,7 +99,7 @@ class SequentialRule(Wrapped):
         pairs = {}
         for name, matrix in self.feedback_matrices.items():
             known = self.known[name]
-            weight = known.weight_of(self.model.get_submodule(name)).detach()
+            weight = known.weight_now(self.model.get_submodule(name))
             pairs[name] = weight, self.backward_weight(known.as_weight(matrix, weight.shape), weight)
         return pairs
 
@@ -153,7 +153,7 @@ class SequentialRule(Wrapped):
         chosen: list[str] = found
         modules = {name: self.model.get_submodule(name) for name in chosen}
         self.known = {name: known for name, layer in modules.items() if (known := known_layer(layer)) is not None}
-        matrices = {n: known.as_matrix(known.weight_of(modules[n]).detach()) for n, known in self.known.items()}
+        matrices = {n: known.as_matrix(known.weight_now(modules[n])) for n, known in self.known.items()}
         widest = max(len(matrix) for matrix in matrices.values())
         places = [
             Place(name, len(matrix), matrix.shape[1], (len(matrix),), widest, self.feedback.seed, matrix.T)
