@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import feedalign
-from feedalign import streams
+from feedalign.streams import derived_seed, numpy_generator, torch_generator
 
 SOURCE = Path(feedalign.__file__).parent
 # Files that make a generator without `streams`, and why they may.
@@ -27,21 +27,21 @@ SEEDING = {"default_rng", "Generator", "RandomState", "PCG64", "SeedSequence", "
 
 
 def test_the_numbers_are_these_on_every_machine() -> None:
-    assert streams.derived_seed(0, "weights") == 6656493951571055214
-    assert streams.derived_seed(1, "feedback", "layers.1") == 7304944657707708541
-    assert streams.numpy_generator(0, "weights").integers(1000, size=4).tolist() == [847, 908, 872, 830]
-    drawn = torch.randint(1000, (4,), generator=streams.torch_generator(0, "weights"))
+    assert derived_seed(0, "weights") == 6656493951571055214
+    assert derived_seed(1, "feedback", "layers.1") == 7304944657707708541
+    assert numpy_generator(0, "weights").integers(1000, size=4).tolist() == [847, 908, 872, 830]
+    drawn = torch.randint(1000, (4,), generator=torch_generator(0, "weights"))
     assert drawn.tolist() == [329, 145, 282, 496]
 
 
 def test_python_s_salted_hash_plays_no_part() -> None:
-    code = "from feedalign import streams; print(streams.derived_seed(3, 'start', 'a', 1))"
+    code = "from feedalign.streams import derived_seed; print(derived_seed(3, 'start', 'a', 1))"
     for salt in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": salt, "PYTHONPATH": str(SOURCE.parent)},
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        assert int(done.stdout) == streams.derived_seed(3, "start", "a", 1)
+        assert int(done.stdout) == derived_seed(3, "start", "a", 1)
 
 
 def test_seeds_and_purposes_give_distinct_seeds_in_range() -> None:
@@ -54,33 +54,33 @@ def test_seeds_and_purposes_give_distinct_seeds_in_range() -> None:
         ("feedback", 12),
         ("order",),
     ]
-    derived = [streams.derived_seed(seed, name, *which) for seed, (name, *which) in itertools.product(seeds, purposes)]
+    derived = [derived_seed(seed, *purpose) for seed, purpose in itertools.product(seeds, purposes)]
     assert len(set(derived)) == len(derived)
     assert all(0 <= each < 2**63 for each in derived)
 
 
 def test_a_purpose_is_not_what_its_parts_spell_together() -> None:
-    assert streams.derived_seed(0, "ab", "c") != streams.derived_seed(0, "a", "bc")
-    assert streams.derived_seed(0, "a", "b") != streams.derived_seed(0, "ab")
-    assert streams.derived_seed(0, "a", "é") != streams.derived_seed(0, "a", "e")
+    assert derived_seed(0, "ab", "c") != derived_seed(0, "a", "bc")
+    assert derived_seed(0, "a", "b") != derived_seed(0, "ab")
+    assert derived_seed(0, "a", "é") != derived_seed(0, "a", "e")
 
 
 def test_seeds_that_differ_in_the_upper_bits_only_are_different_seeds() -> None:
     """By itself, torch's generator on the CPU reads the lower 32 bits of its seed and no others."""
-    one, other = (torch.rand(8, generator=streams.torch_generator(seed, "weights")) for seed in (5, 5 + 2**32))
+    one, other = (torch.rand(8, generator=torch_generator(seed, "weights")) for seed in (5, 5 + 2**32))
     assert not torch.equal(one, other)
 
 
 @pytest.mark.parametrize("seed", [-1, -(2**63)])
 def test_negative_seeds_are_seeds(seed: int) -> None:
-    assert streams.derived_seed(seed, "feedback") == streams.derived_seed(seed % 2**64, "feedback")
+    assert derived_seed(seed, "feedback") == derived_seed(seed % 2**64, "feedback")
 
 
 def test_a_generator_begins_anew_and_leaves_the_global_ones_alone() -> None:
     before = torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
-    one, other = (streams.numpy_generator(2, "start").random(5) for _ in range(2))
+    one, other = (numpy_generator(2, "start").random(5) for _ in range(2))
     assert (one == other).all()
-    first, second = (torch.rand(5, generator=streams.torch_generator(2, "start")) for _ in range(2))
+    first, second = (torch.rand(5, generator=torch_generator(2, "start")) for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert repr(np.random.get_state()) == before[1]  # noqa: NPY002

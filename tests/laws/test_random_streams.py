@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ PURPOSES = (
     "weights", "feedback", "shared feedback", "fitted feedback", "magnitudes", "order", "label noise", "simulation",
     "start", "data", "teacher", "readout", "network", "monitor", "sketch",
 )  # fmt: skip
-NETWORKS: dict[str, Callable[[int], torch.nn.Module]] = {
+NETWORKS: dict[str, Any] = {
     "MLP": lambda seed: MLP([40, 64, 64, 10], seed=seed),
     "EnsembleMLP": lambda seed: EnsembleMLP(1, [40, 64, 64, 10], seeds=[seed]),
     "ConvNet": lambda seed: ConvNet((3, 12, 12), (8, 8, 8), seed=seed),

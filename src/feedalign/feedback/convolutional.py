@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feedalign import streams
 from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback.random import Gaussian
@@ -27,6 +26,7 @@ from feedalign.feedback.recipe import (
     owned,
 )
 from feedalign.geometry import Array
+from feedalign.streams import numpy_generator
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class _Fitted:
         for chain in _chains(place.convolutions):
             points = [chain[0].below, *(link.above for link in chain)]
             if place.name in points:
-                rng = streams.numpy_generator(place.seed, "fitted feedback", points[0])
+                rng = numpy_generator(place.seed, "fitted feedback", points[0])
                 found = _fit(self, chain, place.outputs, rng)
                 return owned(torch.as_tensor(found[points.index(place.name)], device="cpu"))
         return draw_at(self.base, place, generator)

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feedalign import streams
 from feedalign.checks import refused, whole_number
 from feedalign.errors import FeedbackShapeError
 from feedalign.feedback.random import Gaussian, normal
 from feedalign.feedback.recipe import Feedback, Over, Place, check_recipe, draw_at, draw_sized
+from feedalign.streams import torch_generator
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Shared(Over):
 
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:  # noqa: ARG002
         """Draw F of a place, from the seed alone: each point has another `generator`."""
-        own = streams.torch_generator(place.seed, "shared feedback")
+        own = torch_generator(place.seed, "shared feedback")
         whole = draw_sized(self.base, place.widest, place.outputs, own)
         return whole[: place.features] * math.sqrt(place.widest / place.features)
 

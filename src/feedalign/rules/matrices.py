@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign import streams
 from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback import Feedback, Place, check_recipe, draw_at
+from feedalign.streams import torch_generator
 
 
 class Matrices(nn.Module):
@@ -63,7 +63,7 @@ class Matrices(nn.Module):
             expected = place.features, place.outputs
             if place.name not in self.keys:
                 # A stream for each point: a point that is drawn later gets no numbers of a point drawn before.
-                generator = streams.torch_generator(self.seed, "feedback", place.name)
+                generator = torch_generator(self.seed, "feedback", place.name)
                 matrix = draw_at(self.recipe, place, generator)
                 if (largest := float(matrix.abs().max())) > torch.finfo(like.dtype).max:
                     raise ArgumentError(

@@ -28,7 +28,6 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from feedalign import streams
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.convnets import (
     VARIANTS,
@@ -41,6 +40,7 @@ from feedalign.lab.experiments.common.convnets import (
 )
 from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.streams import derived_seed
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, figure_style, letter
 
 NAME = "convolution"
@@ -91,8 +91,9 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
     plain, scattered = config.seeds * len(VARIANTS), config.seeds * len(config.shares)
     parts = []
     for i, (net, variant, share, seed) in enumerate(jobs):
-        derived = streams.derived_seed(config.first_seed, "network", seed)
-        measured = measured_run(config, config.net, net, variant, derived, scattered=share)
+        measured = measured_run(
+            config, config.net, net, variant, derived_seed(config.first_seed, "network", seed), scattered=share
+        )
         if i < plain:
             parts.append(measured.expand_dims(variant=[variant], seed=[seed]))
         elif i < plain + scattered:

@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from feedalign import streams
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensembles import alignment_by_network, scaled_ensemble
 from feedalign.lab.experiments.common.outputs import covariance, covariance_root
@@ -36,6 +35,7 @@ from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.verdict import Side, Verdict, weakest
 from feedalign.lab.training import one_thread
 from feedalign.rules import DFA
+from feedalign.streams import derived_seed, numpy_generator
 from feedalign.style import figure_style, layer_colours, letter
 
 NAME = "output-statistics"
@@ -111,8 +111,8 @@ def _train(
     config: Config, activation: Literal["linear", "tanh", "relu"], target: str, draw: int
 ) -> tuple[NDArray[np.float64], ...]:
     """Return gradient and weight alignment (mean over layers) and relative loss at the end, one for each (α, β)."""
-    seed = streams.derived_seed(config.first_seed, "network", draw)
-    rng = streams.numpy_generator(config.first_seed, "data", draw)
+    seed = derived_seed(config.first_seed, "network", draw)
+    rng = numpy_generator(config.first_seed, "data", draw)
     cells = [(alpha, beta) for alpha in config.alphas for beta in config.betas]
     x = rng.standard_normal((config.samples, config.inputs))
     teacher = rng.standard_normal((config.inputs, 2)) / np.sqrt(config.inputs)

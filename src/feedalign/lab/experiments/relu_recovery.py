@@ -24,12 +24,12 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy import stats
 
-from feedalign import streams
 from feedalign.errors import DivergenceError
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.shallow_runs import in_threads
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.streams import derived_seed, numpy_generator
 from feedalign.style import figure_style, layer_colours, letter
 from feedalign.theory import shallow
 
@@ -90,15 +90,15 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
 
 def _one(config: Config, M: int, K: int, index: int) -> tuple[int, float]:
     """Return how many entries of the feedback are positive, and the final error, infinite if the run diverged."""
-    rng = streams.numpy_generator(config.first_seed, "start", M, K, index)
+    rng = numpy_generator(config.first_seed, "start", M, K, index)
     scale = config.weight_scale
     start = shallow.draw_start(np.ones(M), students=K, input_dim=config.input_dim, rng=rng, w_std=scale, v_std=scale)
-    of_feedback = streams.numpy_generator(config.first_seed, "feedback", M, K, index)
+    of_feedback = numpy_generator(config.first_seed, "feedback", M, K, index)
     feedback = of_feedback.choice([-1.0, 1.0], K) * of_feedback.uniform(0.5, 1.5, K)
     try:
         trajectory = shallow.simulate(
             start, feedback=feedback, lr=config.lr, times=[config.end_time], input_dim=config.input_dim,
-            activation="relu", seed=streams.derived_seed(config.first_seed, "simulation", M, K, index),
+            activation="relu", seed=derived_seed(config.first_seed, "simulation", M, K, index),
         )  # fmt: skip
     except DivergenceError:
         return int((feedback > 0).sum()), np.inf
@@ -159,9 +159,7 @@ def plot(dataset: xr.Dataset) -> Figure:
                 markerfacecolor="white", label=f"M = {M}",
             )  # fmt: skip
             surplus = (dataset.positive_feedback - M).values[cases]
-            jitter = streams.numpy_generator(M, "jitter").uniform(-0.12, 0.12, surplus.shape) + 0.26 * (
-                M - np.mean(values)
-            )
+            jitter = numpy_generator(M, "jitter").uniform(-0.12, 0.12, surplus.shape) + 0.26 * (M - np.mean(values))
             errors = np.maximum(dataset.generalisation_error.values[cases], 1e-9)
             right.plot((surplus + jitter).ravel(), errors.ravel(), ".", ms=3, alpha=0.5, color=colour)
         left.set(xlabel="students K", ylabel="share of runs that learn", ylim=(-0.03, 1.03))

@@ -9,12 +9,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from feedalign import streams
 from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError, DivergenceError
 from feedalign.lab.experiments import Progress
 from feedalign.lab.own_setting.config import TheoryConfig
 from feedalign.lab.shallow_rule import shallow_rule
+from feedalign.streams import derived_seed, numpy_generator
 from feedalign.theory import shallow
 
 MOST_STEPS = 1e15  # times are whole steps / N; beyond 2^53 floats cannot tell neighbouring steps apart
@@ -35,7 +35,7 @@ def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.f
     if not config.rules or len(set(config.rules)) < len(config.rules):
         raise ArgumentError(f"rules={config.rules} must name dfa, backprop, or both, each once")
     A = (
-        shallow.draw_readout(config.readout, config.teachers, streams.numpy_generator(config.seed, "readout"))
+        shallow.draw_readout(config.readout, config.teachers, numpy_generator(config.seed, "readout"))
         if isinstance(config.readout, str)
         else _numbers("readout", config.readout, "teachers", config.teachers)
     )
@@ -43,12 +43,12 @@ def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.f
         A,
         students=config.students,
         input_dim=config.input_dim,
-        rng=streams.numpy_generator(config.seed, "start"),
+        rng=numpy_generator(config.seed, "start"),
         w_std=config.w_std,
         v_std=config.v_std,
     )
     F = (
-        shallow.draw_feedback(config.feedback, start, streams.numpy_generator(config.seed, "feedback"))
+        shallow.draw_feedback(config.feedback, start, numpy_generator(config.seed, "feedback"))
         if isinstance(config.feedback, str)
         else _numbers("feedback", config.feedback, "students", config.students)
     )
@@ -81,7 +81,7 @@ def _arguments(config: TheoryConfig, F: NDArray[np.float64]) -> tuple[dict[str, 
     simulation = common | {
         "method": "reduced" if config.batch_size == 1 else "explicit",
         "input_dim": config.input_dim,
-        "seeds": [streams.derived_seed(config.seed, "simulation", i) for i in range(config.simulate)],
+        "seeds": [derived_seed(config.seed, "simulation", i) for i in range(config.simulate)],
     }
     return theory, simulation
 

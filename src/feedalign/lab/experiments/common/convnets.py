@@ -12,7 +12,6 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.nn import functional
 
-from feedalign import streams
 from feedalign.alignment import alignability, gradient_alignment
 from feedalign.feedback import Channelwise, Feedback, FromArray, FromMask, FromWeights, Gaussian, Smooth, Toeplitz
 from feedalign.lab.data import load, resize, standardise
@@ -21,6 +20,7 @@ from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.lab.training import one_thread, steps_per_epoch, train
 from feedalign.networks import ConvNet, dense, locally_connected
 from feedalign.rules import DFA, Backprop, DirectKolenPollack, DirectRule, ReadoutOnly
+from feedalign.streams import numpy_generator, torch_generator
 
 # A variant is a control rule, by its name, or DFA, by the kind of its feedback: a rule, and a way to draw feedback.
 # Apart from backprop, no rule sees forward weights; of the kinds of feedback only "weights" does, when it is drawn.
@@ -161,7 +161,7 @@ def _scattered(matrices: dict[str, Tensor], share: float, seed: int) -> dict[str
     """
     moved = {}
     for name, matrix in matrices.items():
-        rng = streams.numpy_generator(seed, "scattering", name)
+        rng = numpy_generator(seed, "scatter", name)
         chosen = rng.permutation(len(matrix))[: round(share * len(matrix))]
         moved[name] = matrix.clone()
         moved[name][chosen] = matrix[rng.permutation(chosen)]
@@ -189,7 +189,7 @@ def _train(settings: ConvnetConfig, shape: NetConfig, task: ImageTask, learner: 
         optimizer=optimizer,
         epochs=shape.epochs,
         batch_size=settings.batch_size,
-        order=streams.torch_generator(seed, "order"),
+        order=torch_generator(seed, "order"),
         before_step=lambda step: schedule.step() if step else None,
     )
 
