@@ -23,7 +23,7 @@ SOURCE = Path(feedalign.__file__).parent
 # come last: nothing imports them.
 ARROW = (
     ("errors",),
-    ("checks", "extras", "torch_private"),
+    ("checks", "extras", "memory", "streams", "torch_private"),
     ("geometry", "style"),
     ("networks",),
     ("theory",),
@@ -35,8 +35,8 @@ ARROW = (
     ("diagnosis",),
     ("lab.files", "lab.shallow_rule"),
     ("lab.data",),
-    ("lab.training",),
     ("lab.runs",),
+    ("lab.training",),
     ("lab.experiments",),
     ("lab.diagnose_command", "lab.own_setting", "lab.report"),
     ("lab.reproduction",),
@@ -53,6 +53,7 @@ WITHOUT_TORCH = {
     "errors",
     "checks",
     "extras",
+    "memory",
     "geometry",
     "style",
     "theory",

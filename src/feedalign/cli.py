@@ -1,4 +1,4 @@
-"""The command line: `feedalign reproduce`, `diagnose`, `theory`, `list` and `data fetch`.
+"""The command line: `feedalign reproduce`, `diagnose`, `theory`, `list`, `runs` and `data fetch`.
 
 Exit status: 0 done, and every claim that was checked is supported; 1 a claim is not supported, or a run diverged; 2 the
 command was used wrongly; 3 something outside failed (data, disk); 130 interrupted; 141 the reader of the output has
@@ -42,6 +42,8 @@ def reproduce(
     dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
     runs: Path = Path("runs"),
     report: Path = Path("feedalign-report.html"),
+    seeds: int = 0,
+    table: Path = Path("results/seed_robustness.csv"),
 ) -> int:
     """Run experiments, check their claims, write one report. Finished runs are not run again.
 
@@ -51,10 +53,18 @@ def reproduce(
         dataset: data set for the experiments that take one (digits, mnist, cifar10), instead of the preset's own.
         runs: folder of the runs.
         report: the page to write.
+        seeds: number of other base seeds to run as well; each part of a claim is counted over them.
+        table: CSV file to which these counts are added, and from which the report takes them.
     """
     from feedalign import lab
 
-    done = lab.reproduce(names, preset, dataset, runs, report, progress=_progress, finished=_show_verdicts)
+    done = lab.reproduce(
+        names, preset, dataset, runs, report, seeds=seeds, table=table, progress=_progress, finished=_show_verdicts
+    )
+    for row in done.robustness:
+        _out.print(f"{row.experiment}: {row.words} other base seeds: {row.claim}", markup=False)
+    if done.robustness:
+        _out.print(f"table: {table}", markup=False)
     _out.print(f"{done.supported} of {len(done.results)} claims supported; report: {done.report}", markup=False)
     return 0 if done.supported == len(done.results) else 1
 
@@ -91,11 +101,9 @@ def diagnose(
         config: what to diagnose.
         runs: folder of the runs.
     """
-    from feedalign.lab.diagnose_command import prepared
+    from feedalign.lab import diagnose_command
 
-    ready = prepared(config, runs)  # before anything is shown or written: is it something to diagnose?
-    with _progress("diagnose") as progress:
-        found, folder = ready.run(progress)
+    found, folder = diagnose_command.compute(config, runs, _progress)
     _out.print(found.table(), markup=False)
     _out.print(f"figure.svg and result.nc are in {folder}", markup=False)
     return 1 if found.diverged else 0
@@ -108,6 +116,35 @@ def list_() -> int:
     for name, claim in CLAIMS.items():
         data = f" Takes --dataset {', '.join(DATASETS[name])}." if name in DATASETS else ""
         _out.print(f"[bold]{name}[/bold]\n  {claim}{data}")
+    return 0
+
+
+def runs(
+    action: tyro.conf.Positional[Literal["list", "show", "clean"]],
+    which: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[HASH]")] = "",
+    *,
+    runs: Path = Path("runs"),
+    everything: bool = False,
+) -> int:
+    """List the runs in a folder, show one of them, or remove what nobody will use any more.
+
+    Args:
+        action: list them; show the config and the machine of one; clean, that is, remove interrupted, stale and damaged
+            runs. Runs that are being computed now, and those of a newer version, are never removed.
+        which: for show, the first digits of the hash.
+        runs: folder of the runs.
+        everything: clean removes finished runs too.
+    """
+    from feedalign.lab import runs as stored
+
+    if (action == "show") != bool(which) or (everything and action != "clean"):
+        raise ArgumentError("expected runs list, runs show HASH, or runs clean [--everything]")
+    if action == "show":
+        for line in stored.description(stored.show(runs, which)):
+            _out.print(line, markup=False)
+        return 0
+    found = stored.clean(runs, everything=everything) if action == "clean" else stored.entries(runs)
+    _show(*stored.table(found))
     return 0
 
 
@@ -154,7 +191,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(args: Sequence[str] | None) -> int:
     try:
         status: int = tyro.extras.subcommand_cli_from_dict(
-            {"reproduce": reproduce, "diagnose": diagnose, "theory": theory, "list": list_, "data": data},
+            {"reproduce": reproduce, "diagnose": diagnose, "theory": theory, "list": list_, "runs": runs, "data": data},
             prog="feedalign",
             description="Train with direct feedback alignment, and know when it works. Begin with: feedalign reproduce",
             args=args,
@@ -183,11 +220,7 @@ def _show(heading: list[str], rows: list[list[str]]) -> None:
 def _show_verdicts(result: Result) -> None:
     """Print the verdicts on one experiment's claim."""
     for verdict in result.verdicts:
-        _out.print(
-            f"  {verdict.word}: {verdict.claim}: {verdict.effect:.3g} ± {verdict.spread:.2g}, "
-            f"asked {verdict.side} {verdict.threshold:.3g}",
-            markup=False,
-        )
+        _out.print(f"  {verdict.word}: {verdict.claim}: {verdict.numbers}", markup=False)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ _LAB = _THEORY | {
     "rich",
     "safetensors",
     "sklearn",
+    "threadpoolctl",
     "tyro",
     "xarray",
 }

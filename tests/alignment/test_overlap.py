@@ -204,3 +204,28 @@ def test_a_quantized_weight_is_refused() -> None:
 def test_extra_state_is_no_weight() -> None:
     runs: list[dict[str, Any]] = [{**state, "0._extra_state": {"anything": 1}} for state in states(2)]
     assert fa.cross_seed_overlap(runs).total == fa.cross_seed_overlap(states(2)).total
+
+
+@pytest.mark.parametrize(("fixed", "low", "high"), [(True, 0.5, 1.0), (False, -0.05, 0.05)], ids=["fixed", "fresh"])
+def test_a_fixed_bias_in_backprops_updates_makes_runs_overlap_without_any_feedback(
+    fixed: bool, low: float, high: float
+) -> None:
+    """Gradients of backprop, each with a vector of its own length added: one fixed vector, or fresh noise."""
+    x = torch.randn(200, 20, generator=torch.Generator().manual_seed(0))
+    y = x[:, :10].argmax(1)
+    ends = []
+    for seed in range(3):
+        model = fa.networks.MLP(SIZES, seed=seed, bias=False)
+        draws = torch.Generator().manual_seed(1000 + (0 if fixed else seed))
+        biases = [torch.randn(weight.shape, generator=draws) for weight in model.parameters()]
+        for _ in range(200):
+            model.zero_grad()
+            functional.cross_entropy(model(x), y).backward()
+            for weight, bias in zip(model.parameters(), biases, strict=True):
+                assert weight.grad is not None
+                if not fixed:
+                    bias = torch.randn(weight.shape, generator=draws)
+                with torch.no_grad():
+                    weight.sub_(0.2 * (weight.grad + bias * weight.grad.norm() / bias.norm()))
+        ends.append(dict(model.state_dict()))
+    assert low < fa.cross_seed_overlap(ends).layers["0.weight"] < high

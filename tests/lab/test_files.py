@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from feedalign.lab.files import data_folder, replacing
+from feedalign.lab.files import data_folder, make_folder, replacing
 
 
 def test_a_file_is_replaced_only_when_the_block_ends(tmp_path: Path) -> None:
@@ -116,3 +116,18 @@ def test_the_data_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert data_folder() == tmp_path
     monkeypatch.setenv("FEEDALIGN_DATA", "")
     assert data_folder().name == "feedalign"
+
+
+def test_folders_of_any_depth_are_made(tmp_path: Path) -> None:
+    """`Path.mkdir(parents=True)` calls itself once a folder, and Python's stack ends before the longest path does."""
+    path = tmp_path.joinpath(*["a"] * 1500)
+    make_folder(path)
+    make_folder(path)
+    assert path.is_dir()
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(NotADirectoryError, match="file/below"):
+        make_folder(file / "below")
+    while path != tmp_path:  # one after the other, since pytest's own cleaning calls itself as well
+        path.rmdir()
+        path = path.parent

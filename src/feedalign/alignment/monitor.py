@@ -15,7 +15,7 @@ from feedalign.alignment.gradient import At, GradientAlignment, gradient_alignme
 from feedalign.alignment.spectra import Conditioning, conditioning
 from feedalign.alignment.weight import WeightAlignment, weight_alignment
 from feedalign.anatomy import undisturbed
-from feedalign.checks import whole_number
+from feedalign.checks import flag, whole_number
 from feedalign.errors import ArgumentError, DataError
 from feedalign.rules import DirectRule, Wrapped, check_wrapped
 
@@ -98,7 +98,7 @@ class AlignmentMonitor:
         records: the measurements so far.
 
     Raises:
-        ArgumentError: `every` is no number of steps, or `net` is not wrapped.
+        ArgumentError: `every` is no number of steps, `conditioning` is no bool, or `net` is not wrapped.
         DataError: `csv_file` exists with other columns, or cannot be written.
     """
 
@@ -116,10 +116,10 @@ class AlignmentMonitor:
         writer: ScalarWriter | None = None,
     ) -> None:
         check_wrapped(net)
-        if every != "log":
+        if not (isinstance(every, str) and every == "log"):  # an array would be compared entry by entry
             every = whole_number("every", every, at_least=1, advice='give a number of steps, or "log"')
         self.net, self.loss_fn, self.x, self.y = net, loss_fn, x, y
-        self.every, self.at, self.conditioning = every, at, conditioning
+        self.every, self.at, self.conditioning = every, at, flag("conditioning", conditioning)
         self.csv_file = None if csv_file is None else Path(csv_file)
         self.writer = writer
         self.records: list[Measurement] = []
@@ -153,7 +153,7 @@ class AlignmentMonitor:
         return measurement
 
     def _due(self, step: int) -> bool:
-        if self.every != "log":
+        if not isinstance(self.every, str):
             return step % self.every == 0
         # The first whole step at or after each tenth of a decade.
         return step <= 10 or math.floor(10 * math.log10(step)) > math.floor(10 * math.log10(step - 1))

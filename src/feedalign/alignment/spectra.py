@@ -12,8 +12,9 @@ from torch import Tensor
 
 from feedalign.alignment.weight import weight_of
 from feedalign.anatomy import arguments, real_rows, recordable, tapped
+from feedalign.checks import flag
 from feedalign.errors import OutputError
-from feedalign.rules import DirectRule, Wrapped, check_direct
+from feedalign.rules import DirectRule, Wrapped, check_direct, check_wrapped
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,8 +139,11 @@ def output_errors(
         silent: take the error of an output that is zero, instead of the model's own.
 
     Raises:
+        ArgumentError: `net` is not wrapped, or `silent` is no bool.
         OutputError: the loss is not one number with a gradient.
     """
+    check_wrapped(net)
+    flag("silent", silent)
 
     def leaf(tensor: Tensor) -> Tensor:
         return (torch.zeros_like(tensor) if silent else tensor.detach()).requires_grad_()

@@ -1,4 +1,4 @@
-"""When a layer aligns: onset, peak, and the beginning of the decline that memorisation brings."""
+"""When a layer aligns: onset, peak, and the beginning of a decline."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class AlignmentTimes:
     Attributes:
         onset: when alignment first reaches `level`.
         peak: when alignment is largest; never in a run whose alignment does not reach `level`.
-        decline: when alignment has sunk `drop` below its peak for good. From then on the layer gives alignment up for
-            memorisation. Never in a run whose alignment does not reach `level`.
+        decline: when alignment has sunk `drop` below its peak for good. A decline alone does not show that the network
+            memorises: a run without label noise is the control. Never in a run whose alignment does not reach `level`.
     """
 
     onset: Moment
@@ -51,7 +51,7 @@ class AlignmentTimes:
 def alignment_times(
     times: ArrayLike, alignment: ArrayLike, *, level: float = 0.2, drop: float = 0.02
 ) -> AlignmentTimes:
-    """Find when a layer starts to align, when it peaks, and when memorisation begins, over several runs.
+    """Find when a layer starts to align, when it peaks, and when it declines, over several runs.
 
     Onset and decline are interpolated in log-time between measurements. The peak is the time of a measurement. Where
     the top of a curve is flat, noise moves the peak along the top, and `factor` shows that. Choose `drop` well above

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from feedalign.anatomy import problems
 from feedalign.anatomy.outputs import choices_of, entries_of, exchange, tensors_in
 from feedalign.anatomy.problems import Problem
-from feedalign.checks import whole_number
+from feedalign.checks import refused, whole_number
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError
 
 Entry = int | str | Callable[[Any], Tensor] | None
@@ -46,7 +46,12 @@ class ErrorTap:
     def __post_init__(self) -> None:
         if self.batch_dims is not None:
             advice = "it counts the leading axes that are the batch, 1 for [batch, ...], 2 for [batch, token, ...]"
-            whole_number("batch_dims", self.batch_dims, at_least=1, advice=advice)
+            object.__setattr__(
+                self, "batch_dims", whole_number("batch_dims", self.batch_dims, at_least=1, advice=advice)
+            )
+        for entry in self.entries:
+            if isinstance(entry, Tensor) or not isinstance(entry, Hashable):
+                raise refused("output", "a key, an index, a name or a function from the output to its entry", entry)
         for name, given in (("output", self.entries), ("error_at", self.places)):
             if not given and name == "output":
                 raise ArgumentError("output=() names no entry; name the entries at which the error is taken")
@@ -171,7 +176,7 @@ def _entry_of(output: Any, entry: Entry) -> Any:
     try:
         by_name = isinstance(entry, str) and not isinstance(output, dict)
         return getattr(output, str(entry)) if by_name else output[entry]
-    except (AttributeError, LookupError, TypeError):
+    except (AttributeError, LookupError, TypeError, ValueError):
         return problems.unknown_entry(output, entry, choices_of(output))
 
 

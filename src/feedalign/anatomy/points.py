@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from feedalign.anatomy import problems
 from feedalign.anatomy.problems import Problem
 from feedalign.anatomy.weights import weight_matrices
+from feedalign.checks import names_in
 from feedalign.errors import PointsError
 
 
@@ -41,10 +42,15 @@ def automatic_points(model: nn.Module) -> tuple[str, ...]:
 
 
 def names_of(model: nn.Module, points: str | Iterable[str]) -> tuple[str, ...]:
-    """Return the points as a tuple of names, "auto" looked up; PointsError if there are none."""
-    if points == "auto":
-        return automatic_points(model)
-    names = (points,) if isinstance(points, str) else tuple(points)
+    """Return the points as a tuple of names, "auto" looked up.
+
+    Raises:
+        PointsError: there is no point.
+        ArgumentError: the points are no names.
+    """
+    if isinstance(points, str):
+        return automatic_points(model) if points == "auto" else (points,)
+    names = names_in("points", points, sum(1 for _ in model.named_modules(remove_duplicate=False)))
     if not names:
         raise PointsError(f"points is empty; give at least one hidden activation, from: {problems.listed(model)}")
     return names

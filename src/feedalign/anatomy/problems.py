@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from feedalign.checks import shown
+
 
 class Problem(NamedTuple):
     """One thing that is wrong.
@@ -161,7 +163,7 @@ def unknown_entry(output: object, entry: object, choices: str) -> Problem:
     """An entry that the output does not have."""
     return Problem(
         "output",
-        f"is a {type(output).__name__} without the entry {entry!r}",
+        f"is a {type(output).__name__} without the entry {shown(entry)}",
         f"output= says which entry carries the error, choose from: {choices}"
         if choices
         else "leave output= out where the model returns one Tensor",

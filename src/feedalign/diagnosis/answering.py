@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,12 @@ from torch import Tensor, nn
 
 from feedalign.alignment import alignability
 from feedalign.checks import positive_number, whole_number
-from feedalign.diagnosis.batches import Batches, Source, probe_of, seeded
+from feedalign.diagnosis.batches import Source
 from feedalign.diagnosis.expectation import Moment, expectations, second_moment
 from feedalign.diagnosis.looking import look
-from feedalign.diagnosis.preparing import check_on_probe, copies_in_rules
+from feedalign.diagnosis.preparing import Task, copies_in_rules, task_for
 from feedalign.diagnosis.result import Diagnosis
 from feedalign.diagnosis.training import layers_of, train
-from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback
 from feedalign.rules import DirectRule
 
@@ -45,17 +45,7 @@ def diagnose(
 
     Looks at the errors of the untrained network, works out what theory expects, then trains a copy by plain gradient
     descent for some steps and measures its alignment. The network itself is not changed, and neither is any global
-    random state.
-
-    >>> import torch, feedalign as fa
-    >>> x = torch.randn(256, 20, generator=torch.Generator().manual_seed(0))
-    >>> batches = list(zip(x.split(32), x[:, :4].argmax(1).split(32)))
-    >>> net = fa.DFA(fa.networks.MLP([20, 50, 50, 4]), seed=0)
-    >>> found = fa.diagnose(net, torch.nn.functional.cross_entropy, batches, steps=50)
-    >>> found.diverged
-    False
-    >>> bool((found.trained["dfa"].gradient_alignment[-1] > 0.3).all())
-    True
+    random state. For an example see `Diagnosis`.
 
     Args:
         net: a model wrapped in a direct rule, such as `feedalign.DFA`, whose feedback is kept; or a bare model, which
@@ -68,78 +58,65 @@ def diagnose(
         seed: of the feedback of a bare model, and of the random numbers (torch, numpy, random) during the diagnosis.
         output: of a bare model: where in its output the error is taken, see `feedalign.DFA`.
         batch_dims: of a bare model: how many leading axes are the batch, see `feedalign.DFA`.
-        compare: also train a bare model in `ConditionedDFA`, from the same weights, on the same batches and with the
-            same feedback, and tell which of the two is faster.
+        compare: also train a bare model in `ConditionedDFA`, with the same weights, batches and feedback, and compare.
         steps: of training.
         lr: learning rate of plain gradient descent.
         samples: how many are looked at before training, at most.
-        probe: how many alignment is measured on, at most. They are the first ones of the batches.
+        probe: how many alignment is measured on, at most. They are the first samples of the batches.
         name: of the data or model, for the text.
         progress: called with (steps done, steps in all) after every step.
-
-    Returns:
-        What was found: `.table()` is the answer as text, `.figure()` a figure, `.to_dataset()` every number.
 
     Raises:
         ArgumentError: an argument is out of range, model, loss and batches do not fit together, or the user's code
             raised; says what to do. A network that diverges raises nothing, see `Diagnosis.diverged`.
     Source: Refinetti et al. (2021), section 3, for what is expected.
     """
-    _check_numbers(steps=steps, samples=samples, probe=probe, seed=seed, lr=lr)
-    if not callable(loss_fn):
-        raise ArgumentError(
-            f"loss_fn={loss_fn!r} is no function of (output, y); give torch.nn.functional.cross_entropy"
-        )
-    options = {"output": output, "batch_dims": batch_dims}
-    nets = copies_in_rules(net, points=points, feedback=feedback, seed=seed, compare=compare, options=options)
-    read = Batches(batches)
-    with seeded(seed):
-        on = probe_of(read, probe)
-    check_on_probe(nets.values(), loss_fn, on, seed)
-    first = next(iter(nets.values()))
-    seen = look(first, loss_fn, read, samples, seed)
-    matrices = [F.detach().double().cpu().numpy() for F in first.feedback_matrices.values()]
-    P, expected = expectations(seen, matrices)  # before anything is trained
-    bounds = _bounds(first)
+    check_numbers(seed=seed, steps=steps, lr=lr, samples=samples, probe=probe)
+    of_bare = {"points": points, "feedback": feedback, "output": output, "batch_dims": batch_dims}
+    nets = copies_in_rules(net, seed=seed, compare=compare, of_bare=of_bare)
+    task = task_for(next(iter(nets.values())), loss_fn, batches, probe=probe, seed=seed, steps=steps, lr=lr)
+    return _diagnosed(name, nets, task, samples, progress or (lambda _done, _total: None))
+
+
+def check_numbers(*, seed: int, steps: int, lr: float, samples: int, probe: int) -> None:
+    """Raise ArgumentError unless all numbers that `diagnose` takes are in range."""
+    whole_number("seed", seed, 0, 2**64 - 1)
+    for name, value in {"steps": steps, "samples": samples, "probe": probe}.items():
+        whole_number(name, value, 1)
+    positive_number("lr", lr)
+
+
+def _diagnosed(name: str, nets: dict[str, DirectRule], task: Task, samples: int, progress: Progress) -> Diagnosis:
+    """Look at the untrained net, say what theory expects, then train every net."""
+    net = next(iter(nets.values()))
+    seen = look(net, task, samples)
+    P, expected = expectations(seen, [F.detach().double().cpu().numpy() for F in net.feedback_matrices.values()])
+    layers, known = layers_of(net), alignability(net).layers
+    bounds = [
+        (known[label].bound, known[label].channelwise) if label in known else (np.nan, np.nan)
+        for label in layers.values()
+    ]
     trained = {}
     for i, (rule, each) in enumerate(nets.items()):
-        trained[rule] = train(
-            each, loss_fn, read, on, steps=steps, lr=lr, seed=seed, progress=_within(progress, i, len(nets), steps)
-        )
+        trained[rule] = train(each, task, partial(_within, progress, i * task.steps, len(nets) * task.steps))
     return Diagnosis(
         name=name,
         samples=len(seen.errors),
-        probe=next(iter(trained.values())).probe,
-        steps=steps,
+        probe=len(task.probe_errors),
+        steps=task.steps,
         isotropic=seen.isotropic,
-        points=tuple(first.points),
-        layers=tuple(layers_of(first)),
+        points=tuple(net.points),
+        layers=tuple(layers),
         errors=second_moment(seen.errors),
         input_output=Moment(seen.cov_yx @ seen.cov_yx.T),
         conditioner=P,
         expected=expected,
         trained=trained,
-        alignability=bounds[0],
-        alignability_channelwise=bounds[1],
+        alignability=np.array([bound for bound, _ in bounds]),
+        alignability_channelwise=np.array([channelwise for _, channelwise in bounds]),
     )
 
 
-def _bounds(net: DirectRule) -> tuple[Any, Any]:
-    """Return the alignability of every layer with the net's feedback, and with channelwise feedback."""
-    known = alignability(net).layers
-    found = [known.get(label) for label in layers_of(net).values()]
-    return (
-        np.array([np.nan if each is None else each.bound for each in found]),
-        np.array([np.nan if each is None else each.channelwise for each in found]),
-    )
-
-
-def _within(progress: Progress | None, before: int, nets: int, steps: int) -> Callable[[int], None]:
-    """Return what tells how far all nets are when the present net has taken some steps."""
-    return lambda done: None if progress is None else progress(before * steps + done, nets * steps)
-
-
-def _check_numbers(*, lr: float, **counts: int) -> None:
-    for name, value in counts.items():
-        whole_number(name, value, at_least=0, at_most=2**64 - 1) if name == "seed" else whole_number(name, value, 1)
-    positive_number("lr", lr)
+def _within(progress: Progress, before: int, total: int, done: int) -> None:
+    """Report how far all nets are when the present net has taken some steps."""
+    progress(before + done, total)

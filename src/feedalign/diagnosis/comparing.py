@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feedalign.diagnosis.expectation import Array
-from feedalign.diagnosis.training import Trained
-
 if TYPE_CHECKING:
     from feedalign.diagnosis.result import Diagnosis
+    from feedalign.diagnosis.training import Trained
 
 # Between these two ConditionedDFA gained nothing: learning times of two seeds of one rule differ as much.
 FASTER, SLOWER = 1.1, 1 / 1.1
@@ -24,28 +22,30 @@ def speedup(plain: Trained, conditioned: Trained) -> float:
     The loss is that on the probe. 1 where neither has lowered it.
     """
     target = max(plain.losses.min(), conditioned.losses.min())
-    needed = [_steps_to(target, each.loss_steps, each.losses) for each in (plain, conditioned)]
+    needed = [_steps_to(target, each) for each in (plain, conditioned)]
     return needed[0] / needed[1] if min(needed) > 0 else 1.0
 
 
-def _steps_to(target: float, steps: tuple[int, ...], losses: Array) -> float:
+def _steps_to(target: float, net: Trained) -> float:
     """Return after how many steps the loss first was this low, straight lines between the losses known."""
-    i = int(np.argmax(losses <= target))
-    if i == 0:
-        return 0.0
-    share = (losses[i - 1] - target) / (losses[i - 1] - losses[i])
-    return float(steps[i - 1] + share * (steps[i] - steps[i - 1]))
+    i = int(np.argmax(net.losses <= target))
+    # np.interp wants increasing abscissae: the loss before, which was higher, comes second.
+    return float(np.interp(target, net.losses[[i, i - 1]], np.take(net.loss_steps, [i, i - 1]))) if i else 0.0
 
 
 def advice(found: Diagnosis) -> str:
     """Say whether to use ConditionedDFA."""
-    if not np.isnan(found.speedup):
-        return _as_measured(found.speedup)
+    times, condition = found.speedup, found.errors.spectrum.condition_number
+    if times > FASTER:
+        return f"ConditionedDFA was {times:.1f} times faster here. Use it."
+    if times < SLOWER:
+        return f"ConditionedDFA was {1 / times:.1f} times slower here. Use plain DFA."
+    if not np.isnan(times):
+        return f"ConditionedDFA gained nothing here ({times:.2f} times as fast). Plain DFA will do."
     if found.diverged and len(found.trained) > 1:
         return "No advice on ConditionedDFA: a network diverged, so the two rules cannot be compared."
     if any(each.conditioned for each in found.trained.values()):
         return "ConditionedDFA was not compared with DFA. To compare them, diagnose the bare model."
-    condition = found.errors.spectrum.condition_number
     if condition < WELL_CONDITIONED:
         return (
             f"ConditionedDFA will change little: the errors are well conditioned ({condition:.3g}, below "
@@ -55,11 +55,3 @@ def advice(found: Diagnosis) -> str:
         f"ConditionedDFA may help or harm: the errors are badly conditioned ({condition:.3g}, above "
         f"{WELL_CONDITIONED:g}). Measure it with compare=True, on the command line --compare."
     )
-
-
-def _as_measured(times: float) -> str:
-    if times > FASTER:
-        return f"ConditionedDFA was {times:.1f} times faster here. Use it."
-    if times < SLOWER:
-        return f"ConditionedDFA was {1 / times:.1f} times slower here. Use plain DFA."
-    return f"ConditionedDFA gained nothing here ({times:.2f} times as fast). Plain DFA will do."

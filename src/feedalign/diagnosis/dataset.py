@@ -7,39 +7,45 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from feedalign.diagnosis.expectation import Array, Expectation, Moment
+from feedalign.diagnosis.expectation import Expectation, Moment
 from feedalign.diagnosis.result import Diagnosis
 from feedalign.diagnosis.training import OF_LAYERS, Trained
 
 SENT = ["plain", "conditioned"]
+# By attribute of `Trained` and of `Expectation`: the name of the variable, and its dimensions besides net or sent.
+OF_NETS = {
+    "gradient_alignment": ("gradient_alignment", "step", "hidden"),
+    "by_output": ("gradient_alignment_by_output", "hidden", "output"),
+    "losses": ("loss", "loss_step"),
+    "undefined": ("undefined", "layer"),
+    **{name: (name, "layer") for name in OF_LAYERS},
+}
+EXPECTED = {
+    "gradient_alignment": ("expected_gradient_alignment", "hidden"),
+    "by_output": ("expected_by_output", "hidden", "output"),
+    "steps": ("predicted_steps",),
+}
+LONG_NAMES = {
+    "conditioner": "P, for feedback.Conditioned",
+    "gradient_alignment": "mean cosine over the samples of the probe",
+    "expected_by_output": "gradient alignment in the first steps, of errors largest at an output",
+    "predicted_steps": "steps to 1 % of the loss in a deep linear net with isotropic inputs",
+}
 
 
 def to_dataset(found: Diagnosis) -> xr.Dataset:
-    """Return every number with named dimensions."""
+    """Return every number with named dimensions; what a net that diverged has no value for is NaN."""
     nets = list(found.trained.values())
-    # Every net is measured at the same steps until it diverges.
-    steps = max((each.steps for each in nets), key=len)
-    loss_steps = max((each.loss_steps for each in nets), key=len)
-    return xr.Dataset(
+    dataset = xr.Dataset(
         {
             **_of_moment("error", found.errors),
             **_of_moment("input_output", found.input_output),
-            "conditioner": (("output", "output_2"), found.conditioner, {"long_name": "P, for feedback.Conditioned"}),
-            **_of_expectations(found.expected),
-            "gradient_alignment": (
-                ("net", "step", "hidden"),
-                _padded([each.gradient_alignment for each in nets], len(steps)),
-                {"long_name": "mean cosine over the samples of the probe"},
-            ),
-            "loss": (("net", "loss_step"), _padded([each.losses for each in nets], len(loss_steps))),
-            "measurements": ("net", [len(each.steps) for each in nets]),
-            "loss_measurements": ("net", [len(each.loss_steps) for each in nets]),
-            "gradient_alignment_by_output": (("net", "hidden", "output"), [each.by_output for each in nets]),
-            **{name: (("net", "layer"), [getattr(each, name) for each in nets]) for name in OF_LAYERS},
-            "undefined": (("net", "layer"), [list(each.undefined) for each in nets]),
+            "conditioner": (("output", "output_2"), found.conditioner),
+            **_stacked("sent", [found.expected[sent] for sent in SENT], EXPECTED),
+            **_stacked("net", nets, OF_NETS),
+            "diverged_at": ("net", np.array([each.diverged_at for each in nets], dtype=float)),  # None becomes NaN
             "alignability": ("layer", found.alignability),
             "alignability_channelwise": ("layer", found.alignability_channelwise),
-            "diverged_at": ("net", [np.nan if each.diverged_at is None else each.diverged_at for each in nets]),
         },
         coords={
             "sent": SENT,
@@ -47,8 +53,8 @@ def to_dataset(found: Diagnosis) -> xr.Dataset:
             "conditioned": ("net", [each.conditioned for each in nets]),
             "hidden": list(found.points),
             "layer": list(found.layers),
-            "step": list(steps),
-            "loss_step": list(loss_steps),
+            "step": list(nets[0].steps),
+            "loss_step": list(nets[0].loss_steps),
         },
         attrs={
             "name": found.name,
@@ -58,6 +64,9 @@ def to_dataset(found: Diagnosis) -> xr.Dataset:
             "isotropic": int(found.isotropic),
         },
     )
+    for name, text in LONG_NAMES.items():
+        dataset[name].attrs["long_name"] = text
+    return dataset
 
 
 def from_dataset(dataset: xr.Dataset) -> Diagnosis:
@@ -74,33 +83,19 @@ def from_dataset(dataset: xr.Dataset) -> Diagnosis:
         errors=Moment(dataset.error_moment.values),
         input_output=Moment(dataset.input_output_moment.values),
         conditioner=dataset.conditioner.values,
-        expected={
-            sent: Expectation(
-                dataset.expected_gradient_alignment.sel(sent=sent).values,
-                dataset.expected_by_output.sel(sent=sent).values,
-                float(dataset.predicted_steps.sel(sent=sent)),
+        expected={sent: Expectation(**_values(dataset.sel(sent=sent), EXPECTED)) for sent in SENT},
+        trained={
+            str(net): Trained(
+                **_values(of_net, OF_NETS) | {"undefined": tuple(map(str, of_net.undefined.values))},
+                conditioned=bool(of_net.conditioned),
+                steps=tuple(map(int, of_net.step)),
+                loss_steps=tuple(map(int, of_net.loss_step)),
+                diverged_at=None if of_net.diverged_at.isnull() else int(of_net.diverged_at),
             )
-            for sent in SENT
+            for net, of_net in ((net, dataset.sel(net=net)) for net in dataset.net.values)
         },
-        trained={str(net): _trained(dataset.sel(net=net)) for net in dataset.net.values},
         alignability=dataset.alignability.values,
         alignability_channelwise=dataset.alignability_channelwise.values,
-    )
-
-
-def _trained(of_net: xr.Dataset) -> Trained:
-    measured, losses = int(of_net.measurements), int(of_net.loss_measurements)
-    return Trained(
-        conditioned=bool(of_net.conditioned),
-        probe=int(of_net.attrs["probe"]),
-        steps=tuple(int(step) for step in of_net.step.values[:measured]),
-        gradient_alignment=of_net.gradient_alignment.values[:measured],
-        by_output=of_net.gradient_alignment_by_output.values,
-        **{name: of_net[name].values for name in OF_LAYERS},
-        undefined=tuple(map(str, of_net.undefined.values)),
-        loss_steps=tuple(int(step) for step in of_net.loss_step.values[:losses]),
-        losses=of_net.loss.values[:losses],
-        diverged_at=None if of_net.diverged_at.isnull() else int(of_net.diverged_at),
     )
 
 
@@ -115,26 +110,14 @@ def _of_moment(name: str, moment: Moment) -> dict[str, Any]:
     }
 
 
-def _of_expectations(expected: dict[str, Expectation]) -> dict[str, Any]:
-    each = [expected[sent] for sent in SENT]
+def _stacked(along: str, parts: list[Any], attributes: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+    """Return a variable for each attribute, with the parts along a new first dimension."""
     return {
-        "expected_gradient_alignment": (("sent", "hidden"), [one.gradient_alignment for one in each]),
-        "expected_by_output": (
-            ("sent", "hidden", "output"),
-            [one.by_output for one in each],
-            {"long_name": "gradient alignment in the first steps, of errors largest at an output"},
-        ),
-        "predicted_steps": (
-            "sent",
-            [one.steps for one in each],
-            {"long_name": "steps to 1 % of the loss in a deep linear net with isotropic inputs"},
-        ),
+        variable: ((along, *dimensions), [getattr(part, name) for part in parts])
+        for name, (variable, *dimensions) in attributes.items()
     }
 
 
-def _padded(arrays: list[Array], length: int) -> Array:
-    """Return arrays of different lengths as one, with NaN behind the end of the shorter ones."""
-    whole = np.full((len(arrays), length, *arrays[0].shape[1:]), np.nan)
-    for row, array in zip(whole, arrays, strict=True):
-        row[: len(array)] = array
-    return whole
+def _values(part: xr.Dataset, attributes: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+    # [()] makes a number of an array without axes, and changes no other array.
+    return {name: part[variable].values[()] for name, (variable, *_) in attributes.items()}

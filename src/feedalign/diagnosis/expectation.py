@@ -79,9 +79,7 @@ class Moment:
     @cached_property
     def directions(self) -> tuple[Direction, ...]:
         """The largest and the smallest direction, each if it is over `FAR` times away from the typical one."""
-        values, vectors = np.linalg.eigh(self.matrix)
-        present = values > NOTHING**2 * values[-1]
-        values, vectors = values[present], vectors[:, present]
+        values, vectors = _present(self.matrix)
         factors = values / np.exp(np.log(values).mean())
         return tuple(
             self._direction(float(factors[i]), vectors[:, i] ** 2)
@@ -127,11 +125,10 @@ def expectations(seen: Seen, feedback: Sequence[Array]) -> tuple[Array, dict[str
     """Return P of `conditioner`, and what theory expects: of "plain" feedback and of feedback "conditioned" by P."""
     P = conditioner(seen.errors)
     needed = predicted_steps(second_moment(seen.errors).matrix, feedback)
-    largest = np.abs(seen.errors).argmax(1)
     found = {}
     for sent, conditioning, steps in zip(("plain", "conditioned"), (None, P), needed, strict=True):
         cosines = expected_cosines(seen, feedback, conditioning)
-        found[sent] = Expectation(mean_of_known(cosines), by_output(cosines, largest, len(P)), float(steps))
+        found[sent] = Expectation(mean_of_known(cosines), by_output(cosines, seen.errors), float(steps))
     return P, found
 
 
@@ -140,7 +137,8 @@ def conditioner(errors: Array) -> Array:
     from feedalign.theory import linear
 
     moment = second_moment(errors).matrix
-    P = linear.conditioner(_root(moment), leave_out=NOTHING)
+    values, vectors = _present(moment)
+    P = linear.conditioner(vectors * np.sqrt(values), leave_out=NOTHING)
     scaled: Array = P * np.sqrt(np.trace(moment) / np.trace(P @ moment @ P))
     return scaled
 
@@ -167,10 +165,9 @@ def predicted_steps(moment: Array, feedback: Sequence[Array]) -> Array:
     """
     from feedalign.theory import linear
 
-    values, vectors = np.linalg.eigh(moment)
-    present = values > NOTHING**2 * values[-1]
-    values = values[present] / values[present].mean()
-    teacher = vectors[:, present] * np.sqrt(values)  # [C, directions]
+    values, vectors = _present(moment)
+    values = values / values.mean()
+    teacher = vectors * np.sqrt(values)  # [C, directions]
     scaled = [R / np.sqrt(np.square(R).sum() / R.shape[1]) for R in _triangles(feedback)]
     needed = []
     for P in (None, linear.conditioner(teacher, leave_out=NOTHING)):
@@ -182,27 +179,31 @@ def predicted_steps(moment: Array, feedback: Sequence[Array]) -> Array:
     return np.array(needed)
 
 
-def by_output(cosines: Array, largest: NDArray[np.int64], outputs: int) -> Array:
-    """Return the mean cosine of the samples whose error is `largest` at an output, [points, C]; NaN without any."""
-    groups = [cosines[:, largest == output] for output in range(outputs)]
-    return np.stack([mean_of_known(group) for group in groups], axis=1)
+def by_output(cosines: Array, errors: Array) -> Array:
+    """Return the mean cosine of the samples whose error is largest at an output, [points, C]; NaN without any.
+
+    Args:
+        cosines: [points, samples].
+        errors: [samples, C].
+    """
+    largest = np.abs(errors).argmax(1)
+    return np.stack([mean_of_known(cosines[:, largest == output]) for output in range(errors.shape[1])], axis=1)
 
 
 def mean_of_known(values: Array) -> Array:
     """Return the mean over the last axis of what is not NaN; NaN where nothing is known."""
-    known = ~np.isnan(values)
-    count = known.sum(-1)
-    total = np.where(known, values, 0).sum(-1)
-    mean: Array = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    with np.errstate(invalid="ignore"):
+        mean: Array = np.nansum(values, -1) / (~np.isnan(values)).sum(-1)
     return mean
+
+
+def _present(moment: Array) -> tuple[Array, Array]:
+    """Return the eigenvalues of a second moment that are not zero, ascending, and their vectors, [C, directions]."""
+    values, vectors = np.linalg.eigh(moment)
+    present = values > NOTHING**2 * values[-1]
+    return values[present], vectors[:, present]
 
 
 def _triangles(feedback: Sequence[Array]) -> list[Array]:
     """Return smaller matrices of the same G = FᵀF, which is all that matters of F."""
     return [np.asarray(np.linalg.qr(F, mode="r")) for F in feedback]
-
-
-def _root(moment: Array) -> Array:
-    values, vectors = np.linalg.eigh(moment)
-    root: Array = vectors * np.sqrt(values.clip(0))
-    return root

@@ -1,37 +1,91 @@
-"""The nets of a diagnosis: copies of the user's model, each in the rule that trains the copy."""
+"""What a diagnosis works on: copies of the user's model, each in a rule, and the task on which they are trained."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from feedalign.alignment import output_errors
-from feedalign.anatomy import undisturbed
-from feedalign.diagnosis.batches import kind_of, seeded, told
+from feedalign.anatomy import copied, undisturbed
+from feedalign.diagnosis.batches import Batches, Source
+from feedalign.diagnosis.expectation import Array
+from feedalign.diagnosis.users_code import kind_of, output_on, seeded, told
 from feedalign.errors import ArgumentError, PointsError
-from feedalign.feedback import Feedback
 from feedalign.rules import DFA, RULES, ConditionedDFA, DirectRule, SequentialRule
+
+Loss = Callable[[Any, Any], Tensor]
 
 # Matrices of outputs by outputs are made in double precision: a few of 1 GB each are the most that is sensible.
 MOST_OUTPUTS = 10_000
 
 
-def copies_in_rules(
-    net: nn.Module,
-    *,
-    points: str | Iterable[str],
-    feedback: Feedback | None,
-    seed: int,
-    compare: bool,
-    options: dict[str, Any],
-) -> dict[str, DirectRule]:
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What every net of a diagnosis is trained on.
+
+    Attributes:
+        loss_fn: scalar loss of (output, y).
+        batches: of training.
+        probe: the batch on which alignment is measured.
+        probe_errors: of the untrained net on the probe, [samples, C].
+        seed: of the random numbers during training.
+        steps: of training.
+        lr: learning rate.
+    """
+
+    loss_fn: Loss
+    batches: Batches
+    probe: tuple[Any, Any]
+    probe_errors: Array
+    seed: int
+    steps: int
+    lr: float
+
+    def loss(self, net: nn.Module, x: Any, y: Any) -> Tensor:
+        """Return the loss of a net on a batch."""
+        return self.loss_fn(output_on(net, x), y)
+
+
+def task_for(net: DirectRule, loss_fn: Loss, source: Source, *, probe: int, seed: int, steps: int, lr: float) -> Task:
+    """Read the probe and run the net on the probe once, so that what does not fit together is told before the work.
+
+    Raises:
+        ArgumentError: model, loss function and batches do not fit together; says how.
+    """
+    if not callable(loss_fn):
+        raise ArgumentError(
+            f"loss_fn={loss_fn!r} is no function of (output, y); give torch.nn.functional.cross_entropy"
+        )
+    batches = Batches(source)
+    with seeded(seed):
+        batch = batches.first(probe)
+        with (
+            told("model or loss function, on the first samples,", "loss_fn(net(x), y) must work on batches (x, y)"),
+            undisturbed(net),
+        ):
+            errors = output_errors(net, loss_fn, *batch).flatten(0, -2).double().cpu().numpy()
+    if errors.shape[1] > MOST_OUTPUTS:
+        raise ArgumentError(
+            f"the model has {errors.shape[1]} outputs, and a diagnosis makes matrices of outputs by outputs; at most "
+            f"{MOST_OUTPUTS} are possible"
+        )
+    return Task(loss_fn, batches, batch, errors, seed, steps, lr)
+
+
+def copies_in_rules(net: nn.Module, *, seed: int, compare: bool, of_bare: dict[str, Any]) -> dict[str, DirectRule]:
     """Return copies of the model by the name of their rule, in training mode.
 
-    A bare model is wrapped in DFA, and with `compare` a second copy in ConditionedDFA with the same feedback. A wrapped
-    one is copied with its own feedback.
+    A wrapped model is copied with its own feedback. A bare model is wrapped in DFA, and with `compare` a second copy in
+    ConditionedDFA with the same feedback.
+
+    Args:
+        net: the user's model.
+        seed: of the feedback.
+        compare: whether to make the second copy.
+        of_bare: points, feedback, output and batch_dims of the rule; not for a model that is wrapped already.
 
     Raises:
         ArgumentError: the model cannot be diagnosed, or arguments do not fit; says why.
@@ -45,52 +99,30 @@ def copies_in_rules(
         )
     if not any(parameter.requires_grad for parameter in net.parameters()):
         raise ArgumentError("no parameter of the model requires a gradient, so nothing can be trained; unfreeze some")
+    wrapped = isinstance(net, DirectRule)
+    if wrapped and of_bare != {"points": "auto", "feedback": None, "output": None, "batch_dims": None}:
+        raise ArgumentError(
+            "the model is wrapped already; points, feedback, output and batch_dims are for a bare model"
+        )
+    if wrapped and compare:
+        raise ArgumentError(
+            f"the model is wrapped in {type(net).__name__} already; give the bare model to compare DFA with "
+            "ConditionedDFA"
+        )
     with told("copying the model", "diagnose trains copies, so copy.deepcopy(model) must work"):
-        first = copy.deepcopy(net)
-    if isinstance(first, DirectRule):
-        if points != "auto" or feedback is not None or any(value is not None for value in options.values()):
-            raise ArgumentError(
-                "the model is wrapped already; points, feedback, output and batch_dims are for a bare model"
-            )
-        if compare:
-            raise ArgumentError(
-                f"the model is wrapped in {type(net).__name__} already; give the bare model to compare DFA with "
-                "ConditionedDFA"
-            )
-        return {name_of(first): first.train()}
-    wrapped: Any = {"points": points, "feedback": feedback, "seed": seed, **options}
+        copies = [copied(net) for _ in range(1 + compare)]
     with told("wrapping the model", "see feedalign.validate(model, points)"):
         try:
-            nets: dict[str, DirectRule] = {"dfa": DFA(first, **wrapped)}
+            rules = [DFA, ConditionedDFA]
+            nets = [
+                each if isinstance(each, DirectRule) else rule(each, seed=seed, **of_bare)
+                for each, rule in zip(copies, rules, strict=False)
+            ]
         except PointsError as error:
             raise ArgumentError(f"{error}; name the points (points=, on the command line --points)") from error
-        if compare:
-            nets["conditioned-dfa"] = ConditionedDFA(copy.deepcopy(net), **wrapped)
-    return {name: each.train() for name, each in nets.items()}
+    return {_name_of(each): each.train() for each in nets}
 
 
-def name_of(net: DirectRule) -> str:
+def _name_of(net: DirectRule) -> str:
     """Return the registry's name of a net's rule; the name of its class where the registry has none."""
     return next((name for name, rule in RULES.items() if net.rule is rule), type(net).__name__)
-
-
-def check_on_probe(
-    nets: Iterable[DirectRule], loss_fn: Callable[[Any, Any], Tensor], probe: tuple[Any, Any], seed: int
-) -> None:
-    """Run every net on the probe once, so that what does not fit together is told before the work.
-
-    Raises:
-        ArgumentError: model, loss function and batches do not fit together; says how.
-    """
-    for net in nets:
-        with (
-            told("model or loss function, on the first samples,", "loss_fn(net(x), y) must work on batches (x, y)"),
-            seeded(seed),
-            undisturbed(net),
-        ):
-            errors = output_errors(net, loss_fn, *probe)
-        if errors.shape[-1] > MOST_OUTPUTS:
-            raise ArgumentError(
-                f"the model has {errors.shape[-1]} outputs, and a diagnosis makes matrices of outputs by outputs; at "
-                f"most {MOST_OUTPUTS} are possible"
-            )

@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 class Diagnosis:
     """Whether a network aligns on some data, and why: what was seen, expected and measured.
 
+    >>> import torch, feedalign as fa
+    >>> x = torch.randn(256, 20, generator=torch.Generator().manual_seed(0))
+    >>> batches = list(zip(x.split(32), x[:, :4].argmax(1).split(32)))
+    >>> net = fa.DFA(fa.networks.MLP([20, 50, 50, 4]), seed=0)
+    >>> found = fa.diagnose(net, torch.nn.functional.cross_entropy, batches, steps=50)
+    >>> found.diverged
+    False
+    >>> bool((found.trained["dfa"].gradient_alignment[-1] > 0.3).all())
+    True
+
     C is the number of outputs. Layers are the points from the bottom, and "readout".
 
     Attributes:

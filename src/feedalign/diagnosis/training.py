@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from feedalign.alignment import AlignmentMonitor, Measurement, output_errors
+from feedalign.alignment import AlignmentMonitor, GradientAlignment, Measurement
 from feedalign.anatomy import undisturbed
-from feedalign.diagnosis.batches import Batches, arguments, seeded, told
 from feedalign.diagnosis.expectation import Array, by_output
-from feedalign.errors import ArgumentError, OutputError
+from feedalign.diagnosis.preparing import Task
+from feedalign.diagnosis.users_code import seeded, told
+from feedalign.errors import DivergenceError, OutputError
 from feedalign.rules import ConditionedDFA, DirectRule
 
 # A net whose loss on the probe has grown by this factor has diverged, though the numbers are still finite: bounded
@@ -26,16 +28,15 @@ LOSSES = 100
 # What is measured of every layer after the last step.
 OF_LAYERS = ("norm_ratio", "weight_alignment", "condition_number", "residual")
 
-Loss = Callable[[Any, Any], Tensor]
-
 
 @dataclass(frozen=True, eq=False)
 class Trained:
     """What was measured of one net. Layers are the points from the bottom, and the readout.
 
+    What was not measured, because numbers were no longer finite, is NaN.
+
     Attributes:
         conditioned: whether the rule is ConditionedDFA.
-        probe: how many errors were measured on.
         steps: after which gradient alignment was measured.
         gradient_alignment: mean over the probe's samples, [steps, points].
         by_output: gradient alignment at the end, mean over the samples whose error was largest at an output before
@@ -52,7 +53,6 @@ class Trained:
     """
 
     conditioned: bool
-    probe: int
     steps: tuple[int, ...]
     gradient_alignment: Array
     by_output: Array
@@ -66,109 +66,75 @@ class Trained:
     diverged_at: int | None
 
 
-def train(
-    net: DirectRule,
-    loss_fn: Loss,
-    batches: Batches,
-    probe: tuple[Any, Any],
-    *,
-    steps: int,
-    lr: float,
-    seed: int,
-    progress: Callable[[int], None],
-) -> Trained:
-    """Train a net in place for some steps, and measure its alignment at log-spaced steps.
+def train(net: DirectRule, task: Task, progress: Callable[[int], None]) -> Trained:
+    """Train a net in place, and measure its alignment at log-spaced steps.
 
     Raises:
         ArgumentError: the user's code raised.
     """
-    largest, outputs = _largest_errors(net, loss_fn, probe)
-    optimizer = torch.optim.SGD([weight for weight in net.parameters() if weight.requires_grad], lr=lr)
-    monitor = AlignmentMonitor(net, loss_fn, *probe, every="log", conditioning=True)
-    losses: dict[int, float] = {}
-    broken: int | None = None
-    every = max(1, steps // LOSSES)
-    with seeded(seed):
-        done = 0
-        for x, y in batches.stream(steps):
-            if done % every == 0:
-                losses[done] = _probe_loss(net, loss_fn, probe)
-            if not (_measured(monitor, done, due=False) and _step(net, loss_fn, optimizer, x, y, done)):
-                broken = done
-                break
-            done += 1
-            progress(done)
-    if broken is None:
-        losses[done] = _probe_loss(net, loss_fn, probe)
-        broken = None if _measured(monitor, done, due=True) else done
-    return _summary(net, monitor.records, losses, broken, largest, outputs)
-
-
-def _measured(monitor: AlignmentMonitor, step: int, *, due: bool) -> bool:
-    """Measure, if it is time or due anyway; return whether all weights and derivatives were finite."""
-    if not _finite(monitor.net):
-        return False
+    optimizer = torch.optim.SGD([weight for weight in net.parameters() if weight.requires_grad], lr=task.lr)
+    monitor = AlignmentMonitor(net, task.loss_fn, *task.probe, conditioning=True)
+    losses = dict.fromkeys([*range(0, task.steps, max(1, task.steps // LOSSES)), task.steps], math.nan)
+    records: dict[int, Measurement | None] = dict.fromkeys(_log_spaced(task.steps))
+    done, broken = 0, None
     try:
-        monitor.measure(step) if due else monitor(step)
-    except OutputError:  # a derivative that is not finite
-        return False
-    return True
+        with seeded(task.seed):
+            for done, batch in enumerate(itertools.chain(task.batches.stream(task.steps), [None])):
+                _check_finite(net, done)
+                if done in losses:
+                    losses[done] = _probe_loss(net, task)
+                if done in records:
+                    records[done] = monitor.measure(done)
+                if batch is not None:
+                    _step(net, task, optimizer, batch, done)
+                    progress(done + 1)
+    except (DivergenceError, OutputError):  # OutputError: a derivative that is not finite
+        broken = done
+    return _summary(net, task, records, losses, diverged_at(losses, broken))
 
 
-def _step(net: DirectRule, loss_fn: Loss, optimizer: torch.optim.Optimizer, x: Any, y: Any, done: int) -> bool:
-    """Take one step; return whether loss and weights were finite."""
-    try:
-        with told(f"model or loss function, at training step {done},", "every batch must be like the first"):
-            optimizer.zero_grad()
-            loss = loss_fn(net(*arguments(x)), y)
-            if not loss.isfinite():
-                return False
-            loss.backward()
-    except ArgumentError:
-        if _finite(net):
-            raise
-        return False  # some loss functions refuse the output of a net that has diverged
+def _log_spaced(steps: int) -> list[int]:
+    """Return 0 to 10, then ten whole numbers a decade up to `steps`, and `steps` itself."""
+    decades = (math.ceil(10 ** (k / 10)) for k in range(11, 10 * len(str(steps))))
+    return sorted({step for step in (*range(11), *decades) if step < steps} | {steps})
+
+
+def _check_finite(net: nn.Module, done: int) -> None:
+    """Raise DivergenceError unless the length of every weight tensor is finite, in the precision of the model."""
+    if not all(weight.square().sum().isfinite() for weight in net.parameters()):
+        raise DivergenceError(f"weights are not finite after {done} steps", time=done, state=None)
+
+
+def _probe_loss(net: DirectRule, task: Task) -> float:
+    with (
+        told("model or loss function, on the probe,", "loss_fn must take any finite output"),
+        undisturbed(net),
+        torch.no_grad(),
+    ):
+        return float(task.loss(net, *task.probe))
+
+
+def _step(net: DirectRule, task: Task, optimizer: torch.optim.Optimizer, batch: tuple[Any, Any], done: int) -> None:
+    """Take one step; DivergenceError if the loss is not finite."""
+    with told(f"model or loss function, at training step {done},", "every batch must be like the first"):
+        optimizer.zero_grad()
+        loss = task.loss(net, *batch)
+        if not loss.isfinite():
+            raise DivergenceError(f"the loss is not finite after {done} steps", time=done, state=None)
+        loss.backward()
     optimizer.step()
-    return True
-
-
-def _probe_loss(net: DirectRule, loss_fn: Loss, probe: tuple[Any, Any]) -> float:
-    x, y = probe
-    try:
-        with (
-            told("model or loss function, on the probe,", "loss_fn must take any finite output"),
-            undisturbed(net),
-            torch.no_grad(),
-        ):
-            return float(loss_fn(net(*arguments(x)), y))
-    except ArgumentError:
-        if _finite(net):
-            raise
-        return float("nan")
-
-
-def _finite(net: nn.Module) -> bool:
-    """Return whether the length of every weight tensor is finite, in the precision of the model."""
-    return all(bool(weight.square().sum().isfinite()) for weight in net.parameters())
-
-
-def _largest_errors(net: DirectRule, loss_fn: Loss, probe: tuple[Any, Any]) -> tuple[NDArray[np.int64], int]:
-    """Return the output at which the error of each sample is largest, and the number of outputs."""
-    with undisturbed(net):
-        errors = output_errors(net, loss_fn, *probe)
-    return errors.abs().argmax(-1).flatten().cpu().numpy(), errors.shape[-1]
 
 
 def diverged_at(losses: dict[int, float], broken: int | None) -> int | None:
     """Return the step from which on a net had diverged, given losses by step and the step at which numbers broke."""
     first = next(iter(losses.values()))
     limit = first + (GROWN - 1) * abs(first)
-    above = [not loss <= limit for loss in losses.values()]  # NaN counts
-    if not above[-1]:
-        return broken
-    steps = list(losses)
-    begin = len(above) - above[::-1].index(False) if False in above else 0
-    return min([steps[begin], *([] if broken is None else [broken])])
+    begin = broken
+    for step, loss in reversed(losses.items()):
+        if loss <= limit:  # NaN is not
+            break
+        begin = step if begin is None else min(step, begin)
+    return begin
 
 
 def layers_of(net: DirectRule) -> dict[str, str]:
@@ -180,58 +146,43 @@ def layers_of(net: DirectRule) -> dict[str, str]:
 
 def _summary(
     net: DirectRule,
-    records: list[Measurement],
+    task: Task,
+    records: dict[int, Measurement | None],
     losses: dict[int, float],
     broken: int | None,
-    largest: NDArray[np.int64],
-    outputs: int,
 ) -> Trained:
-    layers = layers_of(net)
-    gradient = np.full((len(records), len(net.points)), np.nan)
-    for values, record in zip(gradient, records, strict=True):
-        values[:] = list(_gradient(record).layers.values())
-    last = {name: np.full(len(layers), np.nan) for name in OF_LAYERS}
-    of_outputs = np.full((len(net.points), outputs), np.nan)
-    undefined = tuple("" for _ in layers)
-    if broken is None:
-        record = records[-1]
-        samples = np.stack([cosine.flatten().numpy() for cosine in _gradient(record).per_sample.values()])
-        of_outputs = by_output(samples, largest, outputs)
-        undefined = tuple(_why_undefined(record, label) for label in layers.values())
-        numbers = [_numbers(record, layer, label) for layer, label in layers.items()]
-        last = {name: np.array([each.get(name, np.nan) for each in numbers]) for name in OF_LAYERS}
+    layers, unknown = layers_of(net), np.full(len(net.points), np.nan)
+    *_, last = records.values()
+    samples = np.full((len(net.points), len(task.probe_errors)), np.nan)
+    numbers: dict[str, float] = {}
+    undefined: dict[str, str] = {}
+    if last is not None and last.conditioning is not None:
+        samples = np.stack([cosine.flatten().numpy() for cosine in _gradient(last).per_sample.values()])
+        numbers = last.scalars
+        undefined = {**last.conditioning.undefined, **last.weight.undefined}
     return Trained(
         conditioned=isinstance(net, ConditionedDFA),
-        probe=len(largest),
-        steps=tuple(record.step for record in records),
-        gradient_alignment=gradient,
-        by_output=of_outputs,
-        **last,
-        undefined=undefined,
+        steps=tuple(records),
+        gradient_alignment=np.array(
+            [list(_gradient(each).layers.values()) if each is not None else unknown for each in records.values()]
+        ),
+        by_output=by_output(samples, task.probe_errors),
+        **{
+            name: np.array(
+                [
+                    numbers.get(f"{name}/{layer if name == 'norm_ratio' else label}", np.nan)
+                    for layer, label in layers.items()
+                ]
+            )
+            for name in OF_LAYERS
+        },
+        undefined=tuple(undefined.get(label, "") for label in layers.values()),
         loss_steps=tuple(losses),
         losses=np.array(list(losses.values())),
-        diverged_at=diverged_at(losses, broken),
+        diverged_at=broken,
     )
 
 
-def _numbers(record: Measurement, layer: str, label: str) -> dict[str, float]:
-    """Return what one measurement says of a layer, by name in `OF_LAYERS`; what is undefined is missing."""
-    assert record.conditioning is not None  # the monitor was asked for it
-    found: dict[str, float | None] = {
-        "norm_ratio": _gradient(record).norm_ratios.get(layer),
-        "weight_alignment": record.weight.layers.get(label),
-    }
-    matrix = record.conditioning.layers.get(label)
-    if matrix is not None:
-        found |= {"condition_number": matrix.spectrum.condition_number, "residual": matrix.residual}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _gradient(record: Measurement) -> Any:
+def _gradient(record: Measurement) -> GradientAlignment:
     assert record.gradient is not None  # sequential rules are refused
     return record.gradient
-
-
-def _why_undefined(record: Measurement, label: str) -> str:
-    assert record.conditioning is not None
-    return record.weight.undefined.get(label) or record.conditioning.undefined.get(label, "")

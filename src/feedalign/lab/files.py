@@ -19,6 +19,13 @@ def data_folder() -> Path:
     return Path(os.environ.get("FEEDALIGN_DATA") or pooch.os_cache("feedalign"))
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and the folders above it, one after the other: `Path.mkdir` calls itself once for each of them."""
+    for folder in (*reversed(path.parents), path):
+        if not folder.exists():
+            folder.mkdir(exist_ok=True)  # another process may have made it in between
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a name beside `path` to write a file or build a folder at; it becomes `path` if the block succeeds.
@@ -27,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
     An exception (Ctrl-C and a full disk included) leaves `path` as it was and removes what was half-written. An
     existing file is replaced; an existing folder is kept, what was built is dropped: the first writer wrote the same.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield aside / path.name

@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-import torch
 from torch import nn
 
 from feedalign.checks import flag, one_of, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
+from feedalign.memory import check_memory
 from feedalign.networks.mlp import ACTIVATIONS, draw_uniform
+from feedalign.streams import torch_generator
 
 Pool = Literal["none", "average", "max"]
 Head = Literal["flatten", "global-average"]
@@ -72,10 +73,12 @@ class ConvNet(nn.Sequential):
         one_of("head", head, get_args(Head))
         one_of("activation", activation, ACTIVATIONS)
         flag("batch_norm", batch_norm)
-        generator = torch.Generator().manual_seed(whole_number("seed", seed))
+        generator = torch_generator(whole_number("seed", seed), "weights")
         pools: dict[str, list[nn.Module]] = {"none": [], "average": [nn.AvgPool2d(2)], "max": [nn.MaxPool2d(2)]}
         blocks: list[nn.Module] = []
         for (fan_in, fan_out), step in zip(itertools.pairwise((in_channels, *widths)), strides, strict=True):
+            numbers = fan_in * fan_out * kernel_size**2
+            check_memory(f"the kernels of {fan_out} channels", numbers, "give fewer channels or a smaller kernel")
             convolution: nn.Module = nn.utils.skip_init(
                 nn.Conv2d, fan_in, fan_out, kernel_size, step, kernel_size // 2, bias=not batch_norm
             )
@@ -91,6 +94,7 @@ class ConvNet(nn.Sequential):
             )
         averaging = head == "global-average"
         features = widths[-1] * (1 if averaging else height * width)
+        check_memory(f"the weights of classes={classes}", features * classes, "give fewer classes or smaller images")
         readout = nn.utils.skip_init(nn.Linear, features, classes)
         for parameter in readout.parameters():
             draw_uniform(parameter, features, generator)

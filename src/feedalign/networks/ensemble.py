@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from feedalign.checks import flag, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
+from feedalign.memory import check_memory
 from feedalign.networks.mlp import draw_uniform, layers_of
+from feedalign.streams import torch_generator
 
 
 class EnsembleLinear(nn.Module):
@@ -62,7 +64,7 @@ class EnsembleMLP(nn.Sequential):
 
     Raises:
         ArgumentError: no network, not one seed per network, fewer than two sizes, a size or a seed that is no whole
-            number, an unknown activation, or a bias that is no bool.
+            number, weights that do not fit this machine's memory, an unknown activation, or a bias that is no bool.
     """
 
     def __init__(
@@ -74,16 +76,17 @@ class EnsembleMLP(nn.Sequential):
         seeds: Sequence[int] | None = None,
     ) -> None:
         n_networks = whole_number("n_networks", n_networks, 1)
+        check_memory(f"n_networks={n_networks}", n_networks, "give fewer networks")
         flag("bias", bias)
         own = whole_numbers("seeds", range(n_networks) if seeds is None else seeds)
         if len(own) != n_networks:
             raise ArgumentError(f"got {len(own)} seeds for {n_networks} networks; give one each")
-        generators = [torch.Generator().manual_seed(seed) for seed in own]
+        generators = [torch_generator(seed, "weights") for seed in own]
 
         def layer(fan_in: int, fan_out: int) -> nn.Module:
             return EnsembleLinear(n_networks, fan_in, fan_out, bias, generators)
 
-        super().__init__(*layers_of(sizes, activation, layer))
+        super().__init__(*layers_of(sizes, activation, layer, n_networks))
         self.n_networks = n_networks
 
     def state_dicts(self) -> list[dict[str, Tensor]]:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from feedalign.checks import flag, one_of, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
+from feedalign.memory import check_memory
+from feedalign.streams import torch_generator
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "linear": nn.Identity}
 
@@ -27,12 +29,12 @@ class MLP(nn.Sequential):
         seed: seed of the initial weights.
 
     Raises:
-        ArgumentError: fewer than two sizes, a size that is no whole number of at least one, an unknown activation, a
-            bias that is no bool, or a seed that is no whole number.
+        ArgumentError: fewer than two sizes, a size that is no whole number of at least one, sizes whose weights do not
+            fit this machine's memory, an unknown activation, a bias that is no bool, or a seed that is no whole number.
     """
 
     def __init__(self, sizes: Sequence[int], activation: str = "tanh", bias: bool = True, seed: int = 0) -> None:
-        generator = torch.Generator().manual_seed(whole_number("seed", seed))
+        generator = torch_generator(whole_number("seed", seed), "weights")
         flag("bias", bias)
 
         def layer(fan_in: int, fan_out: int) -> nn.Module:
@@ -44,9 +46,17 @@ class MLP(nn.Sequential):
         super().__init__(*layers_of(sizes, activation, layer))
 
 
-def layers_of(sizes: Sequence[int], activation: str, layer: Callable[[int, int], nn.Module]) -> list[nn.Module]:
-    """Return layer(fan_in, fan_out) for each pair of neighbouring sizes, with activations in between."""
+def layers_of(
+    sizes: Sequence[int], activation: str, layer: Callable[[int, int], nn.Module], networks: int = 1
+) -> list[nn.Module]:
+    """Return layer(fan_in, fan_out) for each pair of neighbouring sizes, with activations in between.
+
+    Raises:
+        ArgumentError: a size or the activation is wrong, or so many networks do not fit the machine's memory.
+    """
     widths = whole_numbers("sizes", sizes, 1)
+    weights = sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(widths))
+    check_memory(f"the weights of sizes={widths}", networks * weights, "give smaller sizes, or fewer networks")
     if len(widths) < 2:
         raise ArgumentError(f"sizes={widths} must name the widths of input, hidden layers and output: at least two")
     one_of("activation", activation, ACTIVATIONS)

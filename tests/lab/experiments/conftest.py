@@ -20,7 +20,7 @@ TINY: dict[str, dict[str, Any]] = {
     "two-phases": {
         "input_dim": 50, "end_time": 20.0, "late_time": 100.0, "measurements": 6, "draws": 2, "seeds": 3,
     },
-    "degeneracy-breaking": {"draws": 2, "end_time": 3000.0},
+    "degeneracy-breaking": {"teachers": ((0.8, 1.5), (0.6, 1.1, 1.8)), "draws": 2, "end_time": 3000.0},
     "relu-recovery": {"teachers": (1, 2), "most_students": 3, "end_time": 100.0, "runs": 2},
     "overparametrisation": {
         "input_dim": 30, "teachers": 2, "students": (1, 2, 4), "end_time": 10.0, "measurements": 5, "runs": 2,
@@ -29,14 +29,14 @@ TINY: dict[str, dict[str, Any]] = {
         "outputs": CELLS, "inputs": 4, "samples": 12, "width": 10, "steps": 30, "measurements": 4, "draws": 2,
     },
     "output-statistics": {
-        "alphas": (1.0, 0.2), "betas": (1.0, 0.2), "inputs": 8, "samples": 6, "width": 7, "steps": 5, "draws": 2,
+        "alphas": (1.0, 0.2), "betas": (1.0, 0.2), "inputs": 4, "samples": 12, "width": 7, "steps": 5, "draws": 2,
     },
     "conditioned-feedback": {"outputs": CELLS, "width": 12, "inputs": 4, "steps": 1000, "draws": 2},
     "layerwise": {
         "hidden": (8, 6), "epochs": 2, "networks": 3, "draws": 2, "measurements": 5, "probe": 40, "lr": 3e-3,
     },
     "convolution": {
-        "small": NetConfig(0, (2, 3, 3), (2, 2, 1), epochs=1), "large": NetConfig(4, (3, 3, 4), (1, 1, 1), epochs=1),
+        "net": NetConfig(0, (2, 3, 3), (2, 2, 1), epochs=1), "shares": (0.5, 1.0), "connected_seeds": 2,
         "train_images": 64, "seeds": 2, "probe": 20,
     },
     "sharing": {
@@ -81,4 +81,5 @@ def refused() -> Callable[[Experiment, xr.Dataset], set[int]]:
 
 
 def _finite(verdict: Verdict) -> bool:
-    return all(map(math.isfinite, (verdict.effect, verdict.spread, verdict.threshold, verdict.margin)))
+    numbers = (verdict.effect, verdict.standard_error, verdict.threshold, verdict.p_value, *verdict.interval)
+    return all(map(math.isfinite, numbers))

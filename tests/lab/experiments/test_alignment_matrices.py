@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from feedalign.lab.experiments import Experiment, alignment_matrices
+from feedalign.lab.experiments import Experiment
 
 Refused = Callable[[Experiment, xr.Dataset], set[int]]
 
@@ -49,10 +49,6 @@ def ideal() -> xr.Dataset:
     )
 
 
-def test_what_the_claim_describes_is_supported(refused: Refused) -> None:
-    assert refused(alignment_matrices, ideal()) == set()
-
-
 def mispredict(dataset: xr.Dataset) -> None:
     dataset.predicted_alignment[:] = 0.2
 
@@ -65,13 +61,9 @@ def lose_one(dataset: xr.Dataset) -> None:
     dataset.gradient_alignment[1, 1, 4, 0] = np.nan
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [(mispredict, {PREDICTED}), (no_order, {RANKS}), (lose_one, {PREDICTED, RANKS})],
-)
-def test_a_spoilt_result_is_not_supported(
-    change: Callable[[xr.Dataset], None], expected: set[int], refused: Refused
-) -> None:
-    dataset = ideal()
-    change(dataset)
-    assert refused(alignment_matrices, dataset) == expected
+# Every change of an ideal result, and the verdicts that fail on it.
+FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
+    (mispredict, {PREDICTED}),
+    (no_order, {RANKS}),
+    (lose_one, {PREDICTED, RANKS}),
+]

@@ -67,16 +67,12 @@ def ideal() -> xr.Dataset:
     )
 
 
-def test_what_the_claim_describes_is_supported(refused: Refused) -> None:
-    assert refused(conditioned_feedback, ideal()) == set()
-
-
-def slow_one(dataset: xr.Dataset) -> None:
-    dataset.steps[0, 1, 1, 2, 3] = 130
+def slow_one_pair(dataset: xr.Dataset) -> None:
+    dataset.steps[0, 1, 1, 2] = 130
 
 
 def plain_is_fast(dataset: xr.Dataset) -> None:
-    dataset.steps[0, 0, 0, 1, 0] = 110
+    dataset.steps[0, 0, 0, 1] = 110
 
 
 def no_better_signal(dataset: xr.Dataset) -> None:
@@ -91,19 +87,11 @@ def never_there(dataset: xr.Dataset) -> None:
     dataset.steps[0, 1, 0, 1, 2] = np.nan
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (slow_one, {FAST}),
-        (plain_is_fast, {SLOW}),
-        (no_better_signal, {RAISED}),
-        (backprop_gains_as_much, {BEYOND}),
-        (never_there, {FAST, BEYOND}),
-    ],
-)
-def test_a_spoilt_result_is_not_supported(
-    change: Callable[[xr.Dataset], None], expected: set[int], refused: Refused
-) -> None:
-    dataset = ideal()
-    change(dataset)
-    assert refused(conditioned_feedback, dataset) == expected
+# Every change of an ideal result, and the verdicts that fail on it.
+FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
+    (slow_one_pair, {FAST}),
+    (plain_is_fast, {SLOW}),
+    (no_better_signal, {RAISED}),
+    (backprop_gains_as_much, {BEYOND}),
+    (never_there, {FAST, BEYOND}),
+]

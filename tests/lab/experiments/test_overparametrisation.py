@@ -15,7 +15,7 @@ from feedalign.lab.experiments import Experiment, overparametrisation
 Refused = Callable[[Experiment, xr.Dataset], set[int]]
 
 
-ALIGNS, UNMATCHED, SMALL, SPARE, SPECIALISED = range(5)
+ALIGNS, BEYOND, SMALL, SPARE, SERVES = range(5)
 
 
 @pytest.fixture
@@ -58,13 +58,15 @@ def ideal(runs: int = 20) -> xr.Dataset:
     dims = ("activation", "rule", "students", "run", "time")
     overlap = np.empty((2, 2, 3, runs, 3))
     overlap[:] = np.array([[0.0, 0.99, 0.9], [0.0, 0.99, 0.9], [0.0, 0.99, 0.95]])[:, None]
+    overlap[:, 1, :, :, 1] = 0.3  # backprop turns to no feedback
+    overlap[:, :, :, :, 1] += 0.003 * rng.standard_normal(overlap.shape[:-1])
     overlap[..., 2] += 0.02 * rng.standard_normal(overlap.shape[:-1])
     error = np.empty_like(overlap)
     error[:] = np.array([[0.5, 0.45, 0.05], [0.5, 0.45, 1e-6], [0.5, 0.45, 1e-6]])[:, None]
     return xr.Dataset(
         {
             "overlap": (dims, overlap),
-            "unit_overlap": (dims, np.broadcast_to([0.1, 0.71, 0.85], overlap.shape).copy()),
+            "second_overlap": (dims, np.broadcast_to([0.1, 0.3, 0.7], overlap.shape).copy()),
             "generalisation_error": (dims, error),
         },
         coords={
@@ -77,48 +79,36 @@ def ideal(runs: int = 20) -> xr.Dataset:
     )
 
 
-def test_what_the_claim_describes_is_supported(refused: Refused) -> None:
-    assert refused(overparametrisation, ideal()) == set()
+def align_less(dataset: xr.Dataset) -> None:
+    dataset.overlap[1, 0, 2, :, 1] = 0.9
 
 
-def misalign_one_run(dataset: xr.Dataset) -> None:
-    dataset.overlap[1, 0, 2, 7, 1] = 0.9
-
-
-def match(dataset: xr.Dataset) -> None:
-    dataset.generalisation_error[1, 0, 0, 3, -1] = 1e-5
+def align_under_backprop(dataset: xr.Dataset) -> None:
+    dataset.overlap[0, 1, :, :, 1] = 0.9
 
 
 def forget_if_small(dataset: xr.Dataset) -> None:
-    dataset.overlap[0, 0, 0, :, -1] -= 0.06
+    dataset.overlap[0, 0, 0, :, -1] -= 0.12
 
 
 def forget_if_large(dataset: xr.Dataset) -> None:
     dataset.overlap[1, 0, 2, :, -1] -= 0.05
 
 
-def serve_all_alike(dataset: xr.Dataset) -> None:
-    dataset.unit_overlap[1, 0, 0, :, -1] = 0.7  # 1/√2 for two teachers
+def turn_to_single_units(dataset: xr.Dataset) -> None:
+    dataset.second_overlap[0, 0, 0, :12, -1] = 0.2
 
 
 def lose_a_run(dataset: xr.Dataset) -> None:
     dataset.overlap[0, 0, 1, 0] = np.nan
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (misalign_one_run, {ALIGNS}),
-        (match, {UNMATCHED}),
-        (forget_if_small, {SMALL}),
-        (forget_if_large, {SPARE}),
-        (serve_all_alike, {SPECIALISED}),
-        (lose_a_run, {ALIGNS, SMALL, SPARE}),
-    ],
-)
-def test_a_spoilt_result_is_not_supported(
-    change: Callable[[xr.Dataset], None], expected: set[int], refused: Refused
-) -> None:
-    dataset = ideal()
-    change(dataset)
-    assert refused(overparametrisation, dataset) == expected
+# Every change of an ideal result, and the verdicts that fail on it.
+FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
+    (align_less, {ALIGNS}),
+    (align_under_backprop, {BEYOND}),
+    (forget_if_small, {SMALL}),
+    (forget_if_large, {SPARE}),
+    (turn_to_single_units, {SERVES}),
+    (lose_a_run, {ALIGNS, BEYOND, SMALL, SPARE}),
+]

@@ -55,10 +55,6 @@ def ideal(runs: int = 400) -> xr.Dataset:
     )
 
 
-def test_what_the_claim_describes_is_supported(refused: Refused) -> None:
-    assert refused(relu_recovery, ideal()) == set()
-
-
 def test_the_formula_is_the_law_of_the_condition() -> None:
     dataset = ideal(20_000)
     share = (dataset.positive_feedback >= dataset.teachers).mean("run").values
@@ -82,12 +78,9 @@ def blur(dataset: xr.Dataset) -> None:
     dataset["generalisation_error"] = 0.8e-2 + 0.4e-2 * (dataset.generalisation_error > 1e-2)
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"), [(learn_anyway, {CONDITION, FORMULA}), (favour_positive, {FORMULA}), (blur, {GAP})]
-)
-def test_a_spoilt_result_is_not_supported(
-    change: Callable[[xr.Dataset], None], expected: set[int], refused: Refused
-) -> None:
-    dataset = ideal()
-    change(dataset)
-    assert refused(relu_recovery, dataset) == expected
+# Every change of an ideal result, and the verdicts that fail on it.
+FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
+    (learn_anyway, {CONDITION, FORMULA}),
+    (favour_positive, {FORMULA}),
+    (blur, {GAP}),
+]

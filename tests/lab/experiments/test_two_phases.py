@@ -9,13 +9,9 @@ import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
-from feedalign.lab.experiments import Experiment, two_phases
 from feedalign.lab.experiments.common.shallow_runs import phases
 
-Refused = Callable[[Experiment, xr.Dataset], set[int]]
-
-
-ALIGNS, SINKS, SINKS_RELU, AGREES, TURNS, AT_MINIMA, NEEDS_SIGNS = range(7)
+ALIGNS, BEYOND, SINKS, KEEPS, ERROR_AGREES, OVERLAP_AGREES, AT_MINIMA, NEEDS_SIGNS = range(8)
 
 
 @pytest.fixture
@@ -44,7 +40,7 @@ def test_theory_and_simulation_start_at_the_same_state(tiny: xr.Dataset) -> None
 
 # What the check is to see, made by hand: cos(v, F) rises around t = 5 and sinks around 200, ε_g falls around 50.
 TIMES = np.concatenate([[0.0], np.geomspace(0.1, 1000, 40)])
-NOISE, DRAWS, SEEDS = 2e-3, 8, 20
+NOISE, DRAWS, SEEDS = 2e-3, 12, 6
 
 
 def sigmoid(centre: float) -> NDArray[np.float64]:
@@ -72,41 +68,62 @@ def made(overlap: NDArray[np.float64], error: NDArray[np.float64]) -> xr.Dataset
 
 
 def ideal() -> xr.Dataset:
-    return made(0.1 + 0.89 * sigmoid(5) - 0.06 * sigmoid(200), 0.5 - 0.4 * sigmoid(50))
+    """DFA rises to 0.99 and sinks to 0.93; backprop stays near 0.3."""
+    dataset = made(0.1 + 0.89 * sigmoid(5) - 0.06 * sigmoid(200), 0.5 - 0.4 * sigmoid(50))
+    for name in ("overlap_theory", "overlap_simulation"):
+        dataset[name].loc[{"rule": "backprop"}] *= 0.3
+    return dataset
 
 
-def test_what_the_claim_describes_is_supported(refused: Refused) -> None:
-    assert refused(two_phases, ideal()) == set()
+def simulated(dataset: xr.Dataset) -> xr.DataArray:
+    return dataset["overlap_simulation"]
 
 
-def shift_theory(dataset: xr.Dataset, standard_errors: float = 20.0) -> None:
-    dataset.overlap_theory[0, 3, 0, 25] += standard_errors * NOISE / np.sqrt(SEEDS)
+def misalign(dataset: xr.Dataset) -> None:
+    """ReLU students, in theory and simulation, reach no more than 0.9."""
+    simulated(dataset).loc[{"activation": "relu"}] *= 0.9
 
 
-def spoil(variable: str, time: int) -> Callable[[xr.Dataset], None]:
-    """Put a NaN into one run, or the theory of one draw, at one time."""
-
-    def change(dataset: xr.Dataset) -> None:
-        at = {"activation": 0, "rule": 0, "draw": 2, "time": time}
-        dataset[variable][at | ({"seed": 4} if "simulation" in variable else {})] = np.nan
-
-    return change
+def align_under_backprop(dataset: xr.Dataset) -> None:
+    simulated(dataset).loc[{"rule": "backprop"}] = simulated(dataset).sel(rule="dfa")
+    dataset.overlap_theory.loc[{"rule": "backprop"}] = dataset.overlap_theory.sel(rule="dfa")
 
 
-def misalign_one_run(dataset: xr.Dataset) -> None:
-    dataset.overlap_simulation[1, 5, 0, 7] = np.minimum(dataset.overlap_simulation[1, 5, 0, 7], 0.94)
+def keep_all(dataset: xr.Dataset) -> None:
+    """The cosine stays at its peak."""
+    peak = simulated(dataset).sel(activation="erf", rule="dfa").argmax("time").max()
+    for values in (simulated(dataset), dataset.overlap_theory):
+        values.loc[{"activation": "erf", "rule": "dfa"}] = values.sel(activation="erf", rule="dfa").where(
+            np.arange(len(TIMES)) <= int(peak), 0.99
+        )
 
 
-def keep_the_alignment_of_relu(dataset: xr.Dataset) -> None:
-    dataset.overlap_simulation[1, ..., -1] = dataset.overlap_simulation[1].max("time")
+def learn_before_aligning(dataset: xr.Dataset) -> None:
+    late = made(0.1 + 0.89 * sigmoid(50) - 0.06 * sigmoid(400), 0.5 - 0.4 * sigmoid(5))
+    for name in late.data_vars:
+        dataset[name].loc[{}] = late[name]
 
 
-def turn_but_one_sign(dataset: xr.Dataset) -> None:
-    dataset.late_readout[0, 3, 1, -1, 0] *= -1
+def lose_all_at_the_end(dataset: xr.Dataset) -> None:
+    for values in (simulated(dataset), dataset.overlap_theory):
+        values[{"activation": 0, "rule": 0, "time": -1}] = 0.3
 
 
-def point_the_feedback_elsewhere(dataset: xr.Dataset) -> None:
-    dataset.feedback[0, 5, 1] *= -1
+def shift_error(dataset: xr.Dataset) -> None:
+    dataset.generalisation_error_theory[0, :, 0, 5:] += 0.1
+
+
+def shift_overlap(dataset: xr.Dataset) -> None:
+    dataset.overlap_theory[0, :, 0, 5:] -= 0.2
+
+
+def spoil(dataset: xr.Dataset) -> None:
+    """A run of one draw has no number at one time."""
+    simulated(dataset)[{"activation": 0, "rule": 0, "draw": 2, "time": -1, "seed": 4}] = np.nan
+
+
+def take_other_minima(dataset: xr.Dataset) -> None:
+    dataset.feedback[0, :4, 1] *= -1
 
 
 def arrive_nowhere(dataset: xr.Dataset) -> None:
@@ -114,51 +131,23 @@ def arrive_nowhere(dataset: xr.Dataset) -> None:
 
 
 def learn_with_turned_feedback(dataset: xr.Dataset) -> None:
-    dataset.late_error[1, 6, 1, -1] = 1e-6
+    dataset.late_error[1, ::2, 1, -1] = 1e-6
 
 
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (shift_theory, {AGREES}),
-        (lambda dataset: shift_theory(dataset, -20), {AGREES}),
-        (lambda dataset: shift_theory(dataset, 1), set()),
-        (spoil("overlap_theory", 25), {AGREES}),
-        (spoil("generalisation_error_theory", 25), {AGREES}),
-        (spoil("overlap_simulation", -1), {SINKS, AGREES}),
-        (spoil("overlap_simulation", 10), {ALIGNS, SINKS, AGREES}),
-        (spoil("generalisation_error_simulation", 10), {AGREES}),
-        (misalign_one_run, {ALIGNS}),
-        (keep_the_alignment_of_relu, {SINKS_RELU}),
-        (turn_but_one_sign, {TURNS, AT_MINIMA}),
-        (point_the_feedback_elsewhere, {AT_MINIMA}),
-        (arrive_nowhere, {AT_MINIMA}),
-        (learn_with_turned_feedback, {NEEDS_SIGNS}),
-    ],
-)
-def test_a_spoilt_result_is_not_supported(
-    change: Callable[[xr.Dataset], None], expected: set[int], refused: Refused
-) -> None:
-    dataset = ideal()
-    change(dataset)
-    assert expected <= refused(two_phases, dataset)
-    assert ALIGNS in expected or ALIGNS not in refused(two_phases, dataset)
-    assert bool(expected) == bool(refused(two_phases, dataset))
-
-
-def test_no_alignment_is_not_supported(refused: Refused) -> None:
-    flat = made(0.4 + 0 * TIMES, 0.5 - 0.4 * sigmoid(50))
-    assert refused(two_phases, flat) >= {ALIGNS}
-
-
-def test_learning_before_aligning_is_not_supported(refused: Refused) -> None:
-    assert refused(two_phases, made(0.1 + 0.89 * sigmoid(50) - 0.06 * sigmoid(400), 0.5 - 0.4 * sigmoid(5))) == {ALIGNS}
-
-
-def test_an_alignment_that_stays_is_not_supported(refused: Refused) -> None:
-    """It goes on rising to the end, so nothing is given up; noise alone would look like a small sink."""
-    rising = made(0.1 + 0.88 * sigmoid(5) + 0.1 * TIMES / 1000, 0.5 - 0.4 * sigmoid(50))
-    assert refused(two_phases, rising) == {SINKS, SINKS_RELU}
+# Every change of an ideal result, and the verdicts that fail on it.
+FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
+    (misalign, {ALIGNS}),
+    (align_under_backprop, {BEYOND, KEEPS}),
+    (keep_all, {SINKS}),
+    (learn_before_aligning, {ALIGNS, BEYOND, SINKS, KEEPS}),
+    (lose_all_at_the_end, {KEEPS}),
+    (shift_error, {ERROR_AGREES}),
+    (shift_overlap, {OVERLAP_AGREES}),
+    (spoil, {KEEPS, OVERLAP_AGREES}),
+    (take_other_minima, {AT_MINIMA}),
+    (arrive_nowhere, {AT_MINIMA}),
+    (learn_with_turned_feedback, {NEEDS_SIGNS}),
+]
 
 
 def test_phases_on_curves_made_by_hand() -> None:
@@ -167,5 +156,5 @@ def test_phases_on_curves_made_by_hand() -> None:
     early, sink = phases(error, overlap)
     # Row 1 never halves and counts whole; row 2 rises again after it halved, which does not make it early again.
     np.testing.assert_allclose(early, [0.9, 0.8, 0.3])
-    np.testing.assert_allclose(sink, [0.29, 0.0, 0.05])
+    np.testing.assert_allclose(sink, [0.2, 0.0, -0.6])
     np.testing.assert_allclose(phases(error[0], overlap[0]), (early[0], sink[0]))

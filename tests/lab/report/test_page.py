@@ -40,8 +40,8 @@ class Parabola:
 
     def check(self, dataset: xr.Dataset) -> list[Verdict]:
         return [
-            Verdict("it ends above 3", 4.0, 0.123, 3.0, "above", "2 draws of 5 seeds"),
-            Verdict("its slope stays below 5.5", 3.25, 0.0777, 5.5, "below", "3 pairs", margin=2.13),
+            Verdict("it ends above 3", 4.0, 0.123, 3.0, "above", "a draw, mean over 5 seeds", runs=7),
+            Verdict("its slope stays below 5.5", 3.25, 0.0777, 5.5, "below", "a pair", runs=3),
         ]
 
     def plot(self, dataset: xr.Dataset) -> Figure:
@@ -131,11 +131,13 @@ def test_the_page_says_all_there_is_to_know(result: Result, tmp_path: Path) -> N
             verdict.claim,
             verdict.sample,
             f"{verdict.effect:.3g}",
-            f"± {verdict.spread:.2g}",
+            f"± {verdict.standard_error:.2g}",
+            f"{verdict.interval[0]:.3g} to {verdict.interval[1]:.3g}",
+            f"{verdict.runs} independent runs",
             f"{verdict.side} {verdict.threshold:.3g}",
         ):
             assert text in page
-    assert "by 2.13 × spread" in page
+    assert "remain supported after Holm's correction" in page
 
 
 def test_text_is_escaped(result: Result, tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ import pytest
 import xarray as xr
 
 from feedalign.errors import DataError
-from feedalign.lab.runs import StoredRun, config_hash, environment, folder, run_once
+from feedalign.lab.runs import StoredRun, config_hash, environment, run_once, store
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ def never() -> xr.Dataset:
 
 
 def everything(root: Path) -> list[Path]:
-    return [path for path in root.rglob("*") if not path.is_dir()]
+    """Every file but the locks, which stay."""
+    return [path for path in root.rglob("*") if not path.is_dir() and path.parent.name != ".locks"]
 
 
 @pytest.fixture
@@ -77,7 +81,7 @@ def test_a_changed_default_and_a_new_field_change_the_hash() -> None:
 def test_experiment_and_schema_version_change_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     before = config_hash("test", CONFIG)
     assert config_hash("other", CONFIG) != before
-    monkeypatch.setattr(folder, "SCHEMA_VERSION", folder.SCHEMA_VERSION + 1)
+    monkeypatch.setattr(store, "SCHEMA_VERSION", store.SCHEMA_VERSION + 1)
     assert config_hash("test", CONFIG) != before
 
 
@@ -118,7 +122,7 @@ def test_the_folder_says_what_was_run_where_and_for_how_long(run: StoredRun) -> 
     config = json.loads((run.folder / "config.json").read_text())
     assert config == {
         "experiment": "test",
-        "schema_version": folder.SCHEMA_VERSION,
+        "schema_version": store.SCHEMA_VERSION,
         "config": {"name": "a", "widths": [3, 4], "lr": 0.1, "seed": 0, "bias": True},
     }
     made = json.loads((run.folder / "environment.json").read_text())
@@ -141,7 +145,7 @@ def test_a_broken_computation_leaves_nothing_and_can_be_done_again(tmp_path: Pat
 
     with pytest.raises(error, match="stop"):
         run_once("test", CONFIG, broken, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert everything(tmp_path) == []
     xr.testing.assert_identical(run_once("test", CONFIG, result, tmp_path).dataset, result())
 
 
@@ -228,13 +232,17 @@ def test_a_damaged_run_says_what_to_do(run: StoredRun, tmp_path: Path, damage: C
 
 
 def test_two_runs_of_one_config_at_once_end_as_one(tmp_path: Path) -> None:
-    """The second begins before the first is done; the first to finish stays, and both return it."""
-    inner: list[StoredRun] = []
+    """The second begins before the first is done, and waits for the first instead of computing."""
+    begun = threading.Event()
 
     def compute() -> xr.Dataset:
-        inner.append(run_once("test", CONFIG, lambda: result(1), tmp_path))
-        return result(2)
+        begun.set()
+        time.sleep(0.5)
+        return result(1)
 
-    outer = run_once("test", CONFIG, compute, tmp_path)
-    xr.testing.assert_identical(outer.dataset, inner[0].dataset)
-    assert [path.name for path in (tmp_path / "test").iterdir()] == [outer.config_hash]
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(run_once, "test", CONFIG, compute, tmp_path)
+        begun.wait()
+        second = run_once("test", CONFIG, never, tmp_path)
+    xr.testing.assert_identical(first.result().dataset, second.dataset)
+    assert [path.name for path in (tmp_path / "test").iterdir()] == [second.config_hash]

@@ -219,3 +219,20 @@ def test_a_batch_has_no_single_final_state(make_start: MakeStart) -> None:
     batch = shallow.simulate(make_start(), feedback=F, lr=0.1, times=[1.0], input_dim=20, seeds=[0, 1])
     with pytest.raises(ArgumentError, match="no single final state"):
         _ = batch.final
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (
+            {"batch_size": 10**10},
+            r"the inputs of one step with batch_size=10000000000 need .* GB, and this",
+        ),
+        ({"seeds": range(10**12)}, "seeds must be a sequence of at most 10,000,000 whole numbers"),
+    ],
+)
+def test_what_does_not_fit_the_memory_is_refused(odd: dict[str, Any], message: str) -> None:
+    start = shallow.OrderParameters(np.eye(2) / 2, np.zeros((2, 2)), np.eye(2), np.array([0.5, -0.2]), np.ones(2))
+    arguments: dict[str, Any] = {"seeds": [0], "batch_size": 2, **odd}
+    with pytest.raises(ArgumentError, match=message):
+        shallow.simulate(start, feedback=[1.0, -1.0], lr=0.1, times=[0.1], input_dim=60, method="explicit", **arguments)

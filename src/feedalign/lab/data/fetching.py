@@ -11,7 +11,7 @@ from feedalign.errors import ArgumentError, DataError
 from feedalign.lab.data import cifar10_sources, mnist_sources
 from feedalign.lab.data.source import Source
 from feedalign.lab.data.stored import STORED, Contents, StoredSet
-from feedalign.lab.files import data_folder, replacing
+from feedalign.lab.files import data_folder, make_folder, replacing
 
 SOURCES = {"mnist": mnist_sources.MNIST_SOURCES, "cifar10": cifar10_sources.CIFAR10_SOURCES}
 FOLDERS = {"mnist": mnist_sources.torchvision_folder, "cifar10": cifar10_sources.torchvision_folder}
@@ -55,7 +55,7 @@ def fetch(
     else:
         sources = [one for one in SOURCES[name] if source in ("auto", one.kind)]
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         _store(stored, root, _first_delivered(stored, sources, root, progress))
     except DataError:
         raise

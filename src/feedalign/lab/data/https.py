@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
-import pooch
 import requests
+import urllib3
 
 from feedalign.errors import DataError
 from feedalign.lab.data.meter import Meter
@@ -14,15 +15,24 @@ from feedalign.lab.data.meter import Meter
 _TIMEOUT = (5, 30)
 
 
-def download(url: str, path: Path, show: bool) -> None:
+def download(url: str, path: Path, show: bool, seconds: float) -> None:
     """Download `url` to the file `path`, with progress on stderr if `show`.
 
     Raises:
-        DataError: the server cannot be reached, refuses, or stops half-way.
+        DataError: the server cannot be reached, refuses, stops half-way, or is not done after so many `seconds`.
         OSError: `path` cannot be written.
     """
+    deadline = time.monotonic() + seconds
     with Meter(url, show) as meter:
         try:
-            pooch.HTTPDownloader(progressbar=meter, chunk_size=2**16, timeout=_TIMEOUT)(url, path, None)
-        except requests.RequestException as error:
+            with requests.get(url, stream=True, timeout=_TIMEOUT) as response, path.open("wb") as file:
+                response.raise_for_status()
+                meter.total = int(response.headers.get("Content-Length", 0))
+                # read1 gives what has arrived. Other ways to read wait for a whole block, and never look at the clock.
+                while block := response.raw.read1(2**16):
+                    file.write(block)
+                    meter.update(len(block))
+                    if time.monotonic() > deadline:
+                        raise DataError(f"only {file.tell():,} bytes came in {seconds:.0f} seconds; the server is slow")
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise DataError(str(error)) from error

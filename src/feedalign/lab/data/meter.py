@@ -11,10 +11,10 @@ _LINE_BYTES = 2**24  # a plain line every 16 MiB: none for MNIST's files, ten fo
 
 
 class Meter:
-    """Context manager that shows progress on stderr; has the methods pooch expects of a progress bar.
+    """Context manager that shows progress on stderr; count bytes with `update`.
 
     Attributes:
-        total: size of the download in bytes, set by pooch once it is known; 0 if it never is.
+        total: size of the download in bytes, set once it is known; 0 if it never is.
     """
 
     def __init__(self, label: str, show: bool) -> None:
@@ -47,16 +47,9 @@ class Meter:
         lines_before = self._done // _LINE_BYTES
         self._done += count
         self._bar.update(self._task, completed=self._done, total=self.total or None)
-        if self._done // _LINE_BYTES > lines_before:
+        if self._done // _LINE_BYTES > lines_before or self._done == self.total > _LINE_BYTES:
             whole = f" of {self.total / 1e6:.0f}" if self.total else ""
             self._line(f": {self._done / 1e6:.0f}{whole} MB")
-
-    def reset(self) -> None:
-        """Start counting again; pooch does so at the end, since it counted whole chunks."""
-        self._done = 0
-
-    def close(self) -> None:
-        """Do nothing: leaving the context ends the bar, after an error too."""
 
     def _line(self, text: str) -> None:
         if not self._console.is_terminal:

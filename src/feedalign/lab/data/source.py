@@ -8,6 +8,16 @@ from pathlib import Path
 
 from feedalign.lab.data.stored import Contents
 
+# A transfer may take this long, and as long again as its bytes take at this speed: a server that sends a byte every
+# second would otherwise never end.
+GRACE_SECONDS = 60.0
+SLOWEST_BYTES_PER_SECOND = 20_000
+
+
+def allowed_seconds(size_bytes: int) -> float:
+    """Return how many seconds a transfer of this size may take."""
+    return GRACE_SECONDS + size_bytes / SLOWEST_BYTES_PER_SECOND
+
 
 @dataclass(frozen=True)
 class Source:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-from torch.nn import functional
+import xarray as xr
 
 from feedalign import feedback
-from feedalign.checks import positive_number, whole_number
-from feedalign.diagnosis import Batches, Diagnosis, diagnose, seeded
+from feedalign.diagnosis import Diagnosis, check_numbers, diagnose, seeded
 from feedalign.errors import ArgumentError, DataError
 from feedalign.lab.diagnose_command.config import DiagnoseConfig
-from feedalign.lab.diagnose_command.data_set import model_and_batches
-from feedalign.lab.diagnose_command.digest import batches_that_matter, digest_of
-from feedalign.lab.diagnose_command.own_model import at_home, made_by, sources
+from feedalign.lab.diagnose_command.data_set import subject_of
+from feedalign.lab.diagnose_command.own_model import at_home, made_by
+from feedalign.lab.diagnose_command.subject import Subject
+from feedalign.lab.experiments import Progress, Watch, unwatched
+from feedalign.lab.files import replacing
 from feedalign.lab.runs import run_once
 from feedalign.rules import Wrapped
+from feedalign.style import svg
 
 NAME = "diagnose"
 RECIPES: dict[str, Any] = {
@@ -44,116 +44,68 @@ class Identity:
     digest: str
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A diagnosis whose arguments were checked, and whose model and data are there.
+def compute(config: DiagnoseConfig, runs: Path = Path("runs"), progress: Watch = unwatched) -> tuple[Diagnosis, Path]:
+    """Diagnose, unless `runs` holds the result of the same config, code, model and data already.
 
-    Attributes:
-        config: as it was asked for.
-        name: of what is diagnosed.
-        model: wrapped in a rule or bare.
-        loss_fn: scalar loss of (output, y).
-        batches: pairs (x, y).
-        points: names, or "auto".
-        runs: folder of the runs.
-    """
+    Args:
+        config: what to diagnose, and how.
+        runs: folder of the runs; made if missing.
+        progress: called with "diagnose", returns a context manager that is entered while the networks are trained;
+            what the context manager gives is called with (steps done, steps in all).
 
-    config: DiagnoseConfig
-    name: str
-    model: nn.Module
-    loss_fn: Callable[[Any, Any], Tensor]
-    batches: Any
-    points: str | tuple[str, ...]
-    runs: Path
-
-    def run(self, progress: Callable[[int, int], None]) -> tuple[Diagnosis, Path]:
-        """Diagnose, or take the result of the same run from its folder; write figure.svg and result.nc.
-
-        Returns:
-            What was found, and the folder.
-
-        Raises:
-            ArgumentError: what the user gave cannot be diagnosed; says why.
-            DataError: the folder cannot be written, or holds no finished run.
-        """
-        with self._home():
-            run = run_once(NAME, self._identity(), lambda: self._diagnosed(progress).to_dataset(), self.runs)
-        found = Diagnosis.from_dataset(run.dataset)
-        try:
-            found.figure().savefig(run.folder / "figure.svg", metadata={"Date": None})
-        except OSError as error:
-            raise DataError(f"cannot write {run.folder / 'figure.svg'} ({error}); choose another folder") from error
-        return found, run.folder
-
-    def _home(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.config.model is None else at_home()
-
-    def _diagnosed(self, progress: Callable[[int, int], None]) -> Diagnosis:
-        config = self.config
-        wrapped = isinstance(self.model, Wrapped)
-        if wrapped and config.feedback != DiagnoseConfig.feedback:
-            raise ArgumentError("the model is wrapped already; --feedback is for a bare one")
-        return diagnose(
-            self.model,
-            self.loss_fn,
-            self.batches,
-            points=self.points,
-            feedback=None if wrapped else RECIPES[config.feedback](),
-            seed=config.seed,
-            compare=config.compare and not wrapped,
-            steps=config.steps,
-            lr=config.lr,
-            samples=config.samples,
-            probe=config.probe,
-            name=self.name,
-            progress=progress,
-        )
-
-    def _identity(self) -> Identity:
-        config = self.config
-        code = [] if config.model is None else sources(config.model)
-        with seeded(config.seed):
-            read = batches_that_matter(Batches(self.batches), config.steps, max(config.samples, config.probe))
-            return Identity(config, digest_of(code, self.model, self.loss_fn, read))
-
-
-def prepared(config: DiagnoseConfig, runs: Path) -> Prepared:
-    """Return the model and the data of a config, before any work is done.
+    Returns:
+        What was found, and the folder of the run, which holds figure.svg and result.nc.
 
     Raises:
-        ArgumentError: a value is out of range, or the user's function cannot be used; says why.
-        DataError: the data set was not fetched or is damaged, or nothing can be written into `runs`.
+        ArgumentError: a value is out of range, or what the user gave cannot be diagnosed; says why.
+        DataError: the data set was not fetched or is damaged, or the run cannot be stored or read.
     """
-    _check(config)
-    check_writable(runs)
-    if config.model is None:
-        name, model, batches = model_and_batches(config)
-        return Prepared(config, name, model, functional.cross_entropy, batches, "auto", runs)
-    with at_home(), seeded(config.seed):
-        own = made_by(config.model)
-    points = config.points or own.points or "auto"
-    return Prepared(config, config.model, own.model, own.loss_fn, own.batches, points, runs)
+    numbers = {name: getattr(config, name) for name in ("seed", "steps", "lr", "samples", "probe")}
+    check_numbers(**numbers)
+    _check_kind(config)
+    _check_writable(runs)
+    home = nullcontext if config.model is None else at_home
+    with home(), seeded(config.seed):
+        subject = subject_of(config) if config.model is None else made_by(config.model, config.points)
+    with progress(NAME) as tell, home():
+        with seeded(config.seed):
+            identity = Identity(config, subject.digest(config.steps, max(config.samples, config.probe)))
+        run = run_once(NAME, identity, lambda: _diagnosed(subject, config, numbers, tell), runs)
+    found = Diagnosis.from_dataset(run.dataset)
+    with replacing(run.folder / "figure.svg") as aside:
+        aside.write_bytes(svg(found.figure()))
+    return found, run.folder
 
 
-def _check(config: DiagnoseConfig) -> None:
-    """Refuse what can be refused without data or model."""
-    for name, least in {"steps": 1, "batch_size": 1, "samples": 1, "probe": 1, "seed": 0}.items():
-        whole_number(name, getattr(config, name), at_least=least, at_most=2**64 - 1 if name == "seed" else None)
-    positive_number("lr", config.lr)
-    if config.model is None:
-        if config.points:
-            raise ArgumentError(
-                "points is for a model of your own; those of a data set's network are its hidden layers"
-            )
-        return
-    if config.dataset is not None:
+def _diagnosed(subject: Subject, config: DiagnoseConfig, numbers: dict[str, Any], progress: Progress) -> xr.Dataset:
+    wrapped = isinstance(subject.model, Wrapped)
+    if wrapped and config.feedback != DiagnoseConfig.feedback:
+        raise ArgumentError("the model is wrapped already; --feedback is for a bare one")
+    return diagnose(
+        subject.model,
+        subject.loss_fn,
+        subject.batches,
+        points=subject.points,
+        feedback=None if wrapped else RECIPES[config.feedback](),
+        compare=config.compare and not wrapped,
+        name=subject.name,
+        progress=progress,
+        **numbers,
+    ).to_dataset()
+
+
+def _check_kind(config: DiagnoseConfig) -> None:
+    """Refuse options of a data set for a model, and the other way round."""
+    if config.model is None and config.points:
+        raise ArgumentError("points is for a model of your own; those of a data set's network are its hidden layers")
+    if config.model is not None and config.dataset is not None:
         raise ArgumentError(f"got dataset={config.dataset!r} and model={config.model!r}; give one of them")
-    for name in OF_DATASETS:
-        if getattr(config, name) != getattr(DiagnoseConfig(), name):
+    for name in OF_DATASETS if config.model is not None else ():
+        if getattr(config, name) != getattr(DiagnoseConfig, name):
             raise ArgumentError(f"{name} is for a data set; with --model the function makes network and batches")
 
 
-def check_writable(folder: Path) -> None:
+def _check_writable(folder: Path) -> None:
     """Raise DataError unless a folder can be made or written at this path; leave nothing behind."""
     try:
         existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

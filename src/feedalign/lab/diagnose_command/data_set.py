@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError
 from feedalign.lab.data import load, prepare
 from feedalign.lab.diagnose_command.config import DiagnoseConfig
+from feedalign.lab.diagnose_command.subject import Subject
 from feedalign.networks import MLP
 
 # A diagnosis holds weights, gradients and feedback of two nets. More than this would not fit many machines.
@@ -18,55 +23,39 @@ MOST_WEIGHTS = 10**8
 MOST_SAMPLES = 10**7
 
 
-class Shuffled:
-    """Batches of equal size in a new order at each iteration, drawn from torch's global generator.
-
-    `feedalign.diagnose` sets that generator, so that every pass sees the same order.
-
-    Args:
-        x: inputs.
-        y: labels.
-        indices: of the samples to draw from; a sample may be there several times.
-        size: samples a batch.
-    """
-
-    def __init__(self, x: Tensor, y: Tensor, indices: Tensor, size: int) -> None:
-        self.x, self.y, self.indices, self.size = x, y, indices, size
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        whole = len(self.indices) // self.size * self.size
-        for batch in self.indices[torch.randperm(len(self.indices))[:whole]].split(self.size):
-            yield self.x[batch], self.y[batch]
-
-
-def model_and_batches(config: DiagnoseConfig) -> tuple[str, MLP, Shuffled]:
-    """Return the name of the data, the network and its batches.
+def subject_of(config: DiagnoseConfig) -> Subject:
+    """Return the data set's network and batches, which are in a new order each time they are read.
 
     Raises:
         ArgumentError: a value is out of range, or the network or the data would be too large.
         DataError: the data set was not fetched, or is damaged.
     """
-    name = config.dataset or "digits"
-    data = load(name)
+    size = whole_number("batch_size", config.batch_size, 1)
+    data = load(config.dataset or "digits")
     repeats = _repeats(config.repeat, data.classes)
-    times = torch.ones(data.classes, dtype=torch.int64)
-    for label, count in repeats.items():
-        times[label] = count
-        name += f", class {label} × {count}"
-    counts = torch.bincount(data.train_labels, minlength=data.classes)
-    samples = sum(int(count) * repeats.get(label, 1) for label, count in enumerate(counts))
+    times = torch.tensor([repeats.get(label, 1) for label in range(data.classes)])[data.train_labels]
+    samples = int(times.double().sum())  # no overflow: what is too large is refused
     if samples > MOST_SAMPLES:
         raise ArgumentError(
             f"repeat={' '.join(config.repeat)} makes {samples:,} training samples; at most {MOST_SAMPLES:,} are "
             "possible, so repeat less often"
         )
-    if config.batch_size > samples:
-        raise ArgumentError(f"batch_size={config.batch_size} must be at most the {samples} training samples")
+    if size > samples:
+        raise ArgumentError(f"batch_size={size} must be at most the {samples} training samples")
     x, _ = prepare(data)
-    sizes = _sizes(x.shape[1], config.hidden, data.classes)
-    indices = torch.arange(len(x)).repeat_interleave(times[data.train_labels])
-    batches = Shuffled(x, data.train_labels, indices, config.batch_size)
-    return name, MLP(sizes, config.activation, seed=config.seed), batches
+    return Subject(
+        name=", ".join([data.name, *(f"class {label} × {count}" for label, count in repeats.items())]),
+        model=MLP(_sizes(x.shape[1], config.hidden, data.classes), config.activation, seed=config.seed),
+        loss_fn=functional.cross_entropy,
+        batches=partial(_shuffled, x, data.train_labels, torch.arange(len(x)).repeat_interleave(times), size),
+    )
+
+
+def _shuffled(x: Tensor, y: Tensor, indices: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield batches of one size in a new order, drawn from torch's global generator, which `diagnose` seeds."""
+    whole = len(indices) // size * size
+    for batch in indices[torch.randperm(len(indices))[:whole]].split(size):
+        yield x[batch], y[batch]
 
 
 def _sizes(inputs: int, hidden: tuple[int, ...], classes: int) -> list[int]:
@@ -85,19 +74,17 @@ def _sizes(inputs: int, hidden: tuple[int, ...], classes: int) -> list[int]:
 
 
 def _repeats(given: tuple[str, ...], classes: int) -> dict[int, int]:
+    """Return how often each class occurs, by label, of texts such as "3=20"."""
     found: dict[int, int] = {}
     for text in given:
-        label, separator, times = text.partition("=")
-        if not (separator and _is_whole(label) and _is_whole(times) and int(times) >= 1 and int(label) < classes):
+        read = re.fullmatch(r"(\d{1,18})=(\d{1,18})", text)  # of as many digits as torch can count
+        label, times = map(int, read.groups()) if read else (classes, 0)
+        if label >= classes or times < 1:
             raise ArgumentError(
                 f"repeat={text!r} must be LABEL=TIMES, such as 3=20, with a label from 0 to {classes - 1} and a "
                 "whole number of at least 1"
             )
-        if int(label) in found:
+        if label in found:
             raise ArgumentError(f"repeat={text!r}: label {label} is there twice")
-        found[int(label)] = int(times)
+        found[label] = times
     return found
-
-
-def _is_whole(text: str) -> bool:
-    return text.isdecimal() and len(text) <= 18  # what torch can count

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from feedalign.errors import ArgumentError
 from feedalign.lab.experiments.catalogue import CLAIMS, DATASETS, NAMES
 from feedalign.lab.experiments.common.progress import Progress, Watch, unwatched
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import LEVEL, Verdict, holm
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLAIMS",
     "DATASETS",
+    "LEVEL",
     "NAMES",
     "Experiment",
     "Progress",
@@ -26,6 +27,7 @@ __all__ = [
     "Watch",
     "check_names",
     "get",
+    "holm",
     "unwatched",
 ]
 

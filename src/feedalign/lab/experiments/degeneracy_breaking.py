@@ -1,14 +1,16 @@
-r"""Degeneracy breaking: of all solutions, DFA takes the one that its feedback points to.
+r"""Degeneracy breaking: of all solutions, DFA takes one that its feedback decides.
 
 Claim: an erf student with as many units as its teacher has 2^K K! equally good solutions, the signed permutations of
-the teacher. DFA first turns the readout v to the feedback F, and from there falls into the solution whose v has the
-largest overlap with F. Backprop does not use F; the figure shows that its solutions do not follow F.
+the teacher. DFA forgets a small start, so feedback and teacher alone decide which solution it takes:
+`shallow.predicted_minimum` follows the equations from zero weights, and predicts it. Every v_k ends with the sign of
+F_k. The order of the units is the one with the largest v·F for K = 2, but for more units often another. The figure
+compares both predictions, and shows that backprop, which does not use F, follows neither.
 
 Setting: order-parameter equations from small weights; first layers and feedback are Gaussian. The entries of the
 teacher's readout have different sizes, so that all solutions differ in v. Runs whose error has not fallen to `solved`
 by the end time are left out of the verdicts and counted: learning is slow where an entry of F is close to zero.
 
-Source: Refinetti et al. (2021), section 2.
+Source: Refinetti et al. (2021), section 2, for the claim; the prediction is this project's.
 """
 
 from __future__ import annotations
@@ -21,12 +23,15 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from scipy import stats
 
+from feedalign.errors import ArgumentError
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.progress import Progress
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import Verdict, weakest
 from feedalign.lab.shallow_rule import shallow_rule
+from feedalign.streams import numpy_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter
 from feedalign.theory import shallow
 
@@ -50,7 +55,7 @@ class Config:
         first_seed: seed from which every draw gets its own.
     """
 
-    teachers: tuple[tuple[float, ...], ...] = ((0.8, 1.5), (0.6, 1.1, 1.8))
+    teachers: tuple[tuple[float, ...], ...] = ((0.8, 1.5), (0.6, 1.1, 1.8), (0.5, 0.9, 1.4, 2.0))
     input_dim: int = 500
     lr: float = 0.1
     weight_scale: float = 0.01
@@ -62,7 +67,7 @@ class Config:
 
 CONFIGS = {
     "quick": Config(),
-    "paper": Config(teachers=((0.8, 1.5), (0.6, 1.1, 1.8), (0.5, 0.9, 1.4, 2.0)), draws=400, end_time=1e6),
+    "paper": Config(draws=400, end_time=1e6),
 }
 ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
 
@@ -84,28 +89,35 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
 
 def _draw(config: Config, A: tuple[float, ...], draw: int) -> xr.Dataset:
     """Both rules from one start, with one feedback vector."""
-    rng = np.random.default_rng([config.first_seed, len(A), draw])
+    rng = numpy_generator(config.first_seed, "start", len(A), draw)
     scale = config.weight_scale
     start = shallow.draw_start(A, students=len(A), input_dim=config.input_dim, rng=rng, w_std=scale, v_std=scale)
-    F = shallow.draw_feedback("random", start, rng)
+    F = shallow.draw_feedback("random", start, numpy_generator(config.first_seed, "feedback", len(A), draw))
     runs = [
-        shallow.integrate(
-            start, feedback=F, lr=config.lr, times=[config.end_time], rule=shallow_rule(rule),
-            stop_at_error=config.solved,
-        )
+        shallow.integrate(start, feedback=F, lr=config.lr, times=[config.end_time], rule=shallow_rule(rule),
+                          stop_at_error=config.solved)
         for rule in RULES
     ]  # fmt: skip
     nearest = [shallow.nearest_minimum(run.final) for run in runs]
     return xr.Dataset(
         {
             "feedback": ("unit", F),
-            "predicted_readout": ("unit", shallow.selected_solution(start.A, F)),
+            "predicted_readout": ("unit", _prediction(start, F)),
+            "largest_overlap_readout": ("unit", shallow.selected_solution(start.A, F)),
             "final_readout": (("rule", "unit"), [run.v[-1] for run in runs]),
             "nearest_readout": (("rule", "unit"), [minimum.v for minimum, _ in nearest]),
             "distance_to_nearest": ("rule", [distance for _, distance in nearest]),
             "generalisation_error": ("rule", [run.generalisation_error[-1] for run in runs]),
         }
     )
+
+
+def _prediction(start: shallow.OrderParameters, F: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the predicted v, or NaN where an entry of F is so close to zero that there is no prediction."""
+    try:
+        return shallow.predicted_minimum(start.A, F, T=start.T)
+    except ArgumentError:
+        return np.full_like(F, np.nan)
 
 
 def arrived(dataset: xr.Dataset) -> xr.DataArray:
@@ -115,72 +127,68 @@ def arrived(dataset: xr.Dataset) -> xr.DataArray:
     return solved
 
 
-def at_prediction(dataset: xr.Dataset) -> xr.DataArray:
-    """Return whether the minimum nearest to each run's end is the predicted one, arrived or not."""
-    apart: xr.DataArray = dataset.nearest_readout - dataset.predicted_readout  # NaN where there is no such unit
-    return abs(apart).max("unit") < 1e-9
+def at(dataset: xr.Dataset, predicted: str) -> xr.DataArray:
+    """Return whether the minimum nearest to each run's end is the predicted one, arrived or not.
+
+    `predicted` is the variable that holds the prediction: "predicted_readout" or "largest_overlap_readout".
+    """
+    apart: xr.DataArray = abs(dataset.nearest_readout - dataset[predicted])  # NaN where there is no such unit
+    nowhere = dataset[predicted].isnull().all("unit")  # no prediction is no hit
+    return (apart.max("unit") < 1e-9) & ~nowhere
 
 
 def score(dataset: xr.Dataset) -> xr.DataArray:
-    """Return how good the minimum that a run took is, by v·F.
+    """Return how large v·F is at the minimum that a run took.
 
-    1 is the best minimum; 0 is the mean of the minima whose v has the signs of F. Between 0 and 1 only the order of
-    the units decides; a wrong sign can lead below 0.
+    1 is the largest of all minima; 0 is the mean of the minima whose v has the signs of F. Between 0 and 1 only the
+    order of the units decides; a wrong sign can lead below 0.
     """
     taken: xr.DataArray = (dataset.nearest_readout * dataset.feedback).sum("unit")
-    best: xr.DataArray = (dataset.predicted_readout * dataset.feedback).sum("unit")
-    mean: xr.DataArray = abs(dataset.predicted_readout).mean("unit") * abs(dataset.feedback).sum("unit")
+    best: xr.DataArray = (dataset.largest_overlap_readout * dataset.feedback).sum("unit")
+    mean: xr.DataArray = abs(dataset.largest_overlap_readout).mean("unit") * abs(dataset.feedback).sum("unit")
     return (taken - mean) / (best - mean)
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
-    """Compare where DFA arrived with the prediction; the worst K decides."""
-    counts = _counts(dataset)
-    tests = {K: stats.binomtest(hits, runs) for (rule, K), (hits, runs) in counts.items() if rule == "dfa" and runs}
-    lowest = {K: test.proportion_ci().low for K, test in tests.items()}
-    worst = min(lowest, key=lowest.__getitem__) if len(lowest) == dataset.sizes["teacher"] else None
+    """Compare where DFA arrived with both predictions; the weakest K decides."""
     dfa = dataset.sel(rule="dfa")
-    scores = {int(K): score(dfa).values[i][arrived(dfa).values[i]] for i, K in enumerate(dataset.hidden)}
-    mean = {K: each.mean() if each.size > 1 else np.nan for K, each in scores.items()}
-    least = min(mean, key=lambda K: -np.inf if np.isnan(mean[K]) else mean[K])
+    hits = at(dfa, "predicted_readout")
+    differ = (abs(dfa.predicted_readout - dfa.largest_overlap_readout) > 1e-9).any("unit")
     signs = np.sign(dfa.final_readout) == np.sign(dfa.feedback)
     signs = (signs | dfa.feedback.isnull()).all("unit").values[arrived(dfa)]
-    of_dfa = "; ".join(f"K = {K}: {hits} of {runs}" for (rule, K), (hits, runs) in counts.items() if rule == "dfa")
+    run, drawn = "a run that arrived, with a draw of teacher, start and feedback", dataset.sizes["draw"]
+    at_predicted, decided = [], []
+    for i, K in enumerate(dataset.hidden.values):
+        here = arrived(dfa).values[i]
+        of_all, of_different = hits.values[i][here], hits.values[i][here & differ.values[i]]
+        at_predicted.append(
+            Verdict.of_share(
+                "DFA runs that arrive are at the one predicted of 2^K K! solutions (share, weakest K)",
+                of_all,
+                0.8,
+                sample=f"{run}; K = {K}: {of_all.sum()} of {of_all.size}, of {drawn} drawn",
+            )
+        )
+        if K > 2:
+            decided.append(
+                Verdict.of_share(
+                    "where the two predictions differ, DFA takes the predicted solution, not the one with the largest "
+                    "v·F (K > 2; share of runs, weakest K)",
+                    of_different,
+                    0.5,
+                    sample=f"{run}, and in which they differ; K = {K}",
+                )
+            )
     return [
-        Verdict(
-            claim="most DFA runs that arrive are at the one predicted of 2^K K! solutions (share, smallest over K)",
-            effect=tests[worst].statistic if worst else np.nan,
-            spread=tests[worst].statistic - lowest[worst] if worst else np.nan,
-            threshold=0.5,
-            side="above",
-            sample=f"{of_dfa} runs that arrived, of {dataset.sizes['draw']} each; spread: to the lower end of the "
-            "95 % interval (exact)",
-            margin=1.0,
-        ),
-        Verdict(
-            claim="every readout ends with the signs of its feedback (share of DFA runs)",
-            effect=float(signs.mean()) if signs.size else np.nan,
-            spread=float(signs.std()) if signs.size else np.nan,
-            threshold=0.99,
-            side="above",
-            sample=f"{signs.size} runs that arrived; spread: standard deviation",
-        ),
-        Verdict(
-            claim="where DFA misses the best solution it takes a good one: v·F, from 0 at a random permutation with "
-            "the right signs to 1 at the best (mean, smallest over K)",
-            effect=float(mean[least]),
-            spread=float(stats.sem(scores[least])) if scores[least].size > 1 else np.nan,
-            threshold=0.5,
-            side="above",
-            sample=f"K = {least}: {scores[least].size} DFA runs that arrived; spread: standard error, two of them",
-            margin=2.0,
-        ),
+        weakest(at_predicted),
+        Verdict.of_share("every readout ends with the signs of its feedback (share of runs)", signs, 0.95, sample=run),
+        *([weakest(decided)] if decided else []),
     ]
 
 
-def _counts(dataset: xr.Dataset) -> dict[tuple[str, int], tuple[int, int]]:
-    """Return, by rule and K, how many runs are at the prediction, and how many runs arrived."""
-    hits, runs = (at_prediction(dataset) & arrived(dataset)).sum("draw"), arrived(dataset).sum("draw")
+def _counts(dataset: xr.Dataset, predicted: str = "predicted_readout") -> dict[tuple[str, int], tuple[int, int]]:
+    """Return, by rule and K, how many runs are at a prediction, and how many runs arrived."""
+    hits, runs = (at(dataset, predicted) & arrived(dataset)).sum("draw"), arrived(dataset).sum("draw")
     return {
         (rule, int(K)): (int(hits[r, i]), int(runs[r, i]))
         for (r, rule), (i, K) in itertools.product(enumerate(RULES), enumerate(dataset.hidden.values))
@@ -188,7 +196,7 @@ def _counts(dataset: xr.Dataset) -> dict[tuple[str, int], tuple[int, int]]:
 
 
 def plot(dataset: xr.Dataset) -> Figure:
-    """Draw the angle of readout against feedback (K = 2), the share at the prediction, and what decides a miss."""
+    """Draw the readout's angle against the feedback's (K = 2), the share at each prediction, and the orders taken."""
     with figure_style():
         figure = Figure(figsize=(8.6, 2.8), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
@@ -196,21 +204,21 @@ def plot(dataset: xr.Dataset) -> Figure:
         letter(left, "a", f"the solution taken, K = {int(dataset.hidden[0])}")
         _draw_shares(middle, dataset)
         letter(middle, "b", "runs at the predicted one")
-        _draw_misses(right, dataset)
-        letter(right, "c", "what DFA gives away")
+        of_three = dataset.isel(teacher=min(1, len(dataset.hidden) - 1))
+        _draw_orders(right, of_three)
+        letter(right, "c", f"the order taken, K = {int(of_three.hidden)}")
     return figure
 
 
 def _draw_angles(axes: Axes, dataset: xr.Dataset) -> None:
     """Draw the angle of (v_1, v_2) against the angle of (F_1, F_2); if K > 2, of their first two entries."""
-    feedback, predicted = dataset.feedback.values, dataset.predicted_readout.values
+    feedback, sizes = dataset.feedback.values, np.abs(dataset.largest_overlap_readout.values[0, :2])
     angle = np.degrees(np.arctan2(feedback[:, 1], feedback[:, 0]))
     if dataset.hidden == 2:
-        sizes = np.abs(predicted[0, :2])
         grid = np.linspace(-180, 180, 1441)
         F = np.stack([np.cos(np.radians(grid)), np.sin(np.radians(grid))], axis=1)
         v = np.array([shallow.selected_solution(sizes, each) for each in F])
-        axes.plot(grid, np.degrees(np.arctan2(v[:, 1], v[:, 0])), color="0.6", lw=1, zorder=0, label="prediction")
+        axes.plot(grid, np.degrees(np.arctan2(v[:, 1], v[:, 0])), color="0.6", lw=1, zorder=0, label="largest v·F")
     for rule, marker in (("backprop", "s"), ("dfa", "o")):
         runs = dataset.sel(rule=rule)
         final = runs.final_readout.values[arrived(runs)]
@@ -226,46 +234,47 @@ def _draw_angles(axes: Axes, dataset: xr.Dataset) -> None:
 
 
 def _draw_shares(axes: Axes, dataset: xr.Dataset) -> None:
-    """Draw the share of runs at the predicted solution for every K and rule, and the share expected by chance."""
-    counts, width = _counts(dataset), 0.36
-    hidden = [int(K) for K in dataset.hidden]
-    for rule, shift in (("dfa", -width / 2), ("backprop", width / 2)):
+    """Draw the share of runs at each prediction for every K, backprop's beside them, and the share by chance."""
+    width, hidden = 0.26, [int(K) for K in dataset.hidden]
+    bars = (
+        ("dfa", "predicted_readout", RULE_COLOURS["dfa"], "DFA, at predicted"),
+        ("dfa", "largest_overlap_readout", "0.7", "DFA, at largest v·F"),
+        ("backprop", "predicted_readout", RULE_COLOURS["backprop"], "backprop"),
+    )
+    for j, (rule, predicted, colour, label) in enumerate(bars):
+        counts, places = _counts(dataset, predicted), np.arange(len(hidden)) + (j - 1) * width
         tests = [stats.binomtest(*counts[rule, K]) if counts[rule, K][1] else None for K in hidden]
         share = np.array([test.statistic if test else np.nan for test in tests])
         ends = np.array([test.proportion_ci(method="wilson") if test else (np.nan, np.nan) for test in tests])
-        axes.bar(np.arange(len(hidden)) + shift, share, width, color=RULE_COLOURS[rule], label=RULE_LABELS[rule])
-        axes.errorbar(
-            np.arange(len(hidden)) + shift, share, np.abs(ends.T - share), fmt="none", ecolor="0.2", lw=1, capsize=2
-        )
+        axes.bar(places, share, width, color=colour, label=label)
+        axes.errorbar(places, share, np.abs(ends.T - share), fmt="none", ecolor="0.2", lw=1, capsize=2)
     for i, K in enumerate(hidden):
         chance = 1 / (2**K * math.factorial(K))
-        axes.plot([i - width, i + width], [chance, chance], color="0.2", lw=1, ls=":", label="" if i else "chance")
-    axes.set(
-        xticks=range(len(hidden)),
-        xlabel="hidden units K = M",
-        ylabel="share of runs",
-        yticks=np.linspace(0, 1, 6),
-        ylim=(0, 1.25),
-    )
-    axes.set_xticklabels([str(K) for K in hidden])
-    axes.legend(ncols=3, loc="upper center", columnspacing=1, handlelength=1.2)
-
-
-def _draw_misses(axes: Axes, dataset: xr.Dataset) -> None:
-    """Draw the score of DFA runs against the ratio of the two most similar |F_k|."""
-    dfa = dataset.sel(rule="dfa")
-    sizes = np.sort(np.log(np.abs(dfa.feedback.values)), axis=-1)
-    closest = np.exp(np.nanmin(np.diff(sizes, axis=-1), axis=-1))
-    for i, K in enumerate(dfa.hidden.values):
-        keep = arrived(dfa).values[i]
         axes.plot(
-            closest[i][keep], score(dfa).values[i][keep], "o^sD"[i % 4], ms=3.5, alpha=0.7, markerfacecolor="white",
-            color=RULE_COLOURS["dfa"], label=f"K = {K}",
-        )  # fmt: skip
-    axes.axhline(1, color="0.7", lw=0.8, zorder=0)
-    axes.set(xscale="log", xlim=(0.9, 1.2 * closest.max()))
-    axes.set(xlabel="ratio of the two most similar $|F_k|$", ylabel="alignment, 1 = best solution")
-    axes.legend(loc="lower right")
+            [i - 1.5 * width, i + 1.5 * width], [chance, chance], color="0.2", lw=1, ls=":", label="" if i else "chance"
+        )
+    axes.set(xticks=range(len(hidden)), xlabel="hidden units K = M", ylabel="share of runs", ylim=(0, 1.45))
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.set_xticklabels([str(K) for K in hidden])
+    axes.legend(ncols=2, loc="upper center", columnspacing=0.6, handlelength=1, handletextpad=0.4)
+
+
+def _draw_orders(axes: Axes, dataset: xr.Dataset) -> None:
+    """Draw which DFA runs took another order than that of the largest v·F, in the plane of two ratios of |F_k|."""
+    dfa = dataset.sel(rule="dfa")
+    sizes = np.sort(np.abs(dfa.feedback.values), axis=-1)  # NaN last
+    K, here = int(dfa.hidden), arrived(dfa).values
+    largest, second, smallest = sizes[:, K - 1], sizes[:, max(K - 2, 0)], sizes[:, 0]
+    best, hit = at(dfa, "largest_overlap_readout").values, at(dfa, "predicted_readout").values
+    for which, marker, label in ((best, "o", "largest v·F"), (~best, "^", "another")):
+        for right, fill in ((hit, RULE_COLOURS["dfa"]), (~hit, "white")):
+            shown = here & which & right
+            axes.plot(
+                (second / largest)[shown], (smallest / largest)[shown], marker, ms=4, alpha=0.8, ls="",
+                color=RULE_COLOURS["dfa"], markerfacecolor=fill, label=label if right is hit else "",
+            )  # fmt: skip
+    axes.set(xlim=(0, 1.05), ylim=(0, 1.25), xlabel="second largest $|F_k|$ / largest", ylabel="smallest / largest")
+    axes.legend(loc="upper left", ncols=2, handletextpad=0.3)
 
 
 def caption(dataset: xr.Dataset) -> str:
@@ -274,10 +283,17 @@ def caption(dataset: xr.Dataset) -> str:
         f"{RULE_LABELS[rule]}, K = {K}: {dataset.sizes['draw'] - runs}"
         for (rule, K), (_, runs) in _counts(dataset).items()
     )
+    dfa = dataset.sel(rule="dfa")
+    overlaps = ", ".join(
+        f"{score(dfa).values[i][here].mean():.2f} (K = {int(dataset.hidden[i])})" if here.any() else "no run arrived"
+        for i, here in enumerate(arrived(dfa).values)
+    )
     return (
         "Erf students with K = M. (a) Direction of the readout after learning against the direction of the feedback; "
-        "grey: the solution with the largest v·F. (b) Share of runs at the predicted solution, 95 % Wilson intervals. "
-        "(c) v·F at the solution taken, on a scale from 0 (a random permutation with the right signs) to 1 (the best "
-        f"solution); misses happen where two |F_k| are similar. {dataset.sizes['draw']} draws for each K and rule. "
+        "grey: the largest v·F, for K = 2 the predicted solution. (b) Share of runs at the predicted solution, "
+        "and at the one with the largest v·F; 95 % Wilson intervals. (c) DFA runs by the sizes of their |F_k|, filled "
+        "where the prediction was right. Where the two largest |F_k| are close, units exchange places. "
+        f"Mean v·F at the solution taken, from 0 (a random order with the right signs) to 1 (the largest): {overlaps}. "
+        f"{dataset.sizes['draw']} draws for each K and rule. "
         f"Left out, because ε_g had not fallen to {dataset.attrs['solved']:g} by the end: {left_out}."
     )

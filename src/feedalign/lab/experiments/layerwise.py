@@ -1,9 +1,10 @@
 r"""Deep networks align layer by layer, from the bottom, and runs from different seeds end at related weights.
 
-Claim: under DFA the gradient alignment of each hidden layer rises, the first layer's first. Out of all solutions the
-rule favours one, whatever the initial weights and the order of the data: the weights of different runs overlap
-(cross-seed overlap), as degeneracy breaking predicts. The same networks under backprop align with no feedback, and each
-run finds another solution. Training the readout alone is the control that shows what the hidden layers contribute.
+Claim: under DFA the gradient alignment of each hidden layer rises, the first layer's first. The order is measured
+without a threshold, and once with one. The weights of runs that share their feedback overlap (cross-seed overlap),
+whatever the initial weights and the order of the data; those of backprop from the same starts do not. (Overlap is the
+mark of any fixed bias in the updates, of which feedback is one: overlap alone does not show alignment.) Training the
+readout alone is the control that shows what the hidden layers contribute.
 
 Setting: an ensemble of tanh (CIFAR-10: ReLU) networks without biases, SGD on the summed cross-entropy in batches of 32,
 feedback uniform on ±1/√features, standardised inputs. The runs of one draw share their feedback; they differ in initial
@@ -32,10 +33,10 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensembles import measured_ensemble, scaled_ensemble, summed_cross_entropy
 from feedalign.lab.experiments.common.images import ImageTask
 from feedalign.lab.experiments.common.progress import Progress, counted_on
-from feedalign.lab.experiments.common.statistics import mean_verdict
 from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.lab.training import one_thread, steps_per_epoch, train
 from feedalign.rules import DFA, Backprop, ReadoutOnly
+from feedalign.streams import derived_seed, torch_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, band, figure_style, layer_colours, letter
 
 NAME = "layerwise"
@@ -56,8 +57,7 @@ class Config:
         epochs: passes through the data.
         label_noise: share of the training labels that is drawn at random.
         networks: runs for each draw of the feedback; they differ in initial weights and data order.
-        draws: number of sets of feedback matrices. Backprop and readout-only do not use feedback to learn, and run for
-            the first draw only.
+        draws: number of sets of feedback matrices; each has initial weights of its own, the same for all rules.
         init_scale: the initial weights are PyTorch's (uniform on ±1/√fan_in) times this number.
         measurements: number of measured times after time 0, evenly spaced in log time.
         probe: number of training images on which alignment is measured.
@@ -103,7 +103,7 @@ def image_task(config: Config) -> ImageTask:
     """Load the images, flattened [n, pixels], and draw the label noise."""
     data = load(config.dataset)
     train_x, test_x = prepare(data, config.image_size or None)
-    generator = torch.Generator().manual_seed(config.first_seed)
+    generator = torch_generator(config.first_seed, "label noise")
     train_y, _ = label_noise(data.train_labels, config.label_noise, data.classes, generator)
     return ImageTask(train_x, train_y, test_x, data.test_labels, data.classes)
 
@@ -115,10 +115,11 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
     per_epoch = steps_per_epoch(len(task.train_x), config.batch_size)
     last = per_epoch * config.epochs
     steps = sorted({0, *np.rint(np.geomspace(max(1, last / 1000), last, config.measurements)).astype(int).tolist()})
-    ensembles = [(rule, draw) for rule in RULES for draw in range(config.draws if rule == "dfa" else 1)]
+    ensembles = [(rule, draw) for rule in RULES for draw in range(config.draws)]
     parts = []
     for i, (rule, draw) in enumerate(ensembles):
-        curves = _train(config, task, rule, draw, steps, counted_on(progress, i * last, len(ensembles) * last))
+        told = counted_on(progress, i * last, len(ensembles) * last)
+        curves = _train(config, task, rule, draw, steps, told)
         parts.append(curves.expand_dims(rule=[rule], draw=[draw]))
     merged = xr.merge(parts, join="outer", compat="no_conflicts").reindex(rule=list(RULES))
     return merged.assign_coords(epoch=("epoch", np.array(steps) / per_epoch, {"units": "epochs"}))
@@ -128,11 +129,11 @@ def _train(
     config: Config, task: ImageTask, rule: str, draw: int, steps: list[int], progress: Callable[[int], None]
 ) -> xr.Dataset:
     """Train the ensemble of one feedback draw under one rule, and measure it after each of the given steps."""
-    first = config.first_seed + draw * config.networks
-    seeds = range(first, first + config.networks)
+    seeds = [derived_seed(config.first_seed, "network", draw, i) for i in range(config.networks)]
     sizes = [task.train_x.shape[1], *config.hidden, task.classes]
     networks = scaled_ensemble(sizes, config.activation, seeds, config.init_scale)
-    net = RULES[rule](networks, feedback=Uniform(), seed=config.first_seed + draw)
+    of_feedback = derived_seed(config.first_seed, "feedback", draw)
+    net = RULES[rule](networks, feedback=Uniform(), seed=of_feedback)
     measured = []
 
     def measure(step: int) -> None:
@@ -149,8 +150,7 @@ def _train(
         optimizer=torch.optim.SGD(net.parameters(), lr=config.lr),
         epochs=config.epochs,
         batch_size=config.batch_size,
-        # Data order has seeds of its own, apart from those of the initial weights.
-        order=[torch.Generator().manual_seed(10_000 + seed) for seed in seeds],
+        order=[torch_generator(seed, "order") for seed in seeds],
         before_step=measure,
     )
     return xr.concat(measured, "epoch")
@@ -166,80 +166,83 @@ def onsets(dataset: xr.Dataset) -> xr.DataArray:
     return times
 
 
+def delays(dataset: xr.Dataset) -> xr.DataArray:
+    """Return the mean logarithm of the epoch at which DFA's gradient alignment is gained, [draw, network, layer].
+
+    Each gain of the curve counts with its size, each loss with minus its size: Σ Δa log t / Σ Δa. No threshold takes
+    part, and a curve multiplied by any number has the same delay. NaN where nothing is gained from start to end.
+    """
+    curves = dataset.gradient_alignment.sel(rule="dfa").isel(epoch=slice(1, None))
+    times = np.log(curves.epoch)
+    middles = xr.DataArray((times.values[1:] + times.values[:-1]) / 2, dims="epoch")
+    gains = curves.diff("epoch").drop_vars("epoch")
+    gained = gains.sum("epoch", skipna=False)
+    centre: xr.DataArray = (gains * middles).sum("epoch", skipna=False) / gained.where(gained > 0)
+    return centre
+
+
 def check(dataset: xr.Dataset) -> list[Verdict]:
     """Test the order of the layers, the cross-seed overlap, and what the hidden layers contribute."""
     return [*_order_of_layers(dataset), *_overlaps(dataset), _contribution(dataset)]
 
 
-def _runs(dataset: xr.Dataset) -> str:
-    return f"{dataset.sizes['draw']} feedback draws × {dataset.sizes['network']} networks"
+def _sample(dataset: xr.Dataset) -> str:
+    return f"a draw of feedback and initial weights; mean over {dataset.sizes['network']} networks"
 
 
 def _order_of_layers(dataset: xr.Dataset) -> list[Verdict]:
-    """Compare the onsets of neighbouring layers."""
-    log_times = xr.apply_ufunc(np.log, onsets(dataset))
+    """Compare neighbouring layers by their delay, and the first layer with the others by its onset."""
+    delay = delays(dataset).mean("network", skipna=False)
     # A run without an onset is not left out: it makes the verdict not a number, and so not supported.
-    log_ratio = log_times.diff("layer").mean("network", skipna=False).transpose("layer", "draw").values
-    mean_times = np.exp(log_times.mean(("draw", "network"), skipna=False).values)
+    log_times = xr.apply_ufunc(np.log, onsets(dataset)).mean("network", skipna=False)
+    others = log_times.sel(layer=dataset.layer[1:]).min("layer", skipna=False)
     return [
-        mean_verdict(
-            f"layer {lower} aligns before layer {lower + 1} (alignment {ONSET} at epoch "
-            f"{mean_times[lower - 1]:.3g} and {mean_times[lower]:.3g}): logarithm of the ratio",
-            ratios,
-            0.0,
-            of="draws",
-            sample=_runs(dataset),
-        )
-        for lower, ratios in enumerate(log_ratio, start=1)
+        *(
+            Verdict.of_difference(
+                f"layer {lower} gains its gradient alignment before layer {lower + 1}: difference of the mean "
+                "logarithms of the epoch",
+                delay.sel(layer=lower + 1),
+                delay.sel(layer=lower),
+                sample=_sample(dataset),
+            )
+            for lower in dataset.layer.values[:-1]
+        ),
+        Verdict.of_difference(
+            f"layer 1 is the first to reach a gradient alignment of {ONSET} (mean epochs "
+            f"{', '.join(f'{time:.3g}' for time in np.exp(log_times.mean('draw')).values)}): logarithm of the ratio",
+            others,
+            log_times.sel(layer=1),
+            sample=_sample(dataset),
+        ),
     ]
 
 
 def _overlaps(dataset: xr.Dataset) -> list[Verdict]:
-    """Test whether runs from different seeds end at related weights."""
-    pairs = dataset.overlap.isel(epoch=-1)
-    dfa = pairs.sel(rule="dfa").mean("pair", skipna=False)
-    backprop = pairs.sel(rule="backprop", draw=0)
+    """Test whether runs that share their feedback end at related weights, beside backprop from the same starts."""
+    dfa, backprop = (
+        dataset.overlap.isel(epoch=-1).sel(rule=rule).mean("pair", skipna=False) for rule in ("dfa", "backprop")
+    )
+    sample = f"a draw of feedback and initial weights; mean over {dataset.sizes['pair']} pairs of networks"
     return [
-        Verdict(
-            claim="DFA's cross-seed overlap ends above 0.3 (smallest value of all draws)",
-            effect=float(dfa.min(skipna=False)),
-            spread=float(dfa.std(ddof=1)),
-            threshold=0.3,
-            side="above",
-            sample=f"{_runs(dataset)}; spread: standard deviation over draws",
-        ),
-        Verdict(
-            claim="backprop's cross-seed overlap ends below 0.05",
-            effect=float(backprop.mean("pair", skipna=False)),
-            spread=float(backprop.std(ddof=1)),
-            threshold=0.05,
-            side="below",
-            sample=f"{dataset.sizes['pair']} pairs of {dataset.sizes['network']} networks; spread: standard deviation "
-            "over pairs",
+        Verdict.of_mean("DFA: the cross-seed overlap of networks that share their feedback", dfa, 0.3, sample=sample),
+        Verdict.of_difference(
+            "this overlap minus that of the same initial weights under backprop", dfa, backprop, 0.3, sample=sample
         ),
     ]
 
 
 def _contribution(dataset: xr.Dataset) -> Verdict:
     """Compare test accuracies: how much of backprop's gain over the readout alone DFA reaches."""
-    accuracy = dataset.test_accuracy.isel(epoch=-1)
-    dfa = accuracy.sel(rule="dfa")
-    backprop, readout = (
-        float(accuracy.sel(rule=rule, draw=0).mean(skipna=False)) for rule in ("backprop", "readout-only")
-    )
+    accuracy = dataset.test_accuracy.isel(epoch=-1).mean("network", skipna=False)
+    dfa, backprop, readout = (accuracy.sel(rule=rule, drop=True) for rule in RULES)
     # If backprop gains nothing, there is nothing to recover, and a ratio of two losses would look like a success.
-    gain = backprop - readout if backprop > readout else float("nan")
-    recovery = (dfa - readout) / gain
-    return Verdict(
-        claim=(
-            "DFA's hidden layers recover more than half of what backprop gains over training the readout alone "
-            f"(test accuracy {float(dfa.mean()):.3f} of {backprop:.3f}, readout only {readout:.3f})"
-        ),
-        effect=float(recovery.mean(skipna=False)),
-        spread=float(recovery.std(ddof=1)),
-        threshold=0.5,
-        side="above",
-        sample=f"{_runs(dataset)}; spread: standard deviation over runs",
+    recovery = (dfa - readout) / (backprop - readout).where(backprop > readout)
+    return Verdict.of_mean(
+        "DFA's hidden layers recover more than half of what backprop gains over training the readout alone (test "
+        f"accuracy {float(dfa.mean()):.3f} of {float(backprop.mean()):.3f}, readout only {float(readout.mean()):.3f})",
+        recovery,
+        0.5,
+        sample=f"{_sample(dataset)}, with all rules from the same initial weights",
     )
 
 
@@ -276,14 +279,14 @@ def _draw_layers(axes: Axes, values: xr.DataArray, dim: str) -> None:
     for layer, colour in zip(values[dim].values, layer_colours(values.sizes[dim]), strict=True):
         of_layer = values.sel({dim: layer})
         band(axes, epochs, _samples(of_layer.sel(rule="dfa")), color=colour, label=f"layer {layer}")
-        axes.plot(epochs, of_layer.sel(rule="backprop", draw=0).mean("network"), color=colour, lw=1, ls=":")
+        axes.plot(epochs, of_layer.sel(rule="backprop").mean(("draw", "network")), color=colour, lw=1, ls=":")
     axes.axhline(0, color="0.8", lw=0.8, zorder=0)
 
 
 def _draw_rules(axes: Axes, values: xr.DataArray) -> None:
     """Draw every rule as a line with a band."""
     for rule in RULES:
-        samples = _samples(values.sel(rule=rule).dropna("draw", how="all"))
+        samples = _samples(values.sel(rule=rule))
         band(axes, values.epoch.values, samples, color=RULE_COLOURS[rule], label=RULE_LABELS[rule])
 
 

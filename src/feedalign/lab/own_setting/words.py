@@ -57,8 +57,12 @@ def summary(dataset: xr.Dataset) -> list[str]:
             minimum, distance = shallow.nearest_minimum(state, activation)
             lines.append(f"{label}: nearest global minimum has v = {_vector(minimum.v)}, distance {distance:.2g}")
     if activation == "erf" and K == M:
+        largest = _vector(shallow.selected_solution(A, F))
         lines.append(
-            f"DFA is expected at v = {_vector(shallow.selected_solution(A, F))}, the minimum with the largest v·F"
+            f"DFA is expected at v = {largest}, the minimum with the largest v·F"
+            if K <= 2
+            else f"the minimum with the largest v·F has v = {largest}; with more than two units DFA often takes "
+            "another order of the units, which shallow.predicted_minimum predicts from small starts"
         )
     if activation == "relu":
         can = "can" if shallow.can_recover(A, F) else "cannot"

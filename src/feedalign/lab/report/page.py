@@ -9,8 +9,9 @@ from pathlib import Path
 
 import jinja2
 
-from feedalign.lab.experiments import Experiment, Verdict
+from feedalign.lab.experiments import LEVEL, Experiment, Verdict, holm
 from feedalign.lab.files import replacing
+from feedalign.lab.robustness import Robustness
 from feedalign.lab.runs import StoredRun
 from feedalign.style import svg
 
@@ -37,8 +38,13 @@ class Result:
         return all(verdict.supported for verdict in self.verdicts)
 
 
-def write_report(results: Sequence[Result], path: Path) -> None:
+def write_report(results: Sequence[Result], path: Path, robustness: Sequence[Robustness] = ()) -> None:
     """Write the page to `path`, with all figures inside; also write each figure beside its run, as figure.svg.
+
+    Args:
+        results: what the page shows.
+        path: of the page.
+        robustness: rows of a table of seed robustness; those of runs that are not on the page are passed over.
 
     Raises:
         OSError: the page or a figure cannot be written; `path` is then as it was before.
@@ -52,9 +58,22 @@ def write_report(results: Sequence[Result], path: Path) -> None:
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("feedalign.lab.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    corrected = holm([verdict for result in results for verdict in result.verdicts])
+    values = iter(corrected)
+    rows = [[(verdict, next(values)) for verdict in result.verdicts] for result in results]
+    robust = [_beside(result, robustness) for result in results]
     page = templates.get_template("page.html.j2").render(
-        results=list(zip(results, figures, strict=True)),
+        results=list(zip(results, figures, rows, robust, strict=True)),
         supported=sum(result.supported for result in results),
+        parts=len(corrected),
+        corrected=sum(p < LEVEL for p in corrected),
     )
     with replacing(path) as aside:
-        aside.write_text(page, encoding="utf-8")
+        # The name of a folder may hold bytes that are no characters, which UTF-8 cannot write.
+        aside.write_text(page, encoding="utf-8", errors="backslashreplace")
+
+
+def _beside(result: Result, robustness: Sequence[Robustness]) -> list[str]:
+    """Return the count of base seeds for each verdict of a result, in words; none if the table has no such run."""
+    rows = {row.part: row.words for row in robustness if row.config_hash == result.run.config_hash}
+    return [rows.get(part, "") for part in range(1, len(result.verdicts) + 1)] if rows else []

@@ -3,6 +3,32 @@
 from feedalign.extras import needs
 
 with needs("lab", __name__):
-    from feedalign.lab.runs.folder import StoredRun, config_hash, environment, run_once
+    from feedalign.lab.runs.checkpoints import Checkpoints, State
+    from feedalign.lab.runs.jobs import Desk, Job, Progress, run_once
+    from feedalign.lab.runs.listing import Entry, clean, description, entries, show, table
+    from feedalign.lab.runs.running import Executor, ThisProcess, run_jobs
+    from feedalign.lab.runs.store import RunStore, StoredRun, config_hash, environment
+    from feedalign.lab.runs.workers import LocalWorkers
 
-__all__ = ["StoredRun", "config_hash", "environment", "run_once"]
+__all__ = [
+    "Checkpoints",
+    "Desk",
+    "Entry",
+    "Executor",
+    "Job",
+    "LocalWorkers",
+    "Progress",
+    "RunStore",
+    "State",
+    "StoredRun",
+    "ThisProcess",
+    "clean",
+    "config_hash",
+    "description",
+    "entries",
+    "environment",
+    "run_jobs",
+    "run_once",
+    "show",
+    "table",
+]

@@ -9,6 +9,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from feedalign.lab.runs import Checkpoints
+from feedalign.lab.training.measurements import Measurements
+from feedalign.lab.training.state import Position, Trained
+
 
 def train(
     net: nn.Module,
@@ -21,6 +25,8 @@ def train(
     batch_size: int,
     order: torch.Generator | Sequence[torch.Generator],
     before_step: Callable[[int], None] | None = None,
+    checkpoints: Checkpoints | None = None,
+    measurements: Measurements | None = None,
 ) -> None:
     """Train a network, or an ensemble in which every network sees the data in an order of its own.
 
@@ -36,18 +42,28 @@ def train(
         batch_size: samples a step; the last step of an epoch takes what is left.
         order: source of the shuffling. A sequence of E generators makes batches [E, batch, d], one row per network.
         before_step: called with the number of steps done, before each step and once after the last.
+        checkpoints: where the state is saved now and then. If a state is there, the training goes on from it, and ends
+            at the same bits as one that was never interrupted.
+        measurements: what `before_step` gathers; saved with the state, and put back.
     """
-    step = 0
-    for _ in range(epochs):
-        for indices in _batches(len(inputs), batch_size, order):
+    orders = [order] if isinstance(order, torch.Generator) else order
+    trained = Trained(net, optimizer, orders, Measurements("step") if measurements is None else measurements)
+    saved = checkpoints.load() if checkpoints is not None else None
+    at = Position() if saved is None else trained.restore(saved)
+    while at.epoch < epochs:
+        then = [generator.get_state() for generator in orders]
+        for indices in _batches(len(inputs), batch_size, order)[at.batch :]:
             if before_step is not None:
-                before_step(step)
+                before_step(at.step)
             optimizer.zero_grad(set_to_none=True)
             loss_fn(net(inputs[indices]), labels[indices]).backward()
             optimizer.step()
-            step += 1
+            at.batch, at.step = at.batch + 1, at.step + 1
+            if checkpoints is not None and checkpoints.due():
+                checkpoints.save(trained.state(at, then))
+        at.epoch, at.batch = at.epoch + 1, 0
     if before_step is not None:
-        before_step(step)
+        before_step(at.step)
 
 
 @contextmanager
@@ -66,9 +82,9 @@ def steps_per_epoch(samples: int, batch_size: int) -> int:
     return math.ceil(samples / batch_size)
 
 
-def _batches(samples: int, batch_size: int, order: torch.Generator | Sequence[torch.Generator]) -> Iterator[Tensor]:
+def _batches(samples: int, batch_size: int, order: torch.Generator | Sequence[torch.Generator]) -> Sequence[Tensor]:
     if isinstance(order, torch.Generator):
         shuffled = torch.randperm(samples, generator=order)
     else:
         shuffled = torch.stack([torch.randperm(samples, generator=generator) for generator in order])
-    yield from torch.split(shuffled, batch_size, dim=-1)
+    return torch.split(shuffled, batch_size, dim=-1)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from feedalign.anatomy import Entries, Mask
+from feedalign.checks import flag
 from feedalign.feedback import Feedback
 from feedalign.rules.direct.entries import with_error
 from feedalign.rules.direct.rule import DirectRule
@@ -41,7 +42,7 @@ class DirectKolenPollack(DirectRule):
             activation, and a batch of one teaches it nothing. The published rule does not centre.
 
     Raises:
-        ArgumentError: `lr` or `weight_decay` below 0, or 1 < η λ.
+        ArgumentError: `lr` or `weight_decay` below 0, 1 < η λ, or `centred` is no bool.
     Source: Webster, Choi and Ahn (2020), "Learning the connections in direct feedback alignment", `centred=False`.
     """
 
@@ -64,7 +65,8 @@ class DirectKolenPollack(DirectRule):
         weight_decay: float = 1e-2,
         centred: bool = True,
     ) -> None:
-        check_rates(lr, weight_decay)
+        lr, weight_decay = check_rates(lr, weight_decay)
+        centred = flag("centred", centred)
         super().__init__(
             model,
             points,

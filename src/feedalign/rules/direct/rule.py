@@ -23,6 +23,7 @@ from feedalign.anatomy import (
     place_problems,
     trace,
 )
+from feedalign.checks import flag
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Convolution, Feedback, Place, needs_jacobian
 from feedalign.rules.direct.cut import Cut
@@ -90,8 +91,8 @@ class DirectRule(Wrapped):
         PointsError: points are unknown, repeated, none, never run, without a Tensor, or cannot be found by "auto";
             `feedalign.validate` lists everything of that kind at once. In a learning pass: a point runs without
             gradients, its module has been replaced, or it runs above a module of `error_at`.
-        ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, `mask` is no input of the model, or
-            `recompute` with `output` or `error_at`.
+        ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, `mask` is no input of the model,
+            `recompute` is no bool, or `recompute` with `output` or `error_at`.
         OutputError: (first pass) the error cannot be taken at the output, or at the entry `output`. In a learning pass:
             a module of `error_at` does not run, runs twice, or leads to nothing that the model returns. In a backward
             pass: the loss does not pass any module of `error_at`.
@@ -112,6 +113,7 @@ class DirectRule(Wrapped):
         recompute: bool = False,
     ) -> None:
         super().__init__(model, feedback, seed, ErrorTap.given(output, batch_dims, error_at))
+        recompute = flag("recompute", recompute)
         if recompute and not (output is None and error_at is None):
             given = f"output={output!r}" if error_at is None else f"error_at={error_at!r}"
             raise ArgumentError(

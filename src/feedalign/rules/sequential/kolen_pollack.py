@@ -58,7 +58,7 @@ class KolenPollack(SequentialRule):
         lr: float = 0.1,
         weight_decay: float = 1e-2,
     ) -> None:
-        check_rates(lr, weight_decay)
+        lr, weight_decay = check_rates(lr, weight_decay)
         super().__init__(
             model,
             points,

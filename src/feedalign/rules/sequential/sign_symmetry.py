@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from feedalign.anatomy import Entries, Mask
-from feedalign.checks import one_of
+from feedalign.checks import one_of, shown
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback, Gaussian, Magnitudes, Rademacher, check_recipe, draw_at
 from feedalign.rules.sequential.rule import SequentialRule
+from feedalign.streams import torch_generator
 
 
 class SignSymmetry(SequentialRule):
@@ -56,7 +56,7 @@ class SignSymmetry(SequentialRule):
             feedback = Rademacher() if feedback is None else feedback
             if not isinstance(feedback, Rademacher):
                 raise ArgumentError(
-                    f"feedback={feedback!r} has entries of several sizes, and magnitude='uniform' means one; give "
+                    f"feedback={shown(feedback)} has entries of several sizes, and magnitude='uniform' means one; give "
                     "Rademacher(scale), or magnitude='fixed'"
                 )
         check_recipe(Gaussian() if feedback is None else feedback)
@@ -73,7 +73,7 @@ class SignSymmetry(SequentialRule):
             mask=mask,
         )
         self.magnitude = magnitude
-        self.of_batches = torch.Generator().manual_seed(seed)
+        self.of_batches = torch_generator(self.feedback.seed, "magnitudes")
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the model on the rule's graph, with this batch's magnitudes, and return its output."""
@@ -89,7 +89,7 @@ class SignSymmetry(SequentialRule):
     def reset_feedback(self) -> None:
         """Draw the magnitudes anew, and begin again with those of the batches."""
         super().reset_feedback()
-        self.of_batches.manual_seed(self.feedback.seed)
+        self.of_batches = torch_generator(self.feedback.seed, "magnitudes")
 
     def get_extra_state(self) -> Tensor:
         """Return the state of the batches' generator, for `state_dict`."""

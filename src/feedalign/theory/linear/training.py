@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from feedalign.checks import finite_array, positive_number, whole_number, whole_numbers
 from feedalign.errors import ArgumentError, DivergenceError
+from feedalign.streams import numpy_generator
 from feedalign.theory.linear.maps import check_feedback, codes
 from feedalign.theory.linear.state import State
 
@@ -81,37 +82,50 @@ def train(
     if wrong := [epoch for epoch in kept if not 0 <= epoch <= epochs]:
         raise ArgumentError(f"record={wrong[0]} is no epoch of the training; expected 0 to {epochs}")
     P = None if conditioning is None else finite_array("conditioning", conditioning, (C, C))
-    rng = None if shuffle_seed is None else np.random.default_rng(whole_number("shuffle_seed", shuffle_seed, 0))
+    seed = None if shuffle_seed is None else whole_number("shuffle_seed", shuffle_seed, 0)
+    rng = None if seed is None else numpy_generator(seed, "order")
+    zero = State([np.zeros((C, n)), *(np.zeros((C, C)) for _ in matrices)], matrices, P)
+    return _trained(zero, inputs, targets, lr, epochs, size, rng, kept)
 
-    grams = [F.T @ F for F in matrices]
-    alignment = [np.zeros((C, n)), *(np.zeros((C, C)) for _ in matrices)]
-    losses, states = [], {}
+
+def _trained(
+    net: State,
+    x: Array,
+    y: Array,
+    lr: float,
+    epochs: int,
+    size: int,
+    rng: np.random.Generator | None,
+    kept: Sequence[int],
+) -> Training:
+    """Return a net after these epochs of batches of one size, in the given order unless there is a generator."""
+    alignment, grams, P = net.alignment_matrices, net.grams, net.conditioning
+    losses, states = [_loss(alignment, grams, x, y)], {0: net}
     steps = 0
-    for epoch in range(epochs + 1):
-        losses.append(_loss(alignment, grams, inputs, targets))
-        if epoch in kept:
-            states[epoch] = State(alignment, matrices, P)
-        if epoch == epochs:
-            break
-        order = np.arange(samples) if rng is None else rng.permutation(samples)
-        for begin in range(0, samples, size):
+    for epoch in range(1, epochs + 1):
+        order = np.arange(len(x)) if rng is None else rng.permutation(len(x))
+        for begin in range(0, len(x), size):
             batch = order[begin : begin + size]
-            after = _step(alignment, grams, P, inputs[batch], targets[batch], lr)
+            after = _step(alignment, grams, P, x[batch], y[batch], lr)
             if not math.isfinite(losses[-1]) or not all(np.abs(A).max() < _DIVERGED for A in after):
                 raise DivergenceError(
                     f"training diverged after {steps} steps; lower lr={lr}. State.stability_limit tells the largest "
                     "lr that is stable near a solution",
                     time=steps,
-                    state=State(alignment, matrices, P),
+                    state=State(alignment, net.feedback, P),
                 )
             alignment, steps = after, steps + 1
+        losses.append(_loss(alignment, grams, x, y))
+        if epoch in kept:
+            states[epoch] = State(alignment, net.feedback, P)
+    recorded = tuple(sorted(set(kept)))
     return Training(
         alignment,
-        matrices,
+        net.feedback,
         P,
         losses=np.array(losses),
-        recorded=tuple(sorted(states)),
-        states=tuple(states[epoch] for epoch in sorted(states)),
+        recorded=recorded,
+        states=tuple(states[epoch] for epoch in recorded),
     )
 
 

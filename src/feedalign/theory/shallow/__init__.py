@@ -8,6 +8,7 @@ from feedalign.extras import needs
 with needs("theory", __name__):
     from feedalign.theory.shallow.drawing import FeedbackKind, ReadoutKind, draw_feedback, draw_readout, draw_start
     from feedalign.theory.shallow.order_parameters import OrderParameters
+    from feedalign.theory.shallow.selection import predicted_minimum
     from feedalign.theory.shallow.simulate import simulate
     from feedalign.theory.shallow.solutions import (
         Minimum,
@@ -35,6 +36,7 @@ __all__ = [
     "global_minima",
     "integrate",
     "nearest_minimum",
+    "predicted_minimum",
     "recovery_probability",
     "selected_solution",
     "simulate",

@@ -20,6 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from feedalign.checks import one_of, refused, whole_number, whole_numbers
 from feedalign.errors import ArgumentError, DivergenceError
+from feedalign.memory import check_memory
+from feedalign.streams import numpy_generator
 from feedalign.theory.shallow.explicit import Explicit
 from feedalign.theory.shallow.order_parameters import OrderParameters
 from feedalign.theory.shallow.reduced import Reduced
@@ -81,53 +83,70 @@ def simulate(
         DivergenceError: the weights left the finite numbers. The error has the time, and the last finite state.
     """
     setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std, batch_size)
-    one_of("method", method, _METHODS)
-    if method == "reduced" and setting.batch_size > 1:
-        raise ArgumentError(
-            f"batch_size={batch_size} needs method='explicit': the reduced simulation knows inputs by their "
-            "length only, not by their angles with one another"
-        )
-    input_dim = _check_input_dim(input_dim, start, method)
-    several = None if seeds is None else _check_seeds(seeds)
-    seed = whole_number("seed", seed, 0)
+    kind = _check_method(method, setting)
+    input_dim = _check_input_dim(input_dim, start, setting, kind)
+    one, several = whole_number("seed", seed, 0), None if seeds is None else _check_seeds(seeds)
     threads = os.cpu_count() if threads is None else whole_number("threads", threads, 1)
-    if progress is not None and not callable(progress):
-        raise refused("progress", "a function of (steps done, steps in all)", progress, "or leave it out")
     steps = _whole_steps(check_times(times), input_dim)
-    stopped = Event()
-    total, done, lock = int(steps[-1]) * (1 if several is None else len(several)), 0, Lock()
+    report = _Report(int(steps[-1]) * len(several or [one]), progress)
 
-    def report(newly_done: int) -> None:
-        nonlocal done
-        if stopped.is_set():
-            raise CancelledError
-        if progress is not None:
-            with lock:
-                done += newly_done
-                progress(done, total)
+    def run(seed: int) -> tuple[Array, Array, Array]:
+        return _record(kind(start, setting, input_dim, numpy_generator(seed, "simulation")), steps, report)
 
-    def one(seed: int) -> tuple[Array, Array, Array]:
-        simulation = _METHODS[method](start, setting, input_dim, np.random.default_rng(seed))
-        return _record(simulation, steps, report)
-
-    if several is None:
-        Q, R, v = one(seed)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                Q, R, v = (np.stack(arrays) for arrays in zip(*pool.map(one, several), strict=True))
-            except BaseException:
-                stopped.set()  # Ctrl-C and a run that diverged need not wait for the runs of other threads
-                raise
+    Q, R, v = run(one) if several is None else _in_threads(run, several, threads, report)
     return Trajectory(steps / input_dim, Q, R, v, start, setting)
 
 
-def _check_input_dim(input_dim: int, start: OrderParameters, method: str) -> int:
-    """Return N as an int: large enough for all directions, and small enough that all weights fit into memory."""
+class _Report:
+    """Counts the steps of all runs and reports them; once `stopped` is set, a run that reports is cancelled."""
+
+    def __init__(self, total: int, progress: Callable[[int, int], object] | None) -> None:
+        if progress is not None and not callable(progress):
+            raise refused("progress", "a function of (steps done, steps in all)", progress, "or leave it out")
+        self.done, self.total, self.progress = 0, total, progress
+        self.lock, self.stopped = Lock(), Event()
+
+    def __call__(self, newly_done: int) -> None:
+        if self.stopped.is_set():
+            raise CancelledError
+        if self.progress is not None:
+            with self.lock:
+                self.done += newly_done
+                self.progress(self.done, self.total)
+
+
+def _in_threads(
+    run: Callable[[int], tuple[Array, Array, Array]], seeds: Sequence[int], threads: int | None, report: _Report
+) -> tuple[Array, ...]:
+    """Return Q, R and v of the runs of all seeds, stacked along a new first axis."""
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            return tuple(np.stack(arrays) for arrays in zip(*pool.map(run, seeds), strict=True))
+        except BaseException:
+            report.stopped.set()  # Ctrl-C and a run that diverged need not wait for the runs of other threads
+            raise
+
+
+def _check_method(method: str, setting: Setting) -> type[Reduced | Explicit]:
+    one_of("method", method, _METHODS)
+    if method == "reduced" and setting.batch_size > 1:
+        raise ArgumentError(
+            f"batch_size={setting.batch_size} needs method='explicit': the reduced simulation knows inputs by their "
+            "length only, not by their angles with one another"
+        )
+    return _METHODS[method]
+
+
+def _check_input_dim(input_dim: int, start: OrderParameters, setting: Setting, kind: type[Reduced | Explicit]) -> int:
+    """Return N as an int: large enough for all directions, and so small that weights and inputs fit into memory."""
     units = start.students + start.teachers
-    most = MOST_WEIGHTS // units if method == "explicit" else None
+    most = MOST_WEIGHTS // units if kind is Explicit else None
     # Each unit needs a direction of its own, and inputs one more.
-    return whole_number("input_dim", input_dim, units + 1, most, advice="K + M + 1 directions are needed")
+    N = whole_number("input_dim", input_dim, units + 1, most, advice="K + M + 1 directions are needed")
+    if kind is Explicit:
+        numbers = 2 * setting.batch_size * N  # in double precision
+        check_memory(f"the inputs of one step with batch_size={setting.batch_size}", numbers, "give smaller batches")
+    return N
 
 
 def _check_seeds(seeds: Sequence[int]) -> list[int]:

@@ -76,54 +76,60 @@ def integrate(
     """
     setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std, batch_size)
     checked_times = check_times(times)
-    if stop_at_error is not None:
-        stop_at_error = positive_number("stop_at_error", stop_at_error, advice="or None for no such stop")
-    if max_seconds is not None:
-        max_seconds = positive_number("max_seconds", max_seconds, advice="or None for no limit")
     solver = _check_solver(method, rtol, atol, max_step)
-    watch = _Watch(start, setting, stop_at_error)
-    if checked_times[-1] == 0 or (stop_at_error is not None and watch.excess(0.0, watch.state) <= 0):
+    return _integrated(_Watch(start, setting, stop_at_error, max_seconds), checked_times, solver)
+
+
+def _integrated(watch: _Watch, times: Array, solver: dict[str, Any]) -> Trajectory:
+    start, setting = watch.start, watch.setting
+    stops = watch.stop_at_error is not None
+    if times[-1] == 0 or (stops and watch.excess(0.0, watch.state) <= 0):
         return _trajectory(np.zeros(1), watch.state[None], start, setting)
-    events: list[Any] = [functools.partial(watch.headroom)]
-    if stop_at_error is not None:
-        events.append(functools.partial(watch.excess))
+    events: list[Any] = [functools.partial(watch.headroom), *([functools.partial(watch.excess)] if stops else [])]
     for event in events:
         event.terminal = True  # how solve_ivp is told to stop
-    watch.limit(max_seconds)
+    watch.begin()
     # A failing solver warns and returns a status; the status becomes our error.
     with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         warnings.filterwarnings("ignore", module="scipy")
-        solution = solve_ivp(
-            watch.slope, (0.0, checked_times[-1]), watch.state, t_eval=checked_times, events=events, **solver
-        )
+        solution = solve_ivp(watch.slope, (0.0, times[-1]), watch.state, t_eval=times, events=events, **solver)
     if solution.status == -1 or len(solution.t_events[0]):
         raise DivergenceError(
-            f"the dynamics diverged at t = {watch.time:.4g} ({solution.message}); lower lr={lr} or stop before",
+            f"the dynamics diverged at t = {watch.time:.4g} ({solution.message}); lower lr={setting.lr} or stop before",
             time=watch.time,
             state=watch.last(),
         )
     if solution.status == 0:
         return _trajectory(solution.t, solution.y.T, start, setting)
-    before = checked_times < solution.t_events[1]
+    before = times < solution.t_events[1]
     # Where it stopped before all of the times, solve_ivp gives an empty list in place of an array.
     states = np.reshape(solution.y, (len(watch.state), -1)).T[: before.sum()]
-    reached = np.append(checked_times[before], solution.t_events[1])
+    reached = np.append(times[before], solution.t_events[1])
     return _trajectory(reached, np.vstack((states, solution.y_events[1])), start, setting)
 
 
 class _Watch:
     """The equations as `solve_ivp` calls them, and an eye on the solver: the last finite state, and when to stop."""
 
-    def __init__(self, start: OrderParameters, setting: Setting, stop_at_error: float | None) -> None:
-        self.start, self.setting, self.stop_at_error = start, setting, stop_at_error
+    def __init__(
+        self, start: OrderParameters, setting: Setting, stop_at_error: float | None, max_seconds: float | None
+    ) -> None:
+        self.start, self.setting = start, setting
+        self.stop_at_error, self.max_seconds = (
+            None if value is None else positive_number(name, value, advice=f"or None for no such {limit}")
+            for name, value, limit in (
+                ("stop_at_error", stop_at_error, "stop"),
+                ("max_seconds", max_seconds, "limit"),
+            )
+        )
         self.time, self.state = 0.0, np.concatenate((start.Q.ravel(), start.R.ravel(), start.v))
-        self.max_seconds, self._deadline = np.inf, np.inf
+        self._deadline = np.inf
 
-    def limit(self, max_seconds: float | None) -> None:
-        """Start the clock, if there is one. What must be compiled first is compiled before that."""
-        if max_seconds is not None:
+    def begin(self) -> None:
+        """Start the clock, if there is a limit. What must be compiled first is compiled before that."""
+        if self.max_seconds is not None:
             self.slope(self.time, self.state)
-            self.max_seconds, self._deadline = max_seconds, time.monotonic() + max_seconds
+            self._deadline = time.monotonic() + self.max_seconds
 
     def slope(self, time_: float, state: Array) -> Array:  # noqa: ARG002 — solve_ivp's signature; the dynamics is autonomous
         """Return d(state)/dt; raise TimeLimitError when the seconds are over."""

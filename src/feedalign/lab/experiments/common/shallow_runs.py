@@ -32,14 +32,16 @@ def in_threads(compute: Callable[[Case], Outcome], cases: Sequence[Case], progre
 
 
 def phases(error: Array, overlap: Array) -> tuple[Array, Array]:
-    """Return the largest overlap before the error has halved, and how far the overlap sinks from its peak to the end.
+    """Return the largest overlap before the error has halved, and how far the overlap sinks from there to the end.
 
     Args:
         error: generalisation error [..., time].
         overlap: cos(v, F) [..., time].
 
     Returns:
-        Both [...]. A run whose error never halves counts as "before" throughout.
+        Both [...]. A run whose error never halves counts as "before" throughout. The second is negative where the
+        overlap ends higher.
     """
     halved = np.logical_or.accumulate(error < error[..., :1] / 2, axis=-1)
-    return np.where(halved, -1.0, overlap).max(-1), overlap.max(-1) - overlap[..., -1]
+    early: Array = np.where(halved, -1.0, overlap).max(-1)
+    return early, early - overlap[..., -1]

@@ -1,12 +1,8 @@
-"""Argument checks for the whole house: each function returns its argument as plain Python or numpy, or refuses it.
-
-Every refusal is an `ArgumentError` that says which argument, what was expected, what was got, and what to do. A bool is
-never a number here, and neither is text, a `Decimal`, a complex number or a `Tensor`. NaN and infinity are numbers
-only where a function says so.
-"""
+"""Checks of numbers, words, flags, sequences and objects."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import numbers
 import reprlib
@@ -14,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from feedalign.errors import ArgumentError
 
 Kind = TypeVar("Kind")
 
 INT64 = np.iinfo(np.int64)
+MOST_ENTRIES = 10**7  # of a range, which takes 0.4 GB as a list
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 120
@@ -142,17 +138,41 @@ def sequence(name: str, value: Any, of: str, *, length: int | None = None) -> li
         length: how many entries there must be; any number of them, also none, unless given.
 
     Raises:
-        ArgumentError: it is text, an iterator or anything else without a length and an order; or has another length.
+        ArgumentError: it is text, an iterator or anything else without a length and an order; it is an endless range;
+            or it has another length.
     """
     count = "" if length is None else f"{length} "
     ordered = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
     if not ordered or isinstance(value, str | bytes | bytearray | memoryview):
         advice = "make a list of it with list(...)" if isinstance(value, Iterable) else f"give a list of {of}"
         raise refused(name, f"a sequence of {count}{of}", value, advice)
+    if isinstance(value, range) and value[MOST_ENTRIES:]:  # anything else is in memory already
+        raise refused(name, f"a sequence of at most {MOST_ENTRIES:,} {of}", value)
     entries = list(value)
     if length is not None and len(entries) != length:
         raise ArgumentError(f"{name} must have {count}{of}, got {len(entries)}: {shown(value)}")
     return entries
+
+
+def names_in(name: str, value: Any, most: int) -> tuple[str, ...]:
+    """Return names of modules as a tuple.
+
+    Args:
+        name: see `finite_number`.
+        value: names in a list, a set, an iterator or anything else that can be iterated.
+        most: how many different names there can be. Only one more is read, since an iterator may be endless.
+
+    Raises:
+        ArgumentError: it cannot be iterated, or an entry is no name.
+    """
+    try:
+        names = tuple(itertools.islice(value, most + 1))
+    except TypeError as error:
+        raise refused(name, "names of modules", value, 'give a list of names, such as ["0", "2"]') from error
+    for each in names:
+        if not isinstance(each, str):
+            raise refused(name, "names of modules", value, f"{shown(each)} among them is no name")
+    return names
 
 
 def flag(name: str, value: object) -> bool:
@@ -199,53 +219,6 @@ def random_generator(name: str, value: object) -> np.random.Generator:
     return instance_of(name, value, np.random.Generator, "make one with numpy.random.default_rng(seed)")
 
 
-def real_array(name: str, value: ArrayLike, shape: tuple[int | str, ...] | None = None) -> NDArray[np.float64]:
-    """Return a new float64 array of real numbers, NaN and infinity allowed.
-
-    Args:
-        name: see `finite_number`.
-        value: anything that numpy makes an array of integers or floats of.
-        shape: what the shape must be: a number for an axis of that size, a letter such as "K" for an axis of any size
-            above 0. Any shape unless given, also an empty one.
-
-    Raises:
-        ArgumentError: numpy can make no array of it, its entries are no real numbers (bool, text, complex, objects,
-            masked), or it has another shape.
-    """
-    wanted = "" if shape is None else f" of shape [{', '.join(map(str, shape))}]"
-    try:
-        found = np.asarray(value)
-    except Exception as error:  # an object's own __array__ may raise anything; numpy raises three kinds itself
-        raise refused(name, f"an array of real numbers{wanted}", value, f"numpy says: {shown(str(error))}") from error
-    if found.dtype.kind not in "iuf" or np.ma.is_masked(value):
-        raise refused(
-            name,
-            f"an array of real numbers{wanted}",
-            value,
-            f"numpy reads it as {found.dtype}; convert it to a list of floats or an array of floats",
-        )
-    if shape is not None and not _fits(found.shape, shape):
-        raise ArgumentError(f"{name} must be an array{wanted}, got shape {list(found.shape)}")
-    with np.errstate(over="ignore"):  # a longdouble beyond float64 becomes infinite, and is then judged as that
-        return np.array(found, dtype=np.float64)
-
-
-def finite_array(name: str, value: ArrayLike, shape: tuple[int | str, ...] | None = None) -> NDArray[np.float64]:
-    """Return a new float64 array of finite numbers; arguments as in `real_array`.
-
-    Raises:
-        ArgumentError: as `real_array`, or an entry is NaN or infinite.
-    """
-    found = real_array(name, value, shape)
-    if not (finite := np.isfinite(found)).all():
-        place = [int(i) for i in np.argwhere(~finite)[0]]
-        raise ArgumentError(
-            f"{name} must hold finite numbers only, got {found[tuple(place)]} at {name}{place if place else ''}; "
-            "check what it was calculated from"
-        )
-    return found
-
-
 def _number(name: str, value: object, expected: str, fits: Callable[[float], bool], advice: str) -> float:
     real = _real(value)
     if real is not None:
@@ -285,9 +258,3 @@ def _way_out(value: object) -> str:
     if (real := _real(value)) is not None:
         return "" if abs(real) < math.inf else "check what it was calculated from"
     return "convert it to a Python number, for example with float(...)"
-
-
-def _fits(found: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
-    return len(found) == len(wanted) and all(
-        have > 0 if isinstance(want, str) else have == want for have, want in zip(found, wanted, strict=True)
-    )

@@ -1,0 +1,101 @@
+"""A job: a piece of work with a result of its own, named by everything that decides the result."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import xarray as xr
+
+from feedalign.lab.runs.checkpoints import Checkpoints
+from feedalign.lab.runs.store import RunStore, StoredRun
+
+# Called with (done, total), both counted in any unit.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a job has at hand while it computes.
+
+    Attributes:
+        progress: to be called with (done, total), in any unit, now and then.
+        checkpoints: where a long job saves what it has reached, and finds it again.
+    """
+
+    progress: Progress
+    checkpoints: Checkpoints
+
+    def log(self, text: str) -> None:
+        """Add a line to the run's log file."""
+        self.checkpoints.log(text)
+
+
+@dataclass(frozen=True)
+class Job(ABC):
+    """A frozen dataclass of plain values; all of its fields decide the result, and name the folder of the run.
+
+    A job travels to another process, so its class stands in a module, and `compute` uses nothing but its fields.
+    """
+
+    kind: ClassVar[str]
+    """Names the folder of all jobs of the class."""
+
+    gpus: ClassVar[float] = 0.0
+    """What part of a GPU the job takes; only the Ray executor asks for it."""
+
+    @abstractmethod
+    def compute(self, desk: Desk) -> xr.Dataset:
+        """Return the result, the same to the last bit whenever it is computed, in one go or with interruptions."""
+
+
+def run_job(job: Job, store: RunStore, progress: Progress, *, wait: bool) -> bool:
+    """Compute a job unless it is finished; return False if somebody else computes it now.
+
+    Args:
+        job: what to compute.
+        store: where the result goes.
+        progress: called with (done, total).
+        wait: wait for whoever computes the job now.
+
+    Raises:
+        DataError: the result or a checkpoint cannot be written.
+    """
+    if store.has(job.kind, job):
+        return True
+    with store.claimed(job.kind, job, wait=wait) as mine:
+        if not mine:
+            return False
+        if not store.has(job.kind, job):  # who held the lock may have finished the job
+            checkpoints = Checkpoints(store.work_folder(job.kind, job))
+            dataset = job.compute(Desk(progress, checkpoints))
+            store.write(job.kind, job, dataset, checkpoints.seconds())
+    return True
+
+
+def run_once(kind: str, config: Any, compute: Callable[[], xr.Dataset], root: Path) -> StoredRun:
+    """Return the run of this config, computing it only if `root` does not hold it yet.
+
+    For what is one piece, and computed in this process. A second process that wants the same run waits for the first.
+
+    Args:
+        kind: names the folder of all runs of this kind.
+        config: frozen dataclass of plain values.
+        compute: makes the result.
+        root: folder of all runs.
+
+    Raises:
+        DataError: the folder cannot be written, or exists but cannot be read as a finished run.
+    """
+    store = RunStore(root)
+    if not store.has(kind, config):
+        with store.claimed(kind, config, wait=True):
+            if not store.has(kind, config):
+                begin = time.perf_counter()
+                dataset = compute()
+                store.write(kind, config, dataset, time.perf_counter() - begin)
+    return store.read(kind, config)

@@ -1,0 +1,89 @@
+"""The state of a training: everything that decides how it goes on, to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from feedalign.lab.runs import State
+from feedalign.lab.training.measurements import Measurements
+
+
+@dataclass
+class Position:
+    """Where a training stands.
+
+    Attributes:
+        epoch: passes through the data that are finished.
+        batch: batches of the present epoch that are finished.
+        step: batches in all that are finished.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What changes while a network trains.
+
+    Attributes:
+        net: the network, its feedback among its buffers.
+        optimizer: of its parameters.
+        orders: the generators of the data's order.
+        measurements: what is gathered along the way.
+    """
+
+    net: nn.Module
+    optimizer: torch.optim.Optimizer
+    orders: Sequence[torch.Generator]
+    measurements: Measurements
+
+    def state(self, at: Position, orders_then: Sequence[Tensor]) -> State:
+        """Return the state at a position.
+
+        Args:
+            at: where the training stands.
+            orders_then: states of the generators when the present epoch began, from which its order is drawn again.
+        """
+        packed = self.optimizer.state_dict()
+        tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
+        numbers: dict[str, Any] = {}
+        for key, entries in packed["state"].items():
+            for name, value in entries.items():
+                place = tensors if isinstance(value, Tensor) else numbers
+                place[f"optimizer.{key}.{name}"] = value
+        tensors |= {f"order.{i}": state for i, state in enumerate(orders_then)}
+        tensors |= {"random": torch.get_rng_state(), "measurements": self.measurements.packed()}
+        values = {"position": vars(at), "groups": packed["param_groups"], "numbers": numbers}
+        return State({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, values)
+
+    def restore(self, state: State) -> Position:
+        """Put everything back as it was, and return where the training stood."""
+        parts: dict[str, dict[str, Any]] = {"net": {}, "optimizer": {}, "order": {}}
+        for name, value in [*state.tensors.items(), *state.values["numbers"].items()]:
+            kind, _, rest = name.partition(".")
+            if kind in parts:
+                parts[kind][rest] = value
+        self.net.load_state_dict(parts["net"])
+        entries: dict[int, dict[str, Any]] = {}
+        for name, value in parts["optimizer"].items():
+            key, _, rest = name.partition(".")
+            entries.setdefault(int(key), {})[rest] = value
+        groups = [{key: _tuples(value, key) for key, value in group.items()} for group in state.values["groups"]]
+        self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+        for i, generator in enumerate(self.orders):
+            generator.set_state(parts["order"][str(i)])
+        torch.set_rng_state(state.tensors["random"])
+        self.measurements.unpack(state.tensors["measurements"])
+        return Position(**state.values["position"])
+
+
+def _tuples(value: Any, key: str) -> Any:
+    """Return an optimizer's setting as it was before JSON, which has no tuples. The indices in "params" are a list."""
+    return tuple(value) if isinstance(value, list) and key != "params" else value
