@@ -68,7 +68,7 @@ def late(m: Any, x: Tensor) -> Any:
         (logits_and_loss, "haed.input", PointsError, "error_at: 'haed' is no module of the model; did you mean 'head'"),
         (logits_and_loss, "gate", PointsError, "'gate' does not end before 'gate', where the error is taken"),
         (logits_and_loss, (), ArgumentError, r"error_at must be the dotted name of a module, or several, got \(\)"),
-        (logits_and_loss, 3, ArgumentError, "error_at must be the dotted name of a module, or several, got 3"),
+        (logits_and_loss, 3, ArgumentError, "error_at must be names of modules, got 3; give a list of names"),
         (logits_and_loss, ("head", "head"), ArgumentError, "error_at=.* names one of them twice; name each once"),
         (logits_and_loss, "beside", OutputError, "error_at 'beside' did not run in this forward pass"),
         (twice, "head", OutputError, "error_at 'head' runs twice in one forward pass, and the error is taken at one"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,12 @@ from torch import Tensor
 from feedalign.anatomy import problems
 from feedalign.anatomy.outputs import choices_of, entries_of, exchange, tensors_in
 from feedalign.anatomy.problems import Problem
-from feedalign.checks import refused, whole_number
+from feedalign.checks import names_in, refused, whole_number
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError
 
 Entry = int | str | Callable[[Any], Tensor] | None
 Entries = Entry | tuple[Entry, ...]
+MOST_PLACES = 1000  # an iterator without an end would never be told otherwise
 
 
 @dataclass(frozen=True)
@@ -64,24 +65,17 @@ class ErrorTap:
             )
 
     @classmethod
-    def given(cls, output: Entries, batch_dims: int | None, error_at: str | Sequence[str] | None) -> ErrorTap:
+    def given(cls, output: Entries, batch_dims: int | None, error_at: str | Iterable[str] | None) -> ErrorTap:
         """Return the tap that the arguments `output`, `batch_dims` and `error_at` of a rule describe.
 
         Raises:
             ArgumentError: as for the class, or `error_at` is neither a name nor several.
         """
-        if error_at is None or isinstance(error_at, str):
-            places: tuple[str, ...] = () if error_at is None else (error_at,)
-        else:
-            try:
-                places = tuple(error_at)
-            except TypeError:
-                places = ()
-            if not places or not all(isinstance(name, str) for name in places):
-                raise ArgumentError(
-                    f"error_at must be the dotted name of a module, or several, got {error_at!r}; names are those of "
-                    "model.named_modules()"
-                )
+        if error_at is None:
+            return cls(output, batch_dims)
+        places = (error_at,) if isinstance(error_at, str) else names_in("error_at", error_at, MOST_PLACES)
+        if not places:
+            raise refused("error_at", "the dotted name of a module, or several", error_at, "see model.named_modules()")
         return cls(output, batch_dims, places)
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from feedalign.checks import refused
 from feedalign.errors import ArgumentError, FeedbackShapeError
 
 Mask = str | Callable[[tuple[Any, ...], dict[str, Any]], Tensor | None] | None
@@ -36,9 +37,7 @@ class InputMask:
         """
         if not isinstance(mask, str):
             if mask is not None and not callable(mask):
-                raise ArgumentError(
-                    f"mask must be the name of a model input, or a function of the inputs (args, kwargs), got {mask!r}"
-                )
+                raise refused("mask", "the name of a model input, or a function of the inputs (args, kwargs)", mask)
             return cls(mask)
         inputs = inspect.signature(model.forward).parameters
         kinds = {parameter.kind for parameter in inputs.values()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -78,7 +78,7 @@ class Frozen(Backprop):
         example_input: Any = None,
         output: Entries = None,
         batch_dims: int | None = None,
-        error_at: str | Sequence[str] | None = None,
+        error_at: str | Iterable[str] | None = None,
         mask: Mask = None,
         blocks: Iterable[str] | None = None,
     ) -> None:

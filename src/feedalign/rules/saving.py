@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from torch import Tensor, nn
 
@@ -35,3 +35,15 @@ def refuse_pickling() -> NoReturn:
         "a model wrapped in a rule cannot be pickled; save net.state_dict(), which holds the feedback too, and "
         "load it into a model wrapped anew, or pickle the bare model, net.unwrap()"
     )
+
+
+class NotPickled:
+    """An object that can be copied, but not pickled."""
+
+    def __copy__(self) -> Self:
+        other = type(self).__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        refuse_pickling()

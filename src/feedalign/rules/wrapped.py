@@ -7,7 +7,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, distributed, nn
@@ -26,7 +26,7 @@ from feedalign.rules.signature import with_signature
 from feedalign.rules.slot import Seeing, Slot
 
 
-class Wrapped(nn.Module, ABC):
+class Wrapped(saving.NotPickled, nn.Module, ABC):
     """A model whose `loss.backward()` computes a learning rule's update; the training loop stays as it is.
 
     A family of rules says which modules it hooks, what it must know of the model (`look`), which matrices it draws
@@ -274,14 +274,6 @@ class Wrapped(nn.Module, ABC):
         if not self.drawn:
             self.copies.append(weakref.ref(other))
         return other
-
-    def __copy__(self) -> Self:
-        other = type(self).__new__(type(self))
-        vars(other).update(vars(self))
-        return other
-
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        saving.refuse_pickling()
 
     def unwrap(self) -> nn.Module:
         """Return the model itself, with no trace of the rule left on it."""

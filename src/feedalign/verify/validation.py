@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ def validate(
     *inputs: Any,
     output: Entries = None,
     batch_dims: int | None = None,
-    error_at: str | Sequence[str] | None = None,
+    error_at: str | Iterable[str] | None = None,
     **keywords: Any,
 ) -> Validation:
     """List everything that keeps a direct rule (`DFA` and its kin) from training a model with these points.

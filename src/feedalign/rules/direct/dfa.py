@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 from jaxtyping import Float
@@ -65,7 +65,7 @@ class DFA(DirectRule):
         reduction: Reduction = "mean",
         output: Entries = None,
         batch_dims: int | None = None,
-        error_at: str | Sequence[str] | None = None,
+        error_at: str | Iterable[str] | None = None,
         mask: Mask = None,
         recompute: bool = False,
     ) -> None:
@@ -133,7 +133,7 @@ class DRTP(DirectRule):
         reduction: Reduction = "mean",
         output: Entries = None,
         batch_dims: int | None = None,
-        error_at: str | Sequence[str] | None = None,
+        error_at: str | Iterable[str] | None = None,
         mask: Mask = None,
         recompute: bool = False,
     ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from jaxtyping import Bool, Float
@@ -58,7 +58,7 @@ class DirectKolenPollack(DirectRule):
         example_input: Any = None,
         output: Entries = None,
         batch_dims: int | None = None,
-        error_at: str | Sequence[str] | None = None,
+        error_at: str | Iterable[str] | None = None,
         mask: Mask = None,
         recompute: bool = False,
         lr: float = 0.1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -108,7 +108,7 @@ class DirectRule(Wrapped):
         example_input: Any = None,
         output: Entries = None,
         batch_dims: int | None = None,
-        error_at: str | Sequence[str] | None = None,
+        error_at: str | Iterable[str] | None = None,
         mask: Mask = None,
         recompute: bool = False,
     ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class KolenPollack(SequentialRule):
         example_input: Any = None,
         output: Entries = None,
         batch_dims: int | None = None,
-        error_at: str | Sequence[str] | None = None,
+        error_at: str | Iterable[str] | None = None,
         mask: Mask = None,
         lr: float = 0.1,
         weight_decay: float = 1e-2,

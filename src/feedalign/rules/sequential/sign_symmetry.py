@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ class SignSymmetry(SequentialRule):
         example_input: Any = None,
         output: Entries = None,
         batch_dims: int | None = None,
-        error_at: str | Sequence[str] | None = None,
+        error_at: str | Iterable[str] | None = None,
         mask: Mask = None,
         magnitude: Literal["uniform", "batchwise", "fixed"] = "uniform",
     ) -> None:
