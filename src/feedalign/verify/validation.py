@@ -74,7 +74,8 @@ def validate(
     on in place, or from which nothing reaches the output; an output without a Tensor to take the error at, or without
     a readout; parameters no feedback reaches; parameters used in several blocks (tied weights), whose gradient is a
     sum of what different feedback says; parameters from which a path leads to the output around a point, so that they
-    get the true gradient as well. A module that runs several times *as* a point is not tied, and a skip connection
+    get the true gradient as well; a module of `error_at` that does not run once, or leads to nothing, or does not lie
+    above all points. A module that runs several times *as* a point is not tied, and a skip connection
     passes no point if the sum, or what is computed from it, is a point.
 
     One forward pass runs on a copy of the model, in the mode it is in, cut at the points; what reaches what is read off

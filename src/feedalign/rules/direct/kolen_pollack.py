@@ -36,6 +36,11 @@ class DirectKolenPollack(DirectRule):
         feedback: recipe of the initial F_l.
         seed: see `DirectRule`.
         example_input: see `DirectRule`.
+        output: see `DirectRule`.
+        batch_dims: see `DirectRule`.
+        error_at: see `DirectRule`. The module must not be run in an activation checkpoint.
+        mask: see `DirectRule`.
+        recompute: see `DirectRule`.
         lr: η; e has the loss's reduction factor, so η belongs to the loss as an optimizer's does.
         weight_decay: λ, as in `torch.optim.SGD`, so the decay of a step is η λ: 10⁻³ with both defaults.
         centred: whether the mean over the batch entries, h̄_l, is taken off. Then F_l is not pushed along the mean
