@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from feedalign.anatomy import Entry
+from feedalign.anatomy import Entries, Mask
 from feedalign.checks import flag
 from feedalign.feedback import Feedback
 from feedalign.rules.direct.entries import with_error
@@ -56,8 +56,10 @@ class DirectKolenPollack(DirectRule):
         seed: int = 0,
         *,
         example_input: Any = None,
-        output: Entry = None,
+        output: Entries = None,
         batch_dims: int | None = None,
+        error_at: str | Iterable[str] | None = None,
+        mask: Mask = None,
         recompute: bool = False,
         lr: float = 0.1,
         weight_decay: float = 1e-2,
@@ -73,6 +75,8 @@ class DirectKolenPollack(DirectRule):
             example_input=example_input,
             output=output,
             batch_dims=batch_dims,
+            error_at=error_at,
+            mask=mask,
             recompute=recompute,
         )
         self.lr, self.weight_decay, self.centred = lr, weight_decay, centred
@@ -83,12 +87,18 @@ class DirectKolenPollack(DirectRule):
         hidden: Float[Tensor, "*batch features"],
         error: Float[Tensor, "*batch outputs"],
         processes: Processes,
+        counted: Bool[Tensor, "*batch features"] | None = None,
     ) -> None:
         """Update F_l as SGD would a readout of the layer."""
         h = hidden.reshape(-1, hidden.shape[-1]).to(matrix.dtype)
         e = error.reshape(-1, error.shape[-1]).to(matrix.dtype)
         if self.centred:
             counts = with_error(e).to(h.dtype)
-            entries = processes.summed(counts.sum()).clamp(min=1)
-            h = h - processes.summed(counts @ h) / entries
+            if counted is None:
+                entries = processes.summed(counts.sum()).clamp(min=1)
+                h = h - processes.summed(counts @ h) / entries
+            else:  # padding is part of no mean, and stays zero
+                real = counted.reshape(h.shape).to(h.dtype)
+                entries = processes.summed(counts @ real).clamp(min=1)
+                h = (h - processes.summed(counts @ h) / entries) * real
         matrix.mul_(1 - self.lr * self.weight_decay).addmm_(h.T, e, alpha=-self.lr)
