@@ -68,7 +68,7 @@ def test_an_output_depends_on_no_later_token_if_causal_and_on_every_token_otherw
 def test_it_is_the_layer_of_torch(norm: Any) -> None:
     """A block computes what `nn.TransformerEncoderLayer` does with the same weights and a causal mask."""
     net = small(norm=norm).double()
-    block: Any = net.get_submodule("block1")
+    block: Any = net.get_submodule("block2")
     layer = nn.TransformerEncoderLayer(
         8, 2, 32, dropout=0.0, activation="gelu", batch_first=True, norm_first=norm == "pre", dtype=torch.float64
     )
@@ -85,7 +85,7 @@ def test_it_is_the_layer_of_torch(norm: Any) -> None:
 
 def test_the_stream_begins_with_entries_of_size_one() -> None:
     """Two sums of uniform numbers on ±1, so variance 2/3; both embeddings are 64 · 96 numbers."""
-    stream = Transformer(64, width=96, context=64).get_submodule("embedding")(torch.arange(64)[None])
+    stream = Transformer(64, width=96, context=64).get_submodule("block1.embedding")(torch.arange(64)[None])
     assert float(stream.detach().var()) == pytest.approx(2 / 3, rel=0.05)
 
 
@@ -93,11 +93,11 @@ def test_the_stream_begins_with_entries_of_size_one() -> None:
 def test_a_tied_readout_is_one_parameter_with_the_embedding(norm: Any) -> None:
     net, untied = small(norm=norm, tied=True), small(norm=norm)
     readout = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
-    assert readout.weight is net.get_parameter("embedding.tokens.weight")
+    assert readout.weight is net.get_parameter("block1.embedding.tokens.weight")
     assert sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in net.parameters()) == 8 * V
     twin = copy.deepcopy(net)
     assert [m for m in twin.modules() if isinstance(m, nn.Linear)][-1].weight is twin.get_parameter(
-        "embedding.tokens.weight"
+        "block1.embedding.tokens.weight"
     )
 
 
@@ -163,25 +163,29 @@ def test_an_encoder_that_pools_is_sent_one_error_for_all_its_tokens() -> None:
 
 
 @both_norms
-def test_points_auto_are_the_embedding_and_the_blocks(norm: Any) -> None:
+def test_points_auto_are_the_blocks_and_the_embedding_can_be_a_point_of_its_own(norm: Any) -> None:
     net = small(norm=norm)
     assert net.block_names == ("block1", "block2")
-    assert fa.DFA(net).points == ("embedding", *net.block_names)
-    for points in ("auto", net.block_names):
+    every = ("block1.embedding", *net.block_names)
+    for points in ("auto", net.block_names, every):
         assert not fa.validate(net, points, tokens()).problems
+    wrapped = fa.DFA(net)
+    assert wrapped.points == net.block_names
+    wrapped = fa.DFA(wrapped.unwrap(), points=every)
+    assert fa.check_rule(wrapped, loss, tokens(), tokens(1)).worst < ROUNDING
 
 
 def test_of_tied_weights_validate_says_that_two_blocks_use_them() -> None:
     (problem,) = fa.validate(small(tied=True), "auto", tokens()).problems
-    assert problem.name == "embedding.tokens.weight"
+    assert problem.name == "block1.embedding.tokens.weight"
     assert fa.check_rule(fa.DFA(small(tied=True)), loss, tokens(), tokens(1)).worst < ROUNDING
 
 
 def test_shared_feedback_is_one_matrix_for_the_whole_stream() -> None:
     matrices = fa.DFA(small(), feedback=fa.feedback.Shared(), example_input=tokens()).feedback_matrices
     first, *others = matrices.values()
-    assert len(others) == 2
-    assert all(torch.equal(first, other) for other in others)
+    assert len(others) == 1
+    assert torch.equal(first, others[0])
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,12 @@ Pool = Literal["none", "mean"]
 class Transformer(nn.Sequential):
     """Embedded tokens, blocks of attention and a two-layer perceptron, and a linear readout.
 
-    The modules are "embedding", "block1", "block2", ... and "readout", in the order they run. The output of each of
-    them but the readout is the residual stream, [batch, token, width]. `points="auto"` takes the embedding and every
-    block as a point; `points=net.block_names` takes the blocks alone, so that the first point's signal passes through
-    the first block to the embedding. Under feedback that all points share, the points of the stream have one matrix:
-    `feedback=feedalign.feedback.Shared()`.
+    The modules are "block1", "block2", ... and "readout", in the order they run; the embedding is the first part of the
+    first block, "block1.embedding". The output of a block is the residual stream, [batch, token, width].
+
+    `points="auto"` takes the blocks as points, as `points=net.block_names` does. So what is sent to the first block is
+    passed on to the embedding, as in backprop. With `points=["block1.embedding", *net.block_names]` the embedding is
+    sent the error itself. Under `feedback=feedalign.feedback.Shared()` all points have one matrix.
 
     Weights and biases of linear layers are uniform on ±1/√fan_in, as PyTorch draws them, but from a generator of the
     network's own. Embeddings are uniform on ±1/√width and are multiplied by √width in the forward pass, so that the
@@ -100,18 +101,17 @@ class Transformer(nn.Sequential):
             return layer
 
         embedding = Embedding(vocabulary, context, width, dropout, generator)
-        stack = [Block(width, heads, linear, causal=causal, pre=pre, bias=bias, dropout=dropout) for _ in range(blocks)]
+        stack = [
+            Block(width, heads, linear, None if i else embedding, causal=causal, pre=pre, bias=bias, dropout=dropout)
+            for i in range(blocks)
+        ]
         last = linear(width, outputs)
         if tied:
             last.weight = embedding.tokens.weight
         before = [*([nn.LayerNorm(width, bias=bias)] if pre else []), *([MeanOverTokens()] if mean else [])]
         names = tuple(f"block{i}" for i in range(1, blocks + 1))
-        parts: list[tuple[str, nn.Module]] = [
-            ("embedding", embedding),
-            *zip(names, stack, strict=True),
-            ("readout", nn.Sequential(*before, last) if before else last),
-        ]
-        super().__init__(OrderedDict(parts))
+        readout = nn.Sequential(*before, last) if before else last
+        super().__init__(OrderedDict(zip((*names, "readout"), (*stack, readout), strict=True)))
         self.block_names = names
 
 
@@ -156,13 +156,17 @@ class Embedding(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a perceptron of four times the width; both are added to the stream [batch, token, width]."""
+    """Attention, then a perceptron of four times the width; both are added to the stream [batch, token, width].
+
+    The first block has an embedding, and takes the tokens.
+    """
 
     def __init__(
         self,
         width: int,
         heads: int,
         linear: Callable[[int, int], nn.Linear],
+        embedding: Embedding | None,
         *,
         causal: bool,
         pre: bool,
@@ -170,15 +174,17 @@ class Block(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.heads, self.causal, self.pre = heads, causal, pre
+        self.embedding, self.heads, self.causal, self.pre = embedding, heads, causal, pre
         self.norm1, self.norm2 = nn.LayerNorm(width, bias=bias), nn.LayerNorm(width, bias=bias)
         self.attend = linear(width, 3 * width)  # queries, keys and values side by side
         self.project = linear(width, width)
         self.up, self.down = linear(width, 4 * width), linear(4 * width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, h: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+    def forward(self, h: Tensor) -> Float[Tensor, "batch token width"]:
         """Return the stream after the block."""
+        if self.embedding is not None:
+            h = self.embedding(h)
         if self.pre:
             h = h + self.attention(self.norm1(h))
             return h + self.perceptron(self.norm2(h))

@@ -45,7 +45,7 @@ def test_the_embedded_text_is_english_and_needs_no_file() -> None:
 
 
 def test_validation_of_the_embedded_text_holds_few_passages_that_were_trained_on() -> None:
-    """Of the topics as they are, 27 % of the windows of 64 characters also stand in a block for training (Python 3.11)."""
+    """Of the topics as they are, 27 % of the windows of 64 characters also stand in a block for training."""
     data = load_text()
     known = {tuple(row) for block in data.train for row in block.unfold(0, 64, 1)[:, ::7].tolist()}
     found = [tuple(row) in known for block in data.validation for row in block.unfold(0, 64, 16)[:, ::7].tolist()]
