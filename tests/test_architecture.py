@@ -23,7 +23,7 @@ SOURCE = Path(feedalign.__file__).parent
 # come last: nothing imports them.
 ARROW = (
     ("errors",),
-    ("checks", "extras", "memory", "torch_private"),
+    ("checks", "extras", "memory", "streams", "torch_private"),
     ("geometry", "style"),
     ("networks",),
     ("theory",),

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         ReadoutOnly,
         SignSymmetry,
         Wrapped,
+        register_linear_layer,
     )
     from feedalign.verify import check_rule, validate
 
@@ -86,6 +87,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "ReadoutOnly",
             "SignSymmetry",
             "Wrapped",
+            "register_linear_layer",
         ],
         "verify": ["check_rule", "validate"],
     },
@@ -120,6 +122,7 @@ __all__ = [
     "gradient_alignment",
     "lab",
     "networks",
+    "register_linear_layer",
     "rules",
     "theory",
     "validate",

@@ -226,6 +226,6 @@ def test_a_fixed_bias_in_backprops_updates_makes_runs_overlap_without_any_feedba
                 if not fixed:
                     bias = torch.randn(weight.shape, generator=draws)
                 with torch.no_grad():
-                    weight -= 0.2 * (weight.grad + bias * weight.grad.norm() / bias.norm())
+                    weight.sub_(0.2 * (weight.grad + bias * weight.grad.norm() / bias.norm()))
         ends.append(dict(model.state_dict()))
     assert low < fa.cross_seed_overlap(ends).layers["0.weight"] < high

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import feedalign as fa
-from feedalign import feedback
+from feedalign import feedback, streams
 from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.theory import convolution
 
@@ -58,9 +58,13 @@ def test_fitted_feedback_is_the_theory_s_for_the_model_s_convolutions() -> None:
         for name, shape in (("1.0", (4, 6, 6)), ("2.0", (5, 3, 3)))
     ]
     kernels = [model.get_submodule(name).weight.detach().numpy() for name in ("1.0", "2.0")]  # type: ignore[operator]
+
+    def of_chain() -> np.random.Generator:
+        return streams.numpy_generator(3, "fitted feedback", "0")
+
     for recipe, expected in (
-        (feedback.Toeplitz(), convolution.optimal_feedback(geometries, 10, np.random.default_rng(3))),
-        (feedback.FromMask(), convolution.mask_feedback(geometries, 10, np.random.default_rng(3))),
+        (feedback.Toeplitz(), convolution.optimal_feedback(geometries, 10, of_chain())),
+        (feedback.FromMask(), convolution.mask_feedback(geometries, 10, of_chain())),
         (feedback.FromWeights(), convolution.weight_feedback(kernels, geometries, 10)),
     ):
         found = matrices(recipe, seed=3, model=image_net())

@@ -236,4 +236,5 @@ def test_feedback_computed_from_weights_without_numbers_is_refused(value: Any) -
 @pytest.mark.parametrize("recipe", RANDOM, ids=lambda recipe: type(recipe).__name__)
 def test_any_seed_that_torch_takes_is_taken(recipe: feedback.Feedback) -> None:
     assert same(matrices(recipe, seed=-1), matrices(recipe, seed=-1))
-    assert not same(matrices(recipe, seed=-1), matrices(recipe, seed=1))
+    # Toeplitz draws six signs here and nothing else, so two seeds may well give the same matrices.
+    assert not all(same(matrices(recipe, seed=-1), matrices(recipe, seed=other)) for other in (1, 2, 3))

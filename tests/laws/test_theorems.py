@@ -85,6 +85,37 @@ def test_less_sharing_never_lowers_the_alignability_of_random_feedback() -> None
         assert all(after >= before - 1e-9 for before, after in zip(fewer, more, strict=True))
 
 
+def test_a_dense_net_cannot_tell_in_which_places_the_rows_of_feedback_are() -> None:
+    """To move rows of F is to number hidden units differently, so the net learns the same function.
+
+    A convolutional net cannot renumber single positions: this is why only its alignment depends on the places.
+    """
+    x, y = images(20)
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    outputs = []
+    for renumber in (False, True):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(128, 16), nn.ReLU(), nn.Linear(16, 5)).double()
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.copy_(0.2 * torch.randn(weight.shape, generator=generator, dtype=torch.float64))
+        F = torch.randn(16, 5, generator=generator, dtype=torch.float64)
+        if renumber:
+            F = F[order]
+            with torch.no_grad():
+                for name in ("1.weight", "1.bias"):
+                    model.get_parameter(name).copy_(model.get_parameter(name)[order])
+                model.get_parameter("3.weight").copy_(model.get_parameter("3.weight")[:, order])
+        net = DFA(model, ("2",), FromArray({"2": F}), example_input=x.double())
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        for _ in range(5):
+            optimizer.zero_grad()
+            functional.cross_entropy(net(x.double()), y).backward()
+            optimizer.step()
+        outputs.append(net(x.double()).detach())
+    np.testing.assert_allclose(outputs[1], outputs[0], rtol=0, atol=1e-12)
+
+
 def linear_task() -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng(3)
     x = rng.standard_normal((40, 6))

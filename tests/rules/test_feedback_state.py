@@ -114,6 +114,25 @@ def test_same_seed_same_feedback_other_seed_other_and_zero_is_a_seed() -> None:
     assert not torch.equal(make(0).feedback_matrices["1"], make(1).feedback_matrices["1"])
 
 
+def test_the_matrix_of_a_point_depends_on_no_other_point() -> None:
+    model = fa.networks.MLP([4, 6, 6, 3])
+    alone = fa.DFA(model, points=("3",)).feedback_matrices
+    assert torch.equal(alone["3"], fa.DFA(model, points=("1", "3")).feedback_matrices["3"])
+
+
+def test_a_matrix_drawn_after_others_were_loaded_has_numbers_of_its_own() -> None:
+    def net() -> fa.DFA:
+        return fa.DFA(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1), nn.Flatten(), nn.Linear(8, 3)), ("0", "1"))
+
+    x = torch.zeros(2, 1, 4, 4)
+    whole, later = net(), net()
+    whole(x)
+    later.load_state_dict({"feedback.0": whole.feedback_matrices["0"]}, strict=False)
+    later(x)
+    assert not torch.equal(later.feedback_matrices["0"], later.feedback_matrices["1"])
+    assert torch.equal(later.feedback_matrices["1"], whole.feedback_matrices["1"])
+
+
 def test_nothing_touches_the_global_generator() -> None:
     state = torch.get_rng_state()
     net = make()

@@ -104,11 +104,20 @@ def test_recomputing_a_sharded_model_is_refused(alone: Any) -> None:
             net(X)
 
 
-def test_a_layer_that_must_run_again_is_not_sharded_alone(alone: Any) -> None:
-    layers = nn.Conv1d(1, 2, 3), nn.Tanh(), nn.Conv1d(2, 2, 3, padding=1, padding_mode="circular")
-    body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(6, 3)).double()
-    alone(body[2])
-    alone(body)
-    net = fa.FA(body)
-    with pytest.raises(ArgumentError, match=r"fully_shard was given the layer '2', a Conv1d, which must run"):
-        net(X[:, None])
+def test_a_layer_without_a_written_out_backward_pass_may_be_sharded_alone(alone: Any) -> None:
+    found = []
+    for shard in (False, True):
+        layers = nn.Conv1d(1, 2, 3), nn.Tanh(), nn.Conv1d(2, 2, 3, padding=1, padding_mode="circular")
+        body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(6, 3)).double()
+        with torch.no_grad():
+            for parameter in body.parameters():
+                parameter.copy_(torch.linspace(-1, 1, parameter.numel()).reshape(parameter.shape))
+        if shard:
+            alone(body[2])
+            alone(body)
+        net = fa.FA(body)
+        functional.cross_entropy(net(X[:, None]), torch.arange(6) % 3).backward()
+        gradients: list[Any] = [parameter.grad for parameter in net.parameters()]
+        found.append([gradient.full_tensor() if shard else gradient for gradient in gradients])
+    for whole, sharded in zip(*found, strict=True):
+        torch.testing.assert_close(sharded, whole)

@@ -15,6 +15,7 @@ from scipy.linalg import sqrtm
 
 import feedalign as fa
 from feedalign.errors import ArgumentError, DivergenceError
+from feedalign.streams import numpy_generator
 from feedalign.theory import linear
 
 Array = NDArray[np.float64]
@@ -71,7 +72,7 @@ def test_reduced_training_is_explicit_training(
 
 def test_shuffled_batches_are_those_of_the_seed() -> None:
     x, y, F = problem()
-    rng = np.random.default_rng(4)
+    rng = numpy_generator(4, "order")
     batches = [order[i : i + 5] for order in (rng.permutation(12), rng.permutation(12)) for i in (0, 5, 10)]
     expected = explicit(x, y, F, 0.05, batches, zero_weights(x, y, F))
     run = linear.train(x, y, feedback=F, lr=0.05, epochs=2, batch_size=5, shuffle_seed=4)

@@ -48,8 +48,11 @@ def alignability(net: DirectRule) -> Alignability:
     """Tell how far the weights of each layer can align with the feedback, from shapes and feedback alone.
 
     Most entries of an unrolled convolution are zero and the others tied, so under random feedback its weights can
-    hardly align, and the larger the image the less. No training changes that; feedback of another structure does
+    hardly align, and the larger the image the less. No training changes this bound; feedback of another structure does
     (`feedback.Channelwise`, `feedback.Smooth`), and so does learned feedback (`DirectKolenPollack`).
+
+    The bound is a bound of weight alignment, not of gradient alignment. Gradients below a layer with a bound near zero
+    can align in principle: they only need W_{l+1}ᵀ F_{l+1} ≈ F_l. Measure them with `gradient_alignment`.
 
     Args:
         net: a wrapped model whose feedback is drawn. A convolution must be the only weights between two points, with

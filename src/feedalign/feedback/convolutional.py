@@ -26,6 +26,7 @@ from feedalign.feedback.recipe import (
     owned,
 )
 from feedalign.geometry import Array
+from feedalign.streams import numpy_generator
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,11 @@ class _Fitted:
         raise ArgumentError(f"{type(self).__name__}() needs the model's convolutions, which a rule gives")
 
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
-        """Draw F of a place, from the seed alone: the matrices of a chain belong together."""
+        """Draw F of a place, from the seed and the chain: the matrices of a chain belong together."""
         for chain in _chains(place.convolutions):
             points = [chain[0].below, *(link.above for link in chain)]
             if place.name in points:
-                rng = np.random.default_rng(place.seed % 2**64)  # as torch's generators read a negative seed
+                rng = numpy_generator(place.seed, "fitted feedback", points[0])
                 found = _fit(self, chain, place.outputs, rng)
                 return owned(torch.as_tensor(found[points.index(place.name)], device="cpu"))
         return draw_at(self.base, place, generator)

@@ -14,6 +14,7 @@ from feedalign.checks import refused, whole_number
 from feedalign.errors import FeedbackShapeError
 from feedalign.feedback.random import Gaussian, normal
 from feedalign.feedback.recipe import Feedback, Over, Place, check_recipe, draw_at, draw_sized
+from feedalign.streams import torch_generator
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Channelwise(Over):
     """One row for each channel, the same at all positions of that channel, divided by √positions.
 
     The division keeps the length of a column. Features are in the order of `flatten()`: all positions of channel 0,
-    then all positions of channel 1, and so on. The weights of a convolution cannot match feedback without such
-    structure.
+    then all positions of channel 1, and so on. Under feedback without such structure, the weight alignment of a
+    convolution stays near zero.
 
     Attributes:
         channels: how many channels each point has; or a mapping from the names of points to their numbers of channels,
@@ -127,8 +128,8 @@ class Shared(Over):
         check_recipe(self.base, "base", resized=True)
 
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:  # noqa: ARG002
-        """Draw F of a place, from the seed alone: `generator` moves on, and would give each point another matrix."""
-        own = torch.Generator("cpu").manual_seed(place.seed)
+        """Draw F of a place, from the seed alone: each point has another `generator`."""
+        own = torch_generator(place.seed, "shared feedback")
         whole = draw_sized(self.base, place.widest, place.outputs, own)
         return whole[: place.features] * math.sqrt(place.widest / place.features)
 

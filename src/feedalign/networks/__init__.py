@@ -1,7 +1,7 @@
 """Networks the experiments use: plain `nn.Module`s that know of no rule."""
 
 from feedalign.networks.convnet import ConvNet
-from feedalign.networks.ensemble import EnsembleMLP
+from feedalign.networks.ensemble import EnsembleLinear, EnsembleMLP
 from feedalign.networks.mlp import MLP
 from feedalign.networks.tiled import TiledConv2d
 from feedalign.networks.transformer import Transformer
@@ -10,6 +10,7 @@ from feedalign.networks.unroll import UnrolledConv2d, dense, locally_connected, 
 __all__ = [
     "MLP",
     "ConvNet",
+    "EnsembleLinear",
     "EnsembleMLP",
     "TiledConv2d",
     "Transformer",

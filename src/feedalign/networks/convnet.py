@@ -6,13 +6,13 @@ import itertools
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-import torch
 from torch import nn
 
 from feedalign.checks import flag, one_of, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
 from feedalign.memory import check_memory
 from feedalign.networks.mlp import ACTIVATIONS, draw_uniform
+from feedalign.streams import torch_generator
 
 Pool = Literal["none", "average", "max"]
 Head = Literal["flatten", "global-average"]
@@ -73,7 +73,7 @@ class ConvNet(nn.Sequential):
         one_of("head", head, get_args(Head))
         one_of("activation", activation, ACTIVATIONS)
         flag("batch_norm", batch_norm)
-        generator = torch.Generator().manual_seed(whole_number("seed", seed))
+        generator = torch_generator(whole_number("seed", seed), "weights")
         pools: dict[str, list[nn.Module]] = {"none": [], "average": [nn.AvgPool2d(2)], "max": [nn.MaxPool2d(2)]}
         blocks: list[nn.Module] = []
         for (fan_in, fan_out), step in zip(itertools.pairwise((in_channels, *widths)), strides, strict=True):

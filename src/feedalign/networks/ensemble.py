@@ -12,6 +12,7 @@ from feedalign.checks import flag, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
 from feedalign.memory import check_memory
 from feedalign.networks.mlp import draw_uniform, layers_of
+from feedalign.streams import torch_generator
 
 
 class EnsembleLinear(nn.Module):
@@ -80,7 +81,7 @@ class EnsembleMLP(nn.Sequential):
         own = whole_numbers("seeds", range(n_networks) if seeds is None else seeds)
         if len(own) != n_networks:
             raise ArgumentError(f"got {len(own)} seeds for {n_networks} networks; give one each")
-        generators = [torch.Generator().manual_seed(seed) for seed in own]
+        generators = [torch_generator(seed, "weights") for seed in own]
 
         def layer(fan_in: int, fan_out: int) -> nn.Module:
             return EnsembleLinear(n_networks, fan_in, fan_out, bias, generators)

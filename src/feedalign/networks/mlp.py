@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from feedalign.checks import flag, one_of, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
 from feedalign.memory import check_memory
+from feedalign.streams import torch_generator
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "linear": nn.Identity}
 
@@ -33,7 +34,7 @@ class MLP(nn.Sequential):
     """
 
     def __init__(self, sizes: Sequence[int], activation: str = "tanh", bias: bool = True, seed: int = 0) -> None:
-        generator = torch.Generator().manual_seed(whole_number("seed", seed))
+        generator = torch_generator(whole_number("seed", seed), "weights")
         flag("bias", bias)
 
         def layer(fan_in: int, fan_out: int) -> nn.Module:

@@ -44,6 +44,12 @@ class TiledConv2d(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out rows columns"]:
         """Apply to every region its kernel."""
+        return self.with_kernels(x, self.weight, self.bias)
+
+    def with_kernels(
+        self, x: Float[Tensor, "batch channels height width"], weight: Tensor, bias: Tensor | None
+    ) -> Float[Tensor, "batch out rows columns"]:
+        """Apply other kernels and biases, in the shape of the layer's own, to the regions."""
         shape = self.geometry
         patches = functional.unfold(x, shape.kernel_size, shape.dilation, shape.padding, shape.stride)
         out, height, width = shape.out_shape
@@ -52,10 +58,10 @@ class TiledConv2d(nn.Module):
         # Features of a patch are channels first, so those of one group lie together.
         patches = patches.reshape(len(x), shape.groups, -1, across, tile[0], along, tile[1])
         patches = patches.permute(3, 5, 1, 2, 0, 4, 6).flatten(4).flatten(0, 2)  # [region·group, feature, batch·tile]
-        weight = self.weight.reshape(len(patches), out // shape.groups, -1)
-        found = weight @ patches
-        if self.bias is not None:
-            found = found + self.bias.reshape(len(patches), -1, 1)
+        kernels = weight.reshape(len(patches), out // shape.groups, -1)
+        found = kernels @ patches
+        if bias is not None:
+            found = found + bias.reshape(len(patches), -1, 1)
         found = found.reshape(across, along, out, len(x), *tile)
         return found.permute(3, 2, 0, 4, 1, 5).reshape(len(x), out, height, width)
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from feedalign import streams
 from feedalign.checks import flag, number_between, one_of, whole_number
 from feedalign.errors import ArgumentError
 from feedalign.memory import check_memory
@@ -92,7 +93,7 @@ class Transformer(nn.Sequential):
         _check_fit(vocabulary, outputs, width, heads, tied)
         numbers = (vocabulary + context + outputs * (not tied)) * width + 12 * blocks * width**2
         check_memory(f"the weights of width={width}", numbers, "give a smaller width, vocabulary or context")
-        generator = torch.Generator().manual_seed(whole_number("seed", seed))
+        generator = streams.torch_generator(whole_number("seed", seed), "weights")
 
         def linear(fan_in: int, fan_out: int) -> nn.Linear:
             layer: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)

@@ -12,7 +12,7 @@ from feedalign.rules.direct import (
 )
 from feedalign.rules.distributed import Processes
 from feedalign.rules.registry import RULES, get
-from feedalign.rules.sequential import FA, KolenPollack, SequentialRule, SignSymmetry
+from feedalign.rules.sequential import FA, KolenPollack, SequentialRule, SignSymmetry, register_linear_layer
 from feedalign.rules.wrapped import Wrapped, check_bare, check_wrapped
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "check_wrapped",
     "direct_signal",
     "get",
+    "register_linear_layer",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback import Feedback, Place, check_recipe, draw_at
+from feedalign.streams import torch_generator
 
 
 class Matrices(nn.Module):
@@ -21,7 +22,7 @@ class Matrices(nn.Module):
 
     Args:
         recipe: draws each matrix.
-        seed: of the generator that they are all drawn from; nothing else draws from it.
+        seed: seed of the matrices. Each point has a generator of its own, derived from the seed and the point's name.
 
     Attributes:
         keys: the buffers' names, by point.
@@ -57,11 +58,12 @@ class Matrices(nn.Module):
             FeedbackShapeError: a matrix that was loaded does not fit its place.
         """
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-        generator = torch.Generator().manual_seed(self.seed)
         self.places = tuple(replace(place, jacobian=None) for place in places)
         for place in places:
             expected = place.features, place.outputs
             if place.name not in self.keys:
+                # A stream for each point: a point that is drawn later gets no numbers of a point drawn before.
+                generator = torch_generator(self.seed, "feedback", place.name)
                 matrix = draw_at(self.recipe, place, generator)
                 if (largest := float(matrix.abs().max())) > torch.finfo(like.dtype).max:
                     raise ArgumentError(

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from feedalign.anatomy import ErrorTap, recordable, weight_matrices
@@ -171,21 +172,25 @@ class Wrapped(nn.Module, ABC):
         """Draw the matrices before any forward pass, if an example or the model's first layer shows the shapes."""
         if example_input is not None:
             self.prepare(example_input if isinstance(example_input, tuple) else (example_input,), {})
-        elif (found := self._look_at_a_row_of_zeros()) is not None:
+        elif (found := self._look_at_one_row()) is not None:
             self.draw(found)
 
-    def _look_at_a_row_of_zeros(self) -> Any:
-        """Return what one row of zeros shows of a model that begins with a linear layer; None if that fails."""
+    def _look_at_one_row(self) -> Any:
+        """Return what one row of numbers shows of a model that begins with a linear layer; None if that fails."""
         first = next((module for module in self.model.modules() if weight_matrices(module)), None)
         inputs = getattr(first, "in_features", None)
         # One row says nothing about the shape of a whole sequence or image.
         if first is None or not isinstance(inputs, int) or self.needs_data or self.error_tap.batch_dims is not None:
             return None
+        if any(is_lazy(parameter) for parameter in self.model.parameters()):  # its shapes would be those of the guess
+            return None
         # A guess that fails within a sharded model would leave the model as it is in the middle of a pass.
         if sharded_modules(self.model):
             return None
         try:
-            return self.look((weight_matrices(first)[0].new_zeros(1, inputs),), {})
+            weight = weight_matrices(first)[0]
+            row = torch.linspace(-1, 1, inputs, dtype=weight.dtype, device=weight.device)  # zeros would hide products
+            return self.look((row.unsqueeze(0),), {})
         except Exception:  # the row was a guess; the first forward pass will tell
             return None
 

@@ -24,6 +24,7 @@ from feedalign.rules import (
     Frozen,
     KolenPollack,
     ReadoutOnly,
+    SequentialRule,
     SignSymmetry,
     Wrapped,
 )
@@ -52,15 +53,16 @@ def gradients(
     if message is not None or kind is ReadoutOnly:
         learning = net if isinstance(net, DirectKolenPollack) else None
         return _direct(task, net.points, matrices, message, learning)
-    if kind in (FA, KolenPollack, SignSymmetry):
+    if isinstance(net, SequentialRule) and kind in (FA, KolenPollack, SignSymmetry):
         return _sequential(task, net, matrices)
     if isinstance(net, Backprop):  # and Frozen, which is one
         task.add(task.loss())
+        known_as = task.names()
         for block in net.blocks:
             if isinstance(net, Frozen) and block.point in net.frozen:
                 for module in block.modules:
-                    for name, _ in task.model.get_submodule(module).named_parameters(recurse=False):
-                        task.found.pop(f"{module}.{name}".removeprefix("."), None)
+                    for parameter in task.model.get_submodule(module).parameters(recurse=False):
+                        task.found.pop(known_as[id(parameter)], None)
         return task.found, {}
     raise ArgumentError(
         f"there is no reference for {kind.__name__}; for a DirectRule give message=, what it sends for the error"
@@ -97,6 +99,10 @@ class Task:
     tap: ErrorTap
     found: Gradients = field(default_factory=dict)
     output: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def names(self) -> dict[int, str]:
+        """Return the first name of each parameter, by id: a tied weight has several."""
+        return {id(parameter): name for name, parameter in self.model.named_parameters()}
 
     def loss(self) -> Tensor:
         """Return the loss, and keep the output that it takes."""
@@ -142,13 +148,14 @@ def _direct(
     for name in points:
         task.model.get_submodule(name).register_forward_hook(cut(name))
     loss = task.loss()
+    taken = tuple(ends)  # a checkpoint runs its part again in the backward pass, and the hooks with it
     task.add(loss)
     if message is None:
         return task.found, {}
     error = task.tap.rows(torch.autograd.grad(loss, task.output)[0])
     e, m = error.flatten(0, -2), message(error).flatten(0, -2)
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
-    for name, h in ends:
+    for name, h in taken:
         task.add(h, torch.einsum("bc,hc->bh", m, matrices[name]).reshape(h.shape))
         if learning is not None:
             activity = h.detach().reshape(len(e), -1)
@@ -161,30 +168,34 @@ def _direct(
     return task.found, learned if learning is not None else {}
 
 
-def _sequential(task: Task, net: Wrapped, matrices: Mapping[str, Tensor]) -> tuple[Gradients, dict[str, Tensor]]:
+def _sequential(task: Task, net: SequentialRule, matrices: Mapping[str, Tensor]) -> tuple[Gradients, dict[str, Tensor]]:
     """Layer by layer from the top: the layer's own parameters from δ, then δ through B to the block below."""
     runs: list[tuple[str, nn.Module, Tensor, Tensor, Tensor]] = []
-    entered: list[Tensor] = []
+    inputs: dict[str, Tensor] = {}
 
-    def enter(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        entered.append(inputs[0])
-        return inputs[0].detach(), *inputs[1:]
+    def cut_below(name: str) -> Any:
+        def hook(_layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            inputs[name] = given[0]
+            return given[0].detach(), *given[1:]
 
-    def cut(name: str) -> Any:
-        def hook(layer: nn.Module, _inputs: Any, y: Tensor) -> Tensor:
+        return hook
+
+    def cut_above(name: str) -> Any:
+        def hook(layer: nn.Module, _given: tuple[Tensor, ...], y: Tensor) -> Tensor:
             above = y.detach().requires_grad_()
-            runs.append((name, layer, entered.pop(), y, above))
+            runs.append((name, layer, inputs.pop(name), y, above))
             return above.clone()
 
         return hook
 
     for name in matrices:
-        task.model.get_submodule(name).register_forward_pre_hook(enter)
-        task.model.get_submodule(name).register_forward_hook(cut(name))
+        task.model.get_submodule(name).register_forward_pre_hook(cut_below(name))
+        task.model.get_submodule(name).register_forward_hook(cut_above(name))
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
     loss = task.loss()
-    tops = [above for *_, above in runs]
-    first_names = {id(parameter): name for name, parameter in task.model.named_parameters()}  # of tied weights too
+    ran = tuple(runs)  # a checkpoint runs its part again in the backward pass, and the hooks with it
+    tops = [above for *_, above in ran]
+    first_names = task.names()
     deltas: dict[int, Tensor] = {}
 
     def down(end: Tensor, sent: Tensor | None, below: int) -> None:
@@ -192,47 +203,36 @@ def _sequential(task: Task, net: Wrapped, matrices: Mapping[str, Tensor]) -> tup
             if gradient is not None:
                 deltas[i] = deltas.get(i, 0) + gradient
 
-    down(loss, None, len(runs))
-    for i in reversed(range(len(runs))):
+    down(loss, None, len(ran))
+    for i in reversed(range(len(ran))):
         if i not in deltas:  # the loss does not use the layer, so an optimizer would not move its weight either
             continue
-        name, layer, x, y, _ = runs[i]
-        own = [p for p in layer.parameters() if p.requires_grad]
-        # The layer's input was cut off, so that y is of its own parameters alone, also where others share them.
-        got = torch.autograd.grad(y, own, deltas[i], retain_graph=True) if own else ()
-        for parameter, gradient in zip(own, got, strict=True):
+        name, layer, x, y, _ = ran[i]
+        own = {n: p for n, p in layer.named_parameters() if p.requires_grad}
+        # Nothing below the layer is in this graph, where a tied weight may have another gradient.
+        got = torch.autograd.grad(y, list(own.values()), deltas[i], retain_graph=True) if own else ()
+        for parameter, gradient in zip(own.values(), got, strict=True):
             known_as = first_names[id(parameter)]
             task.found[known_as] = task.found.get(known_as, 0) + gradient
-        other, weight = _with_one_weight(layer)
+        known, B = net.known[name], matrices[name]
+        other = plain_copy(layer)
+        W = other.get_parameter(known.weight).requires_grad_()
+        one = B if known.transposed else B.T
         # A layer that is many networks' at once has B once for each.
-        W, B = weight.detach().clone(), matrices[name]
-        instead = B.T.reshape(W.shape) if B.numel() == W.numel() else torch.stack([B.T] * len(W))
+        instead = one.reshape(W.shape) if B.numel() == W.numel() else torch.stack([one] * len(W))
         if isinstance(net, SignSymmetry):
-            instead = torch.sign(W) * instead
+            instead = torch.sign(W.detach()) * instead
         start = x.detach().requires_grad_()
-        of_weight = torch.autograd.grad(other.forward(start), weight, deltas[i])[0]
+        of_weight = torch.autograd.grad(other.forward(start), W, deltas[i])[0]
         with torch.no_grad():
-            weight.copy_(instead)
+            W.copy_(instead)
         (sent,) = torch.autograd.grad(other.forward(start), start, deltas[i])
         down(x, sent, i)
-        if isinstance(net, KolenPollack):
-            if not y.requires_grad or not _weight_moves(layer):  # neither does its feedback
-                continue
-            for mask in (b for n, b in layer.named_buffers() if n == "weight_mask"):
+        if isinstance(net, KolenPollack) and known.weight_of(layer).requires_grad:  # B stays where its weight is frozen
+            for mask in (b for n, b in layer.named_buffers() if n == f"{known.weight}_mask"):
                 of_weight = of_weight * mask  # torch.nn.utils.prune: what is cut off does not move
-            as_matrix = of_weight.reshape(-1, *B.T.shape).sum(0).T
+            as_matrix = of_weight.reshape(-1, *one.shape).sum(0)
             old = learned[name]
-            learned[name] = old - net.lr * net.weight_decay * old - net.lr * as_matrix
+            step = as_matrix if known.transposed else as_matrix.T
+            learned[name] = old - net.lr * net.weight_decay * old - net.lr * step
     return task.found, learned if isinstance(net, KolenPollack) else {}
-
-
-def _with_one_weight(layer: nn.Module) -> tuple[nn.Module, Tensor]:
-    """Return a copy of a layer whose weight is a parameter of its own, and this parameter."""
-    other = plain_copy(layer)
-    weight = next(p for n, p in other.named_parameters() if p.ndim > 1 and not n.startswith("bias"))
-    return other, weight.requires_grad_()
-
-
-def _weight_moves(layer: nn.Module) -> bool:
-    """Whether what a layer's weight is, or is computed from, is to learn."""
-    return any(p.requires_grad for n, p in layer.named_parameters() if p.ndim > 1 and not n.startswith("bias"))

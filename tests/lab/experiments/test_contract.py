@@ -123,6 +123,49 @@ def test_another_first_seed_gives_another_result(name: str, tiny_config: Config,
     assert not other.equals(tiny_result(name).isel({dim: slice(1)}))
 
 
+def streams_of(name: str, config: Any, monkeypatch: pytest.MonkeyPatch) -> set[tuple[int, ...]]:
+    """The beginning of every random stream of a run; tests/test_streams.py shows that there are no other streams."""
+    begun = set()
+    made = np.random.SeedSequence
+
+    def recorded(*args: Any, **kwargs: Any) -> np.random.SeedSequence:
+        sequence = made(*args, **kwargs)
+        begun.add(tuple(sequence.generate_state(4).tolist()))
+        return sequence
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np.random, "SeedSequence", recorded)
+        get(name).run(config, silent)
+    return begun
+
+
+@every_experiment
+def test_the_first_seed_decides_every_random_stream(
+    name: str, tiny_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neighbouring first seeds too: runs must not count on from the first seed, or the two would share runs."""
+    first, second, again = (
+        streams_of(name, replace(tiny_config(name), first_seed=seed), monkeypatch) for seed in (0, 1, 0)
+    )
+    assert first
+    assert first == again
+    assert len(first) == len(second)
+    assert not first & second
+
+
+@pytest.mark.parametrize(("name", "rule"), [("conditioned-feedback", "dfa"), ("conditioned-feedback", "backprop")])
+def test_each_rule_sees_other_random_inputs(name: str, rule: str, tiny_config: Config, tiny_result: Result) -> None:
+    other = get(name).run(replace(tiny_config(name), first_seed=1), silent)
+    assert not other.steps.sel(rule=rule).equals(tiny_result(name).steps.sel(rule=rule))
+
+
+def test_simulated_runs_are_other_runs_where_start_and_theory_are_the_same(tiny_config: Config) -> None:
+    """Within a result: the simulated seeds of two draws are other seeds, and a first seed shares none with the next."""
+    one, other = (get("two-phases").run(replace(tiny_config("two-phases"), first_seed=seed), silent) for seed in (0, 1))
+    runs = np.concatenate([each.overlap_simulation.isel(time=-1).values.ravel() for each in (one, other)])
+    assert len(set(runs.tolist())) == runs.size
+
+
 @every_experiment
 def test_progress_grows_to_the_end(name: str, tiny_config: Config) -> None:
     told: list[tuple[int, int]] = []
@@ -143,7 +186,8 @@ def test_a_check_draws_nothing_and_always_says_the_same(
 ) -> None:
     dataset = tiny_result(name)
     before = generators()
-    monkeypatch.setattr(np.random, "default_rng", refuse)
+    for maker in ("default_rng", "Generator", "SeedSequence"):
+        monkeypatch.setattr(np.random, maker, refuse)
     monkeypatch.setattr(torch, "Generator", refuse)
     first, second = (list(map(repr, get(name).check(dataset))) for _ in range(2))
     assert first == second

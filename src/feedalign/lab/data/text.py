@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from feedalign import streams
 from feedalign.checks import number_between, whole_number
 from feedalign.errors import ArgumentError, DataError
 from feedalign.lab.data.topics import topics
@@ -58,8 +59,7 @@ def load_text(path: str | Path | None = None, *, seed: int = 0, validation: floa
     """
     blocks = whole_number("blocks", blocks, 2)
     share = number_between("validation", validation, 0, 1, ends="()")
-    # On the CPU, whatever the default device is, so that the split is the same everywhere.
-    generator = torch.Generator("cpu").manual_seed(whole_number("seed", seed))
+    generator = streams.torch_generator(whole_number("seed", seed), "split")
     name, text = ("python-topics", topics()) if path is None else (Path(path).name, _read(Path(path)))
     length = len(text) // blocks
     if length < 2:

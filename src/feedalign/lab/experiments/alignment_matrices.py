@@ -24,6 +24,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.outputs import covariance_root
 from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.streams import numpy_generator
 from feedalign.style import figure_style, layer_colours, letter
 from feedalign.theory import linear
 
@@ -89,12 +90,13 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
 
 def _draw(config: Config, cell: tuple[float, float], draw: int, times: list[int]) -> xr.Dataset:
     """Train one teacher, sample and set of feedback matrices."""
-    rng = np.random.default_rng([config.first_seed, draw])
+    rng = numpy_generator(config.first_seed, "data", draw)
     x = rng.standard_normal((config.samples, config.inputs))
     basis = np.linalg.qr(rng.standard_normal((config.inputs, 2)))[0]
     y = x @ basis @ covariance_root(*cell)
     y += config.noise_std * rng.standard_normal(y.shape)
-    F = linear.draw_feedback([config.width] * config.hidden, 2, rng)
+    of_feedback = numpy_generator(config.first_seed, "feedback", draw)
+    F = linear.draw_feedback([config.width] * config.hidden, 2, of_feedback)
     found = linear.train(x, y, feedback=F, lr=config.lr / config.samples, epochs=config.steps, record=times)
     errors = [state.predict(x) - y for state in found.states]
     predicted = [state.predicted_gradient_alignment(e.T @ e) for state, e in zip(found.states, errors, strict=True)]

@@ -45,8 +45,10 @@ CLAIMS = {
         "their feedback end at related weights; runs of backprop from the same starts do not."
     ),
     "convolution": (
-        "Convolutions fail under direct feedback alignment because their sparse, shared weights cannot align with "
-        "random feedback; structured feedback raises the bound, and learned feedback recovers most of the loss."
+        "Under random direct feedback, the gradients below a layer align less where its connections are sparse, and "
+        "less again where its weights are shared. Within one net, alignability decides: scattering the rows of "
+        "structured feedback lowers both alignability and gradient alignment. Between kinds of feedback, alignability "
+        "does not decide. Learned feedback recovers more accuracy than random feedback and every fixed structure."
     ),
     "sharing": (
         "Gradients below a layer whose positions share a kernel align less with random feedback than gradients below "

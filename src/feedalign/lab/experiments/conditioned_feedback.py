@@ -28,6 +28,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.outputs import covariance_root
 from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.verdict import Side, Verdict, weakest
+from feedalign.streams import numpy_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter, mean_and_range
 from feedalign.theory import linear
 
@@ -96,7 +97,7 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
 
 def _draw(config: Config, cell: tuple[float, float], draw: int) -> xr.Dataset:
     """Train one teacher, plain and conditioned, by backprop and by DFA through every kind of feedback."""
-    rng = np.random.default_rng([config.first_seed, draw])
+    rng = numpy_generator(config.first_seed, "teacher", draw)
     basis = np.linalg.qr(rng.standard_normal((config.inputs, 2)))[0]
     teacher = covariance_root(*cell) @ basis.T
     probe = rng.standard_normal((500, config.inputs))
@@ -110,7 +111,8 @@ def _draw(config: Config, cell: tuple[float, float], draw: int) -> xr.Dataset:
     for c, P in enumerate((None, linear.conditioner(teacher))):
         steps[1, c] = _steps_to(0.01, backprop_losses(weights, teacher, config.lr, config.steps, P))
         for k, kind in enumerate(config.kinds):
-            F = linear.draw_feedback([config.width] * config.hidden, 2, np.random.default_rng([draw, k]), kind)
+            of_feedback = numpy_generator(config.first_seed, "feedback", draw, kind)
+            F = linear.draw_feedback([config.width] * config.hidden, 2, of_feedback, kind)
             found = linear.population(
                 np.eye(config.inputs), teacher, feedback=F, lr=config.lr, steps=config.steps, conditioning=P,
                 record=range(5, config.steps + 1, 5),

@@ -31,6 +31,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
 from feedalign.lab.shallow_rule import shallow_rule
+from feedalign.streams import numpy_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter
 from feedalign.theory import shallow
 
@@ -88,15 +89,13 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
 
 def _draw(config: Config, A: tuple[float, ...], draw: int) -> xr.Dataset:
     """Both rules from one start, with one feedback vector."""
-    rng = np.random.default_rng([config.first_seed, len(A), draw])
+    rng = numpy_generator(config.first_seed, "start", len(A), draw)
     scale = config.weight_scale
     start = shallow.draw_start(A, students=len(A), input_dim=config.input_dim, rng=rng, w_std=scale, v_std=scale)
-    F = shallow.draw_feedback("random", start, rng)
+    F = shallow.draw_feedback("random", start, numpy_generator(config.first_seed, "feedback", len(A), draw))
     runs = [
-        shallow.integrate(
-            start, feedback=F, lr=config.lr, times=[config.end_time], rule=shallow_rule(rule),
-            stop_at_error=config.solved,
-        )
+        shallow.integrate(start, feedback=F, lr=config.lr, times=[config.end_time], rule=shallow_rule(rule),
+                          stop_at_error=config.solved)
         for rule in RULES
     ]  # fmt: skip
     nearest = [shallow.nearest_minimum(run.final) for run in runs]

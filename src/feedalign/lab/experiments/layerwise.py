@@ -36,6 +36,7 @@ from feedalign.lab.experiments.common.progress import Progress, counted_on
 from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.lab.training import one_thread, steps_per_epoch, train
 from feedalign.rules import DFA, Backprop, ReadoutOnly
+from feedalign.streams import derived_seed, torch_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, band, figure_style, layer_colours, letter
 
 NAME = "layerwise"
@@ -102,7 +103,7 @@ def image_task(config: Config) -> ImageTask:
     """Load the images, flattened [n, pixels], and draw the label noise."""
     data = load(config.dataset)
     train_x, test_x = prepare(data, config.image_size or None)
-    generator = torch.Generator().manual_seed(config.first_seed)
+    generator = torch_generator(config.first_seed, "label noise")
     train_y, _ = label_noise(data.train_labels, config.label_noise, data.classes, generator)
     return ImageTask(train_x, train_y, test_x, data.test_labels, data.classes)
 
@@ -128,11 +129,11 @@ def _train(
     config: Config, task: ImageTask, rule: str, draw: int, steps: list[int], progress: Callable[[int], None]
 ) -> xr.Dataset:
     """Train the ensemble of one feedback draw under one rule, and measure it after each of the given steps."""
-    first = config.first_seed + draw * config.networks
-    seeds = range(first, first + config.networks)
+    seeds = [derived_seed(config.first_seed, "network", draw, i) for i in range(config.networks)]
     sizes = [task.train_x.shape[1], *config.hidden, task.classes]
     networks = scaled_ensemble(sizes, config.activation, seeds, config.init_scale)
-    net = RULES[rule](networks, feedback=Uniform(), seed=config.first_seed + draw)
+    of_feedback = derived_seed(config.first_seed, "feedback", draw)
+    net = RULES[rule](networks, feedback=Uniform(), seed=of_feedback)
     measured = []
 
     def measure(step: int) -> None:
@@ -149,8 +150,7 @@ def _train(
         optimizer=torch.optim.SGD(net.parameters(), lr=config.lr),
         epochs=config.epochs,
         batch_size=config.batch_size,
-        # Data order has seeds of its own, apart from those of the initial weights.
-        order=[torch.Generator().manual_seed(10_000 + seed) for seed in seeds],
+        order=[torch_generator(seed, "order") for seed in seeds],
         before_step=measure,
     )
     return xr.concat(measured, "epoch")

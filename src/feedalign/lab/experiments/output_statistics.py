@@ -35,6 +35,7 @@ from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.verdict import Side, Verdict, weakest
 from feedalign.lab.training import one_thread
 from feedalign.rules import DFA
+from feedalign.streams import derived_seed, numpy_generator
 from feedalign.style import figure_style, layer_colours, letter
 
 NAME = "output-statistics"
@@ -110,8 +111,8 @@ def _train(
     config: Config, activation: Literal["linear", "tanh", "relu"], target: str, draw: int
 ) -> tuple[NDArray[np.float64], ...]:
     """Return gradient and weight alignment (mean over layers) and relative loss at the end, one for each (α, β)."""
-    seed = config.first_seed + draw
-    rng = np.random.default_rng([seed, 1])
+    seed = derived_seed(config.first_seed, "network", draw)
+    rng = numpy_generator(config.first_seed, "data", draw)
     cells = [(alpha, beta) for alpha in config.alphas for beta in config.betas]
     x = rng.standard_normal((config.samples, config.inputs))
     teacher = rng.standard_normal((config.inputs, 2)) / np.sqrt(config.inputs)

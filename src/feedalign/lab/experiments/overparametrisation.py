@@ -31,6 +31,7 @@ from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.shallow_runs import in_threads, log_times, phases
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
 from feedalign.lab.shallow_rule import shallow_rule
+from feedalign.streams import derived_seed, numpy_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, layer_colours, letter
 from feedalign.theory import shallow
 
@@ -111,14 +112,18 @@ def _one(
     config: Config, times: NDArray[np.float64], activation: str, rule: str, K: int, index: int
 ) -> shallow.Trajectory | None:
     """Simulate one run; None if it diverges."""
-    rng = np.random.default_rng([config.first_seed, K, index])  # the same start and feedback for both rules
+    rng = numpy_generator(config.first_seed, "start", K, index)  # the same for both rules
     A, N, scale = np.ones(config.teachers), config.input_dim, config.weight_scale
     start = shallow.draw_start(A, students=K, input_dim=N, rng=rng, w_std=scale, v_std=scale)
-    feedback = shallow.draw_feedback("random" if activation == "erf" else "positive", start, rng)
+    feedback = shallow.draw_feedback(
+        "random" if activation == "erf" else "positive",
+        start,
+        numpy_generator(config.first_seed, "feedback", K, index),
+    )
     try:
         return shallow.simulate(
             start, feedback=feedback, lr=config.lr, times=times, input_dim=N, activation=activation,
-            rule=shallow_rule(rule), seed=int(rng.integers(2**32)),
+            rule=shallow_rule(rule), seed=derived_seed(config.first_seed, "simulation", K, index),
         )  # fmt: skip
     except DivergenceError:
         return None

@@ -1,9 +1,13 @@
 r"""Which ReLU students can learn at all: the signs of the feedback decide before learning has begun.
 
-Claim: relu(z) = γ relu(z/γ) only for γ > 0. So a hidden unit whose readout follows its feedback cannot change the sign
-of its contribution. If the teacher's readout is positive, a student of K units learns a teacher of M units exactly if
-at least M entries of the student's feedback are positive. Random signs fulfil this condition with probability
+Claim: if the teacher's readout is positive, a student of K units learns a teacher of M units exactly if at least M
+entries of the student's feedback are positive. Random signs fulfil this condition with probability
 2^-K Σ_{k ≤ K−M} binom(K, k).
+
+Why: relu(z) = γ relu(z/γ) only for γ > 0, so every teacher unit needs a student unit whose v_k is positive. A unit
+whose v_k has the opposite sign of F_k cannot serve. At a small learning rate the unit stays as short as it began. At a
+larger learning rate the first layer of the unit moves uphill (see `feedalign.theory.shallow.can_recover`). The readouts
+do not all take the signs of the feedback: in runs that fail, many units with F_k < 0 end with v_k > 0.
 
 Setting: reduced simulation, exact in law. All entries of the teacher's readout are one. The feedback has random signs
 and magnitudes uniform on [0.5, 1.5]: an entry near zero would make learning slow, and the runs end at a finite time.
@@ -25,6 +29,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.shallow_runs import in_threads
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.streams import derived_seed, numpy_generator
 from feedalign.style import figure_style, layer_colours, letter
 from feedalign.theory import shallow
 
@@ -85,14 +90,15 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
 
 def _one(config: Config, M: int, K: int, index: int) -> tuple[int, float]:
     """Return how many entries of the feedback are positive, and the final error, infinite if the run diverged."""
-    rng = np.random.default_rng([config.first_seed, M, K, index])
+    rng = numpy_generator(config.first_seed, "start", M, K, index)
     scale = config.weight_scale
     start = shallow.draw_start(np.ones(M), students=K, input_dim=config.input_dim, rng=rng, w_std=scale, v_std=scale)
-    feedback = rng.choice([-1.0, 1.0], K) * rng.uniform(0.5, 1.5, K)
+    of_feedback = numpy_generator(config.first_seed, "feedback", M, K, index)
+    feedback = of_feedback.choice([-1.0, 1.0], K) * of_feedback.uniform(0.5, 1.5, K)
     try:
         trajectory = shallow.simulate(
             start, feedback=feedback, lr=config.lr, times=[config.end_time], input_dim=config.input_dim,
-            activation="relu", seed=int(rng.integers(2**32)),
+            activation="relu", seed=derived_seed(config.first_seed, "simulation", M, K, index),
         )  # fmt: skip
     except DivergenceError:
         return int((feedback > 0).sum()), np.inf
@@ -153,7 +159,7 @@ def plot(dataset: xr.Dataset) -> Figure:
                 markerfacecolor="white", label=f"M = {M}",
             )  # fmt: skip
             surplus = (dataset.positive_feedback - M).values[cases]
-            jitter = np.random.default_rng(M).uniform(-0.12, 0.12, surplus.shape) + 0.26 * (M - np.mean(values))
+            jitter = numpy_generator(M, "jitter").uniform(-0.12, 0.12, surplus.shape) + 0.26 * (M - np.mean(values))
             errors = np.maximum(dataset.generalisation_error.values[cases], 1e-9)
             right.plot((surplus + jitter).ravel(), errors.ravel(), ".", ms=3, alpha=0.5, color=colour)
         left.set(xlabel="students K", ylabel="share of runs that learn", ylim=(-0.03, 1.03))

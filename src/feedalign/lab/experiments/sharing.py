@@ -31,6 +31,7 @@ from feedalign.lab.experiments.common.convnets import (
 )
 from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.streams import derived_seed
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, RULE_LABELS, figure_style, letter
 
 NAME = "sharing"
@@ -69,7 +70,8 @@ def run(config: Config, progress: Progress) -> xr.Dataset:
     jobs = [(r, variant, seed) for r in config.regions for variant in VARIANTS for seed in range(config.seeds)]
     parts = []
     for i, (regions, variant, seed) in enumerate(jobs):
-        measured = measured_run(config, config.net, regions, variant, config.first_seed + seed)
+        derived = derived_seed(config.first_seed, "network", seed)
+        measured = measured_run(config, config.net, regions, variant, derived)
         parts.append(measured.expand_dims(regions=[regions], variant=[variant], seed=[seed]))
         progress(i + 1, len(jobs))
     return xr.merge(parts, join="outer", compat="no_conflicts").reindex({"variant": list(VARIANTS)})

@@ -30,6 +30,7 @@ from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.shallow_runs import log_times, phases
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
 from feedalign.lab.shallow_rule import shallow_rule
+from feedalign.streams import derived_seed, numpy_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter
 from feedalign.theory import shallow
 
@@ -105,7 +106,7 @@ def _draw(
 ) -> xr.Dataset:
     """Theory and simulation of one teacher, start and feedback."""
     N, K = config.input_dim, config.hidden
-    rng = np.random.default_rng([config.first_seed, draw])
+    rng = numpy_generator(config.first_seed, "start", draw)
     start = shallow.OrderParameters.from_weights(
         w=config.weight_scale * rng.standard_normal((K, N)),
         w_teacher=rng.standard_normal((K, N)),
@@ -114,7 +115,7 @@ def _draw(
     )
     feedback = shallow.draw_feedback("random" if activation == "erf" else "positive", start, rng)
     setting: dict[str, Any] = {"lr": config.lr, "activation": activation}
-    seeds = range(draw * config.seeds, (draw + 1) * config.seeds)
+    seeds = [derived_seed(config.first_seed, "simulation", draw, i) for i in range(config.seeds)]
     rules = [shallow_rule(rule) for rule in RULES]
     theory = [shallow.integrate(start, feedback=feedback, rule=rule, times=times, **setting) for rule in rules]
     runs = [

@@ -30,7 +30,7 @@ class TheoryConfig:
         measurements: number of measured times besides time 0, evenly spaced in log time.
         stop_at_error: the integration of the theory stops when the generalisation error has fallen to this value.
         simulate: number of simulated runs at finite N, beside the theory of infinite N; 0 for theory alone.
-        seed: seed of teacher, start and feedback.
+        seed: seed of teacher, start, feedback and simulated runs.
         method: solver, one of scipy.integrate.solve_ivp's.
         rtol: the solver's relative tolerance.
         atol: the solver's absolute tolerance.

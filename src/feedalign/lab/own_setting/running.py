@@ -14,6 +14,7 @@ from feedalign.errors import ArgumentError, DivergenceError
 from feedalign.lab.experiments import Progress
 from feedalign.lab.own_setting.config import TheoryConfig
 from feedalign.lab.shallow_rule import shallow_rule
+from feedalign.streams import derived_seed, numpy_generator
 from feedalign.theory import shallow
 
 MOST_STEPS = 1e15  # times are whole steps / N; beyond 2^53 floats cannot tell neighbouring steps apart
@@ -33,17 +34,21 @@ def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.f
         whole_number(name, getattr(config, name), at_least=least)
     if not config.rules or len(set(config.rules)) < len(config.rules):
         raise ArgumentError(f"rules={config.rules} must name dfa, backprop, or both, each once")
-    rng = np.random.default_rng(config.seed)
     A = (
-        shallow.draw_readout(config.readout, config.teachers, rng)
+        shallow.draw_readout(config.readout, config.teachers, numpy_generator(config.seed, "readout"))
         if isinstance(config.readout, str)
         else _numbers("readout", config.readout, "teachers", config.teachers)
     )
     start = shallow.draw_start(
-        A, students=config.students, input_dim=config.input_dim, rng=rng, w_std=config.w_std, v_std=config.v_std
+        A,
+        students=config.students,
+        input_dim=config.input_dim,
+        rng=numpy_generator(config.seed, "start"),
+        w_std=config.w_std,
+        v_std=config.v_std,
     )
     F = (
-        shallow.draw_feedback(config.feedback, start, rng)
+        shallow.draw_feedback(config.feedback, start, numpy_generator(config.seed, "feedback"))
         if isinstance(config.feedback, str)
         else _numbers("feedback", config.feedback, "students", config.students)
     )
@@ -76,7 +81,7 @@ def _arguments(config: TheoryConfig, F: NDArray[np.float64]) -> tuple[dict[str, 
     simulation = common | {
         "method": "reduced" if config.batch_size == 1 else "explicit",
         "input_dim": config.input_dim,
-        "seeds": range(config.simulate),
+        "seeds": [derived_seed(config.seed, "simulation", i) for i in range(config.simulate)],
     }
     return theory, simulation
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from feedalign.rules.accounting import check_recording
 from feedalign.rules.distributed import Processes
-from feedalign.rules.sequential import layers
+from feedalign.rules.sequential.linear_layer import Gradients
 from feedalign.rules.slot import Slot
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ class _SendBack(torch.autograd.Function):
     """The identity on a layer's output; in the backward pass, the error through another weight to the layer's input."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, x: Tensor, layer: nn.Module, weight: Tensor, learn: Learn | None) -> Tensor:
-        ctx.layer, ctx.weight, ctx.learn = layer, weight, learn
+    def forward(
+        ctx: Any, y: Tensor, x: Tensor, layer: nn.Module, gradients: Gradients, weight: Tensor, learn: Learn | None
+    ) -> Tensor:
+        ctx.layer, ctx.gradients, ctx.weight, ctx.learn = layer, gradients, weight, learn
         ctx.shape, ctx.dtype = x.shape, x.dtype
         if learn is not None:
             ctx.save_for_backward(x)
@@ -40,11 +42,11 @@ class _SendBack(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, sent: Tensor) -> tuple[Tensor | None, ...]:
-        below = layers.input_gradient(ctx.layer, ctx.shape, ctx.weight.to(sent.dtype), sent).to(ctx.dtype)
+        below = ctx.gradients.of_input(ctx.layer, ctx.shape, ctx.weight.to(sent.dtype), sent).to(ctx.dtype)
         if ctx.learn is not None:
             (x,) = ctx.saved_tensors
-            ctx.learn(layers.weight_gradient(ctx.layer, x, sent))
-        return sent, below, None, None, None
+            ctx.learn(ctx.gradients.of_weight(ctx.layer, x.to(sent.dtype), ctx.weight.shape, sent))
+        return sent, below, None, None, None, None
 
 
 class _Overhear(torch.autograd.Function):
@@ -73,42 +75,40 @@ class LayerByLayer:
         self.processes = Processes.of_this_pass(rule.shards) if rule.learns_feedback else Processes()
         self.names: list[str] = []
         self.inputs: dict[str, Tensor] = {}  # of the layers that are running
-        self.aside = False  # while a layer runs a second time, as it is
 
     def entering(self, name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Detach the input of a layer that begins to run."""
-        if self.aside or name not in self.rule.weight_names:
+        if name not in self.rule.known:
             return None
         check_recording(name)
         self.names.append(name)
-        if not inputs[0].requires_grad:
-            return None
-        self.inputs[name] = inputs[0]
-        return inputs[0].detach(), *inputs[1:]
+        x = inputs[0]
+        if not x.requires_grad:
+            if not self.rule.learns_feedback:
+                return None
+            x = x.detach().requires_grad_()  # no error goes further, but B learns as the weight does
+        self.inputs[name] = x
+        return x.detach(), *inputs[1:]
 
     def leaving(self, name: str, layer: nn.Module, y: Tensor) -> Tensor | None:
         """Return the output of a layer, tied to the layer's input through the other weight."""
-        x = None if self.aside else self.inputs.pop(name, None)
+        x = self.inputs.pop(name, None)
         if x is None:
             return None
-        rule = self.rule
-        used = layers.weight_of_this_pass(layer, rule.weight_names[name])
-        weight = used.detach()
-        instead = rule.backward_weight(layers.as_weight(layer, rule.feedback[name], weight), weight)
+        rule, known = self.rule, self.rule.known[name]
+        held = known.weight_of(layer)
+        weight = held.detach()
+        instead = rule.backward_weight(known.as_weight(rule.feedback[name], weight.shape), weight)
         learn = None
-        if rule.learns_feedback and used.requires_grad:  # B does not move where W stays
+        if rule.learns_feedback and held.requires_grad:  # B does not move where W stays
             instead = instead.clone()  # what is learned in a backward pass changes nothing of that pass
             learn = partial(learn_layer, rule, name, layer, self.processes)
-        if layers.has_formula(layer):
-            tied: Tensor = _SendBack.apply(y, x, layer, instead, learn)  # type: ignore[no-untyped-call]
+        if (gradients := known.gradients_of(layer)) is not None:
+            tied: Tensor = _SendBack.apply(y, x, layer, gradients, instead, learn)  # type: ignore[no-untyped-call]
             return tied
         if learn is not None:
             instead = _Overhear.apply(instead.requires_grad_(), learn)  # type: ignore[no-untyped-call]
-        self.aside = True
-        try:
-            through = layers.with_weight(layer, instead, x)
-        finally:
-            self.aside = False
+        through = known.formula(layer, x, instead, None)
         # Adds nothing to y but the graph through B: the difference of equal numbers is exactly zero.
         return y + (through - through.detach()).to(y.dtype)
 
@@ -122,8 +122,8 @@ def learn_layer(rule: SequentialRule, name: str, layer: nn.Module, processes: Pr
     """
     matrix = rule.feedback[name]
     changed = matrix.clone()
-    gradient = layers.where_it_moves(layer, rule.weight_names[name], gradient)
-    rule.learn(changed, layers.as_matrix(layer, gradient).to(matrix.dtype))
+    known = rule.known[name]
+    rule.learn(changed, known.as_matrix(known.where_it_moves(layer, gradient)).to(matrix.dtype))
     changed = processes.averaged(changed)
     matrix.copy_(torch.where(changed.isfinite().all(), changed, matrix))
 

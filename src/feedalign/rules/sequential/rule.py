@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import Entry, ErrorTap, check_points, evaluating, tensors_in, weight_matrices
-from feedalign.errors import ArgumentError, PointsError
+from feedalign.anatomy import Entry, ErrorTap, check_points, evaluating, tensors_in
+from feedalign.errors import PointsError
 from feedalign.feedback import Feedback, Place
-from feedalign.rules.distributed import sharded_modules
-from feedalign.rules.sequential import layers
+from feedalign.rules.sequential.checking import refusal_of, unknown
+from feedalign.rules.sequential.known_layers import known_layer
+from feedalign.rules.sequential.linear_layer import LinearLayer
 from feedalign.rules.sequential.passing import LayerByLayer, LayerHooks
 from feedalign.rules.wrapped import Wrapped
 
@@ -31,10 +32,11 @@ class SequentialRule(Wrapped):
 
     Args:
         model: any module. The rule uses this module itself, not a copy.
-        points: dotted names of the *layers* whose transposed weight is replaced: `Linear`, convolutions (any stride,
-            padding, dilation, groups), and any other module that takes and returns one Tensor and is linear in its one
-            weight; those run a second time with B. "auto" takes every module with a weight matrix, except the first to
-            run, whose input carries no error, and modules whose input is an index.
+        points: dotted names of the *layers* whose transposed weight is replaced. A layer is one by its class: `Linear`,
+            convolutions and transposed convolutions (any stride, padding, dilation, groups), `EnsembleLinear`,
+            `TiledConv2d`, `UnrolledConv2d`, their subclasses, and classes that are registered with
+            `register_linear_layer`. "auto" takes every layer that runs, except one that is the first module with
+            parameters to run: its input carries no error.
         feedback: recipe of B_l; Gaussian of standard deviation 1/√fan-in unless given.
         seed: seed of the feedback, which has a generator of its own.
         example_input: one input of the model (a tuple for several); then the matrices are there before the first pass.
@@ -43,11 +45,13 @@ class SequentialRule(Wrapped):
 
     Attributes:
         points: names of the layers, in the order in which they run once that is known.
-        weight_names: by layer, the name of the parameter that is replaced; empty until the matrices are drawn.
+        known: by layer, how it holds its weight and what it computes with the weight; empty until the matrices are
+            drawn.
 
     Raises:
-        PointsError: a layer is unknown, repeated or never runs, holds no weight matrix or several, or is not linear in
-            its weight. In a learning pass: a layer runs without gradients, or its module has been replaced.
+        PointsError: a name is unknown or repeated, a layer never runs, its class is not known, or its output is not
+            what its class computes: a `Linear` with noise, rounding or an adapter is not simply W x + b. In a learning
+            pass: a layer runs without gradients, or its module has been replaced.
         ArgumentError: `feedback` is no recipe, or `batch_dims` is no number of axes.
     """
 
@@ -65,7 +69,7 @@ class SequentialRule(Wrapped):
         super().__init__(model, feedback, seed, ErrorTap(output, batch_dims))
         self.auto = isinstance(points, str) and points == "auto"
         self.points = self._candidates() if self.auto else self._checked(check_points(model, points))
-        self.weight_names: dict[str, str] = {}
+        self.known: dict[str, LinearLayer] = {}
         self.places: list[Place] = []
         self.hooked = {name: model.get_submodule(name) for name in self.points}
         for name, layer in self.hooked.items():
@@ -94,9 +98,9 @@ class SequentialRule(Wrapped):
         """
         pairs = {}
         for name, matrix in self.feedback_matrices.items():
-            layer = self.model.get_submodule(name)
-            weight = layers.weight_of(layer)
-            pairs[name] = weight, self.backward_weight(layers.as_weight(layer, matrix, weight), weight)
+            known = self.known[name]
+            weight = known.weight_now(self.model.get_submodule(name))
+            pairs[name] = weight, self.backward_weight(known.as_weight(matrix, weight.shape), weight)
         return pairs
 
     def learn(self, matrix: Tensor, gradient: Tensor) -> None:
@@ -125,62 +129,53 @@ class SequentialRule(Wrapped):
                     tensor.grad_fn.register_prehook(lambda *_: self.slot.enter_backward(repeat))
         return output
 
-    def begin(self) -> None:
-        """Before the first learning pass, refuse layers that would have to run again and are sharded by themselves."""
-        super().begin()
-        for layer in sharded_modules(self.model):
-            names = [name for name in self.points if self.hooked[name] is layer and not layers.has_formula(layer)]
-            if names:
-                self.begun = False
-                raise ArgumentError(
-                    f"fully_shard was given the layer {names[0]!r}, a {layers.kind_of(layer).__name__}, which must run "
-                    "a second time with the feedback as its weight; shard a module around the layer"
-                )
-
     @torch.no_grad()
     def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
-        """Return the layers to replace, in the order in which they run, checked to be such as can be replaced."""
+        """Return the layers to replace, in the order in which they run; each has given what its class computes."""
         ran = self._layers_that_run(args, kwargs)
         if missing := [name for name in self.points if name not in ran and not self.auto]:
             raise PointsError(f"points that never ran in a forward pass: {', '.join(missing)}; choose layers it calls")
-        chosen = [name for name in ran if name in self.points]
-        if self.auto:
-            chosen = [name for name in list(ran)[1:] if not _is_lookup(ran[name][1])]
+        # Nothing that learns lies below the module that is the first with parameters to run.
+        chosen = [name for name in (list(ran)[1:] if self.auto else ran) if name in self.points]
         if not chosen:
             raise PointsError(
-                f"found no layer to send the error back through: {len(ran)} modules with a weight matrix ran, and the "
-                "first has nothing below it"
+                f"found no layer to send the error back through: {len(ran)} modules with parameters ran, and of those "
+                "after the first none is of a known linear layer's class; give points=, or register the classes of "
+                "your layers with feedalign.register_linear_layer"
             )
         for name in chosen:
-            layers.check_linear(name, *ran[name])
+            if (refusal := ran[name]) is not None:
+                raise refusal
         return chosen
 
     def draw(self, found: Any) -> None:
         """Draw the matrix of every layer; the Jacobian of a layer is its own weight."""
         chosen: list[str] = found
         modules = {name: self.model.get_submodule(name) for name in chosen}
-        self.weight_names = {name: layers.weight_name(layer) for name, layer in modules.items()}
-        weights = {name: layers.weight_of(layer) for name, layer in modules.items()}
-        sizes = {name: layers.matrix_sizes(modules[name], weight) for name, weight in weights.items()}
-        places = []
-        for name, (fan_in, outputs) in sizes.items():
-            jacobian = layers.as_matrix(modules[name], weights[name]).T
-            widest = max(fan_in for fan_in, _ in sizes.values())
-            places.append(Place(name, fan_in, outputs, (fan_in,), widest, self.feedback.seed, jacobian))
+        self.known = {name: known for name, layer in modules.items() if (known := known_layer(layer)) is not None}
+        matrices = {n: known.as_matrix(known.weight_now(modules[n])) for n, known in self.known.items()}
+        widest = max(len(matrix) for matrix in matrices.values())
+        places = [
+            Place(name, len(matrix), matrix.shape[1], (len(matrix),), widest, self.feedback.seed, matrix.T)
+            for name, matrix in matrices.items()
+        ]
         self.feedback.draw(places, self.model)
         self.places, self.points, self.drawn = places, tuple(chosen), True
 
-    def _layers_that_run(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> dict[str, tuple[nn.Module, tuple[Any, ...], Any]]:
-        """Return the layers with a weight matrix that a forward pass runs: each with its first inputs and output."""
-        ran: dict[str, tuple[nn.Module, tuple[Any, ...], Any]] = {}
+    def _layers_that_run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, PointsError | None]:
+        """Return the layers and all modules with parameters that a forward pass runs, and why each cannot be replaced.
 
-        def see(name: str, *run: Any) -> None:
-            ran.setdefault(name, run)
+        They are in the order in which they have run for the first time.
+        """
+        ran: dict[str, PointsError | None] = {}
 
-        weighted = {name: layer for name, layer in self.model.named_modules() if weight_matrices(layer)}
-        handles = [layer.register_forward_hook(partial(see, name)) for name, layer in weighted.items()]
+        def see(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if name not in ran:
+                ran[name] = refusal_of(name, layer, inputs, output) if name in self.points else None
+
+        seen = {name: module for name, module in self.model.named_modules() if _has_parameters(name, module)}
+        seen |= self.hooked
+        handles = [module.register_forward_hook(partial(see, name)) for name, module in seen.items()]
         try:
             with evaluating(self.model):
                 self.model(*args, **kwargs)
@@ -190,19 +185,16 @@ class SequentialRule(Wrapped):
         return ran
 
     def _candidates(self) -> tuple[str, ...]:
-        return tuple(name for name, module in self.model.named_modules() if weight_matrices(module))
+        return tuple(name for name, module in self.model.named_modules() if known_layer(module) is not None)
 
     def _checked(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        candidates = self._candidates()
-        if without := [name for name in names if name not in candidates]:
-            raise PointsError(
-                f"points of {type(self).__name__} are layers, whose transposed weights it replaces; "
-                f"{', '.join(map(repr, without))} hold no weight matrix, choose from: "
-                f"{', '.join(map(repr, candidates))}"
-            )
+        if refused := [name for name in names if known_layer(self.model.get_submodule(name)) is None]:
+            found = ", ".join(map(repr, self._candidates())) or "(no module of this model is one)"
+            refusal = unknown(refused[0], self.model.get_submodule(refused[0]))
+            raise PointsError(f"{refusal}. The layers of this model that are known: {found}")
         return names
 
 
-def _is_lookup(inputs: tuple[Any, ...]) -> bool:
-    """Return whether a layer's input is an index, which no error passes."""
-    return any(isinstance(x, Tensor) and not x.is_floating_point() for x in inputs)
+def _has_parameters(name: str, module: nn.Module) -> bool:
+    """Return whether a module holds parameters itself, and is no part of the parametrization of another module."""
+    return ".parametrizations." not in f".{name}." and any(True for _ in module.parameters(recurse=False))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from feedalign.anatomy import Entry
@@ -13,6 +12,7 @@ from feedalign.checks import one_of, shown
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback, Gaussian, Magnitudes, Rademacher, check_recipe, draw_at
 from feedalign.rules.sequential.rule import SequentialRule
+from feedalign.streams import torch_generator
 
 
 class SignSymmetry(SequentialRule):
@@ -61,7 +61,7 @@ class SignSymmetry(SequentialRule):
         recipe = Magnitudes(Gaussian() if feedback is None else feedback)
         super().__init__(model, points, recipe, seed, example_input=example_input, output=output, batch_dims=batch_dims)
         self.magnitude = magnitude
-        self.of_batches = torch.Generator().manual_seed(self.feedback.seed)
+        self.of_batches = torch_generator(self.feedback.seed, "magnitudes")
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the model on the rule's graph, with this batch's magnitudes, and return its output."""
@@ -77,7 +77,7 @@ class SignSymmetry(SequentialRule):
     def reset_feedback(self) -> None:
         """Draw the magnitudes anew, and begin again with those of the batches."""
         super().reset_feedback()
-        self.of_batches.manual_seed(self.feedback.seed)
+        self.of_batches = torch_generator(self.feedback.seed, "magnitudes")
 
     def get_extra_state(self) -> Tensor:
         """Return the state of the batches' generator, for `state_dict`."""

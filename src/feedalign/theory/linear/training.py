@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from feedalign.checks import finite_array, positive_number, whole_number, whole_numbers
 from feedalign.errors import ArgumentError, DivergenceError
+from feedalign.streams import numpy_generator
 from feedalign.theory.linear.maps import check_feedback, codes
 from feedalign.theory.linear.state import State
 
@@ -81,7 +82,8 @@ def train(
     if wrong := [epoch for epoch in kept if not 0 <= epoch <= epochs]:
         raise ArgumentError(f"record={wrong[0]} is no epoch of the training; expected 0 to {epochs}")
     P = None if conditioning is None else finite_array("conditioning", conditioning, (C, C))
-    rng = None if shuffle_seed is None else np.random.default_rng(whole_number("shuffle_seed", shuffle_seed, 0))
+    seed = None if shuffle_seed is None else whole_number("shuffle_seed", shuffle_seed, 0)
+    rng = None if seed is None else numpy_generator(seed, "order")
     zero = State([np.zeros((C, n)), *(np.zeros((C, C)) for _ in matrices)], matrices, P)
     return _trained(zero, inputs, targets, lr, epochs, size, rng, kept)
 

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from feedalign.checks import one_of, refused, whole_number, whole_numbers
 from feedalign.errors import ArgumentError, DivergenceError
 from feedalign.memory import check_memory
+from feedalign.streams import numpy_generator
 from feedalign.theory.shallow.explicit import Explicit
 from feedalign.theory.shallow.order_parameters import OrderParameters
 from feedalign.theory.shallow.reduced import Reduced
@@ -90,7 +91,7 @@ def simulate(
     report = _Report(int(steps[-1]) * len(several or [one]), progress)
 
     def run(seed: int) -> tuple[Array, Array, Array]:
-        return _record(kind(start, setting, input_dim, np.random.default_rng(seed)), steps, report)
+        return _record(kind(start, setting, input_dim, numpy_generator(seed, "simulation")), steps, report)
 
     Q, R, v = run(one) if several is None else _in_threads(run, several, threads, report)
     return Trajectory(steps / input_dim, Q, R, v, start, setting)

@@ -120,10 +120,28 @@ def check_equal_sizes(A: ArrayLike, F: ArrayLike) -> tuple[Array, Array]:
 
 
 def can_recover(A: ArrayLike, F: ArrayLike) -> bool:
-    """Return whether a relu student with feedback F can learn a teacher with readout A under DFA.
+    r"""Return whether a relu student with feedback F can learn a teacher with readout A under DFA.
 
-    DFA turns every v_k to the sign of F_k, and relu cannot repair a sign: for each sign there must be at least as many
-    F_k as A_m. A zero F_k counts for neither sign, since its unit never learns; a zero A_m asks for nothing.
+    The answer is yes where, for each sign, F has at least as many entries as A. A zero F_k counts for neither sign,
+    since its unit never learns. A zero A_m asks for nothing.
+
+    Why the condition is necessary. Each step of DFA (one input a step) changes the *balance* of a unit,
+
+    .. math:: B_k = |w_k|^2 / N - 2 (η / η_v) F_k v_k,
+
+    by exactly (η F_k g'(λ_k) Δ)² |x|² / N², because relu has g'(λ) λ = g(λ). The balance never falls. The change is of
+    second order in η, so for a small learning rate the balance is constant. From small initial weights then
+    F_k v_k = (η_v / 2η) |w_k|² / N for every unit. A unit whose v_k has the opposite sign of F_k can exist, but the
+    length of its w_k stays as small as the initial weights, so its contribution v_k |w_k| is small as well.
+
+    A larger learning rate raises the balance while errors remain, and the unit gets a length. Such a unit is still no
+    part of a solution. Its first layer moves along F_k / v_k times the descent direction, which is uphill. So a
+    solution with F_k v_k < 0 in a unit of its own teacher direction is unstable: DFA leaves the solution.
+
+    A solution needs, for every teacher unit, a student unit along ± w̃_m whose v_k has the sign of A_m. This v_k has the
+    sign of F_k, by the argument above. So every A_m needs an F_k of its own sign.
+
+    The condition is also sufficient in every run of the experiment relu-recovery. This direction is not proved.
 
     Args:
         A: second layer of the teacher, [M].
@@ -131,7 +149,8 @@ def can_recover(A: ArrayLike, F: ArrayLike) -> bool:
 
     Raises:
         ArgumentError: A or F is no vector of finite numbers.
-    Source: Refinetti et al. (2021), section 2, there for positive A.
+    Source: the condition is that of Refinetti et al. (2021), section 2, there for positive A; the balance is derived in
+        this project, after the balance of layers under gradient descent (Du, Hu & Lee, 2018, arXiv:1806.00900).
     """
     A = finite_array("A", A, ("M",))
     F = finite_array("F", F, ("K",))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from feedalign.alignment import alignability, gradient_alignment
@@ -20,6 +20,7 @@ from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.lab.training import one_thread, steps_per_epoch, train
 from feedalign.networks import ConvNet, dense, locally_connected
 from feedalign.rules import DFA, Backprop, DirectKolenPollack, DirectRule, ReadoutOnly
+from feedalign.streams import numpy_generator, torch_generator
 
 # A variant is a control rule, by its name, or DFA, by the kind of its feedback: a rule, and a way to draw feedback.
 # Apart from backprop, no rule sees forward weights; of the kinds of feedback only "weights" does, when it is drawn.
@@ -70,7 +71,7 @@ class ConvnetConfig:
         batch_size: samples in a step.
         seeds: runs of each kind; they differ in initial weights, feedback and data order.
         probe: number of test images on which alignment is measured.
-        first_seed: seed of the first run; the others count on from it.
+        first_seed: seed from which every run gets its own.
     """
 
     dataset: str
@@ -97,7 +98,7 @@ def image_task(dataset: str, train_images: int, image_size: int) -> ImageTask:
 
 @one_thread()
 def measured_run(
-    settings: ConvnetConfig, shape: NetConfig, connected: Connected, variant: str, seed: int
+    settings: ConvnetConfig, shape: NetConfig, connected: Connected, variant: str, seed: int, *, scattered: float = 0.0
 ) -> xr.Dataset:
     """Train one net and measure it.
 
@@ -109,7 +110,8 @@ def measured_run(
         shape: the convolutional net and the images it sees.
         connected: which connections the layers have.
         variant: one of `VARIANTS`.
-        seed: seed of initial weights and feedback and, shifted, of the data's order.
+        seed: seed of initial weights, feedback and data order, each of which has its own stream.
+        scattered: share of the rows of every feedback matrix that change places; see `_scattered`.
 
     Returns:
         Test accuracy; gradient alignment by layer; weight alignment and alignability of the layers between two
@@ -120,7 +122,7 @@ def measured_run(
     model: nn.Module = ConvNet(in_shape, shape.channels, task.classes, stride=shape.strides, seed=seed)
     rule, recipe = VARIANTS[variant]
     drawn = DFA(model, feedback=recipe, seed=seed, example_input=task.train_x[:1])
-    matrices = FromArray(drawn.feedback_matrices)
+    matrices = FromArray(_scattered(drawn.feedback_matrices, scattered, seed))
     drawn.unwrap()
     learns: dict[str, Any] = (
         {"lr": settings.feedback_lr, "weight_decay": settings.feedback_decay} if rule.learns_feedback else {}
@@ -129,6 +131,7 @@ def measured_run(
         _connected(model, connected, in_shape),
         tuple(matrices.arrays),
         matrices,
+        seed,
         example_input=task.train_x[:1],
         **learns,
     )
@@ -148,6 +151,21 @@ def measured_run(
         },
         coords={"layer": np.arange(1, len(gradient) + 1), "weight_layer": np.arange(2, len(layers) + 2)},
     )
+
+
+def _scattered(matrices: dict[str, Tensor], share: float, seed: int) -> dict[str, Tensor]:
+    """Return the matrices after a share of the rows of each, chosen at random, have changed places at random.
+
+    Entries, norms, rank and FᵀF stay the same. Only the positions in the image and the channels change that a row is
+    sent to. A dense net cannot tell: to permute the rows is to number the hidden units differently.
+    """
+    moved = {}
+    for name, matrix in matrices.items():
+        rng = numpy_generator(seed, "scatter", name)
+        chosen = rng.permutation(len(matrix))[: round(share * len(matrix))]
+        moved[name] = matrix.clone()
+        moved[name][chosen] = matrix[rng.permutation(chosen)]
+    return moved
 
 
 def _connected(model: nn.Module, connected: Connected, in_shape: tuple[int, int, int]) -> nn.Module:
@@ -171,7 +189,7 @@ def _train(settings: ConvnetConfig, shape: NetConfig, task: ImageTask, learner: 
         optimizer=optimizer,
         epochs=shape.epochs,
         batch_size=settings.batch_size,
-        order=torch.Generator().manual_seed(10_000 + seed),
+        order=torch_generator(seed, "order"),
         before_step=lambda step: schedule.step() if step else None,
     )
 
