@@ -19,7 +19,7 @@ from torch.nn import functional
 import feedalign as fa
 
 CUES, INPUTS, UNITS, BATCH, NOISE = 8, 12, 64, 32, 0.3
-DELAYS = (1, 4, 8, 16)
+DELAYS, SEEDS = (2, 6, 12), range(3)
 
 
 class CellNet(nn.Module):
@@ -100,11 +100,12 @@ def alignment_over_delay(net: Any, delay: int) -> list[float]:
     return [float(functional.cosine_similarity(sent, one, dim=1).mean()) for one in true]
 
 
-ARMS: dict[str, Callable[[], nn.Module]] = {
-    "backprop through time": lambda: fa.Backprop(CellNet(0), points="cell"),
-    "DFA, point: the layer": lambda: fa.DFA(LayerNet(0), points="layer"),
-    "DFA, point: the cell": lambda: fa.DFA(CellNet(0), points="cell"),
-    "frozen layer": lambda: fa.ReadoutOnly(CellNet(0), points="cell"),
+# Each takes the seed of the initial weights and of the feedback.
+ARMS: dict[str, Callable[[int], nn.Module]] = {
+    "backprop through time": lambda seed: fa.Backprop(CellNet(seed), points="cell", seed=seed),
+    "DFA, point: the layer": lambda seed: fa.DFA(LayerNet(seed), points="layer", seed=seed),
+    "DFA, point: the cell": lambda seed: fa.DFA(CellNet(seed), points="cell", seed=seed),
+    "frozen layer": lambda seed: fa.ReadoutOnly(CellNet(seed), points="cell", seed=seed),
 }
 
 
@@ -112,20 +113,24 @@ def main() -> None:
     """Print the accuracy of every arm at every delay, and the alignment of the cell over the delay."""
     torch.set_num_threads(1)
     begin = time.perf_counter()
-    print(f"accuracy (chance {1 / CUES:.3f}) at a delay of" + "".join(f"{delay:8}" for delay in DELAYS))
-    trained: dict[tuple[str, int], nn.Module] = {}
+    print(f"accuracy: mean, lowest and highest of {len(SEEDS)} seeds (chance {1 / CUES:.3f})")
+    print(f"{'at a delay of':24}" + "".join(f"{delay:20}" for delay in DELAYS))
+    trained: dict[tuple[str, int], list[nn.Module]] = {}
     for name, arm in ARMS.items():
         row = ""
         for delay in DELAYS:
-            trained[name, delay] = arm()
-            row += f"{train(trained[name, delay], delay):8.3f}"
-        print(f"{name:36}{row}")
-    print("cosine of F e with the true derivative, by steps before the end, at a delay of 16")
-    places = (0, 1, 2, 4, 8, 16)
-    print(" " * 36 + "".join(f"{place:8}" for place in places))
+            nets = trained[name, delay] = [arm(seed) for seed in SEEDS]
+            found = [train(net, delay) for net in nets]
+            row += f"  {sum(found) / len(found):.3f} ({min(found):.3f}-{max(found):.3f})"
+        print(f"{name:24}{row}", flush=True)
+    longest = DELAYS[-1]
+    print(f"cosine of F e with the true derivative, mean over seeds, by steps before the end, at a delay of {longest}")
+    places = (0, 1, 2, 4, 8, 12)
+    print(" " * 24 + "".join(f"{place:8}" for place in places))
     for name in ("DFA, point: the cell", "backprop through time"):
-        cosines = alignment_over_delay(trained[name, DELAYS[-1]], DELAYS[-1])
-        print(f"{name:36}" + "".join(f"{cosines[place]:8.2f}" for place in places))
+        by_seed = [alignment_over_delay(net, longest) for net in trained[name, longest]]
+        means = [sum(cosines[place] for cosines in by_seed) / len(by_seed) for place in places]
+        print(f"{name:24}" + "".join(f"{mean:8.2f}" for mean in means))
     print(f"{time.perf_counter() - begin:.0f} s")
 
 

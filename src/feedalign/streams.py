@@ -12,6 +12,7 @@ The purposes are:
 * `"magnitudes"`: what sign symmetry draws anew for each batch;
 * `"order"`: the order of the samples;
 * `"scatter"`: which rows of a feedback matrix change places;
+* `"split"`: which stretches of a text are for validation;
 * `"label noise"`, `"simulation"`, `"data"`, `"teacher"`, `"start"`, `"readout"`, `"probe"`, `"network"`: what the name
   says; most of them belong to the experiments.
 
