@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 FLOORS := .venv-floors
-CODE   := src tests benchmarks tools
+CODE   := src tests benchmarks examples tools
 
 .PHONY: help setup reproduce test lint types docs benchmarks build floors clean
 .DEFAULT_GOAL := help
