@@ -74,7 +74,7 @@ def _message_of(net: Wrapped) -> Message | None:
         return lambda e: e
     if type(net) is ConditionedDFA:
         P = net.conditioner.clone()
-        return lambda e: torch.einsum("dc,...c->...d", P, e)
+        return lambda e: torch.einsum("dc,...c->...d", P, e.to(P.dtype))
     if type(net) in (DFA, DRTP):
         averages = net.reduction == "mean"
 
@@ -156,15 +156,17 @@ def _direct(
     e, m = error.flatten(0, -2), message(error).flatten(0, -2)
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
     for name, h in taken:
-        task.add(h, torch.einsum("bc,hc->bh", m, matrices[name]).reshape(h.shape))
+        # What is sent has the precision of the feedback, whatever the precision of the output and of the activation.
+        sent = torch.einsum("bc,hc->bh", m.to(matrices[name].dtype), matrices[name])
+        task.add(h, sent.reshape(h.shape).to(h.dtype))
         if learning is not None:
-            activity = h.detach().reshape(len(e), -1)
+            activity = h.detach().reshape(len(e), -1).to(matrices[name].dtype)
             if learning.centred:
                 counted = activity[[bool(row.any()) for row in e]]
                 activity = activity - (counted.mean(0, keepdim=True) if len(counted) else 0)
             F = learned[name]
             decayed = F - learning.lr * learning.weight_decay * F
-            learned[name] = decayed - learning.lr * torch.einsum("bh,bc->hc", activity, e)
+            learned[name] = decayed - learning.lr * torch.einsum("bh,bc->hc", activity, e.to(F.dtype))
     return task.found, learned if learning is not None else {}
 
 
