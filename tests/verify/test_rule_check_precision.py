@@ -64,5 +64,7 @@ def test_an_output_in_single_precision(rule: Any) -> None:
 def test_a_model_that_cannot_run_in_float64_is_told(first: nn.Module, x: Tensor) -> None:
     net = fa.DFA(FixedMatrix(first), points=("act",))
     functional.cross_entropy(FixedMatrix(first)(x), labels(5)).backward()  # the model itself runs
-    with pytest.raises(ArgumentError, match=r"a copy of the model in float64 fails: .*Double.*let the model use another"):
+    with pytest.raises(
+        ArgumentError, match=r"a copy of the model in float64 fails: .*Double.*let the model use another"
+    ):
         fa.check_rule(net, functional.cross_entropy, x, labels(5))
