@@ -12,11 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from feedalign import streams
 from feedalign.checks import flag, number_between, one_of, whole_number
 from feedalign.errors import ArgumentError
 from feedalign.memory import check_memory
 from feedalign.networks.mlp import draw_uniform
+from feedalign.streams import torch_generator
 
 Norm = Literal["pre", "post"]
 Pool = Literal["none", "mean"]
@@ -93,7 +93,7 @@ class Transformer(nn.Sequential):
         _check_fit(vocabulary, outputs, width, heads, tied)
         numbers = (vocabulary + context + outputs * (not tied)) * width + 12 * blocks * width**2
         check_memory(f"the weights of width={width}", numbers, "give a smaller width, vocabulary or context")
-        generator = streams.torch_generator(whole_number("seed", seed), "weights")
+        generator = torch_generator(whole_number("seed", seed), "weights")
 
         def linear(fan_in: int, fan_out: int) -> nn.Linear:
             layer: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)

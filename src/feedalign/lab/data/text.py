@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from feedalign import streams
 from feedalign.checks import number_between, whole_number
 from feedalign.errors import ArgumentError, DataError
 from feedalign.lab.data.topics import topics
+from feedalign.streams import torch_generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def load_text(path: str | Path | None = None, *, seed: int = 0, validation: floa
     """
     blocks = whole_number("blocks", blocks, 2)
     share = number_between("validation", validation, 0, 1, ends="()")
-    generator = streams.torch_generator(whole_number("seed", seed), "split")
+    generator = torch_generator(whole_number("seed", seed), "split")
     name, text = ("python-topics", topics()) if path is None else (Path(path).name, _read(Path(path)))
     length = len(text) // blocks
     if length < 2:
