@@ -11,7 +11,9 @@ The purposes are:
 * `"shared feedback"` and `"fitted feedback"`: feedback that belongs to several points together;
 * `"magnitudes"`: what sign symmetry draws anew for each batch;
 * `"order"`: the order of the samples;
+* `"check of a layer"`: the input on which a sequential rule tries whether a layer is linear;
 * `"scatter"`: which rows of a feedback matrix change places;
+* `"split"`: which stretches of a text are for validation;
 * `"label noise"`, `"simulation"`, `"data"`, `"teacher"`, `"start"`, `"readout"`, `"probe"`, `"network"`: what the name
   says; most of them belong to the experiments.
 

@@ -75,7 +75,7 @@ def _message_of(net: Wrapped) -> Message | None:
         return lambda e: e
     if net.rule is ConditionedDFA:
         P = net.conditioner.clone()
-        return lambda e: torch.einsum("dc,...c->...d", P, e)
+        return lambda e: torch.einsum("dc,...c->...d", P, e.to(P.dtype))
     if net.rule in (DFA, DRTP):
         averages = net.reduction == "mean"
 
@@ -177,16 +177,19 @@ def _direct(
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
     for name, h in taken:
         real = task.real(h.shape, batch)
-        task.add(h, torch.einsum("bc,hc->bh", m, matrices[name]).reshape(h.shape) * real)
+        # What is sent has the precision of the feedback, whatever the precision of the output and of the activation.
+        sent = torch.einsum("bc,hc->bh", m.to(matrices[name].dtype), matrices[name])
+        task.add(h, (sent.reshape(h.shape) * real).to(h.dtype))
         if learning is not None:
-            activity, counted = h.detach().reshape(len(e), -1), real.reshape(len(e), -1)
+            activity = h.detach().reshape(len(e), -1).to(matrices[name].dtype)
+            counted = real.reshape(len(e), -1).to(activity.dtype)
             if learning.centred:
                 present = counted * torch.tensor([[float(row.any())] for row in e])
                 activity = activity - (present * activity).sum(0) / present.sum(0).clamp(min=1)
             activity = activity * counted
             F = learned[name]
             decayed = F - learning.lr * learning.weight_decay * F
-            learned[name] = decayed - learning.lr * torch.einsum("bh,bc->hc", activity, e)
+            learned[name] = decayed - learning.lr * torch.einsum("bh,bc->hc", activity, e.to(F.dtype))
     return task.found, learned if learning is not None else {}
 
 
