@@ -18,6 +18,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from feedalign.alignment.inner_products import PIECE, Products, inner_products
 from feedalign.alignment.true_pass import Batch, backward, true_pass
 from feedalign.anatomy import activation_of, exchange, mapped, tensors_in
+from feedalign.errors import OutputError
 from feedalign.rules import DirectRule, direct_signal
 
 Pair = tuple[str, Tensor | None, Tensor | None]
@@ -92,7 +93,11 @@ class Runs:
     def pairs(self, net: DirectRule, entry: Tensor, loss: Tensor) -> Iterator[Pair]:
         """Yield the true and the sent derivative at the place of every run, from the last run to the first."""
         (error,) = self._true_derivatives([(loss, None)], [entry], self.runs)
-        assert error is not None  # the loss has a gradient, and only by way of the entry
+        if error is None:
+            raise OutputError(
+                "the loss is not computed from the entry of the model's output at which the error is taken, so "
+                "there is no error to measure; compute the loss outside of the model, from that entry"
+            )
         message = net.message(net.error_tap.rows(error))
         closed, waiting = True, []
         for i, run in reversed(list(enumerate(self.runs))):
