@@ -22,6 +22,9 @@ from feedalign.rules import DirectRule
 
 Progress = Callable[[int, int], None]
 
+# Of training. A step takes a millisecond at the least, so this many take a night.
+MOST_STEPS = 10**7
+
 
 def diagnose(
     net: nn.Module,
@@ -81,7 +84,8 @@ def diagnose(
 def check_numbers(*, seed: int, steps: int, lr: float, samples: int, probe: int) -> None:
     """Raise ArgumentError unless all numbers that `diagnose` takes are in range."""
     whole_number("seed", seed, 0, 2**64 - 1)
-    for name, value in {"steps": steps, "samples": samples, "probe": probe}.items():
+    whole_number("steps", steps, 1, MOST_STEPS)
+    for name, value in {"samples": samples, "probe": probe}.items():
         whole_number(name, value, 1)
     positive_number("lr", lr)
 

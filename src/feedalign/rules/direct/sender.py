@@ -54,8 +54,11 @@ class Sender:
         """Let the rule change the matrix of a point, from the activation there and the error at the output.
 
         A change that is not finite is left out: a training loop that skips such a batch keeps its weights, and so the
-        feedback must stay as well.
+        feedback must stay as well. An empty batch is no update either. Only where several processes train together, the
+        batches of the others still count.
         """
+        if not error.numel() and self.processes.group is None:
+            return
         matrix, batch = self.rule.feedback[point], error.shape[:-1]
         with torch.no_grad():
             changed = matrix.clone()
