@@ -95,8 +95,8 @@ class Runs:
         found = self._true_derivatives([(loss, None)], list(entries), self.runs)
         if all(one is None for one in found):
             raise OutputError(
-                "the loss is not computed from the entry of the model's output at which the error is taken, so there is no "
-                "error to measure; compute the loss from that entry, or say with error_at= where the error is taken"
+                "the loss is not computed from the entry of the model's output at which the error is taken, so there is "
+                "no error to measure; compute the loss from that entry, or say with error_at= where the error is taken"
             )
         errors = [torch.zeros_like(entry) if e is None else e for entry, e in zip(entries, found, strict=True)]
         error = net.error_tap.rows(errors)

@@ -65,4 +65,5 @@ def _added(total: Tensor | None, e0: Tensor, x: Any, batch: torch.Size) -> Tenso
     shape = (e0.shape[1], inputs.shape[1])
     if shape[0] * shape[1] > LARGEST or (total.ndim and total.shape != shape):
         return None
-    return total.to(e0.device) - e0.T @ inputs
+    added: Tensor = total.to(e0.device) - e0.T @ inputs
+    return added
