@@ -1,4 +1,4 @@
-"""Group norm first after a point, of images that are stored channels last: torch's own backward pass ends the process."""
+"""Group norm first after a point, of images stored channels last: torch's own backward pass ends the process."""
 
 from __future__ import annotations
 

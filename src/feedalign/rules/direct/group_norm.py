@@ -14,8 +14,8 @@ from feedalign.rules.slot import Slot
 class GroupNormHook:
     """The hook before a group norm runs: gives an input that begins a block in the usual memory format.
 
-    In torch 2.13 and before, the backward pass of group norm ends the process (SIGSEGV) where the input lies on the CPU,
-    is stored channels last and needs no gradient. The input needs none where the group norm comes first after a point.
+    In torch 2.13, the backward pass of group norm ends the process (SIGSEGV) where the input lies on the CPU, is stored
+    channels last and needs no gradient. The input needs none where the group norm comes first after a point.
     """
 
     __slots__ = ("slot",)
