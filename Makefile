@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 FLOORS := .venv-floors
 OTHERS := .venv-compatibility
-CODE   := src tests benchmarks tools compatibility
+CODE   := src tests benchmarks examples tools compatibility
 
 .PHONY: help setup reproduce test lint types docs benchmarks build floors compatibility clean
 .DEFAULT_GOAL := help

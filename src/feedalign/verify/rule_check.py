@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from feedalign.anatomy import arguments, copied, mapped, same_random_numbers
 from feedalign.errors import ArgumentError
-from feedalign.rules import Wrapped, check_wrapped
+from feedalign.rules import DirectRule, Wrapped, check_wrapped
 from feedalign.verify import reference
 
 Gradients = dict[str, Tensor]
@@ -105,9 +105,15 @@ def check_rule(
     # What was drawn for this batch the reference must have; what was learned in it, it must work out.
     used = start if net.learns_feedback else ran
     matrices = {name: matrix.clone() for name, matrix in used.feedback_matrices.items()}
+    mask = net.mask(args, kwargs) if isinstance(net, DirectRule) else None
     with same_random_numbers(net), torch.enable_grad():
         expected, learned = reference.gradients(
-            referred, matrices, lambda model: model(*args, **kwargs), lambda output: loss_fn(output, target), message
+            referred,
+            matrices,
+            lambda model: model(*args, **kwargs),
+            lambda output: loss_fn(output, target),
+            message,
+            mask,
         )
     with same_random_numbers(net), torch.enable_grad():
         loss_fn(true(*args, **kwargs), target).backward()
