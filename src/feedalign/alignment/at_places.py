@@ -17,8 +17,12 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from feedalign.alignment.inner_products import PIECE, Products, inner_products
 from feedalign.alignment.true_pass import Batch, backward, true_pass
+<<<<<<< HEAD
 from feedalign.anatomy import activation_of, exchange, mapped, tensors_in
 from feedalign.errors import OutputError
+=======
+from feedalign.anatomy import activation_of, exchange, mapped, real_rows, tensors_in, without_padding
+>>>>>>> main
 from feedalign.rules import DirectRule, direct_signal
 
 Pair = tuple[str, Tensor | None, Tensor | None]
@@ -90,8 +94,9 @@ class Runs:
         )
         return mapped(output, lambda one: behind.get(id(one), one))
 
-    def pairs(self, net: DirectRule, entry: Tensor, loss: Tensor) -> Iterator[Pair]:
+    def pairs(self, net: DirectRule, entries: Sequence[Tensor], loss: Tensor, mask: Tensor | None) -> Iterator[Pair]:
         """Yield the true and the sent derivative at the place of every run, from the last run to the first."""
+<<<<<<< HEAD
         (error,) = self._true_derivatives([(loss, None)], [entry], self.runs)
         if error is None:
             raise OutputError(
@@ -99,6 +104,15 @@ class Runs:
                 "there is no error to measure; compute the loss outside of the model, from that entry"
             )
         message = net.message(net.error_tap.rows(error))
+=======
+        found = self._true_derivatives([(loss, None)], list(entries), self.runs)
+        errors = [torch.zeros_like(entry) if e is None else e for entry, e in zip(entries, found, strict=True)]
+        error = net.error_tap.rows(errors)
+        batch = error.shape[:-1]
+        if mask is not None:
+            error = error.masked_fill(~real_rows(mask, batch), 0)
+        message = net.message(error)
+>>>>>>> main
         closed, waiting = True, []
         for i, run in reversed(list(enumerate(self.runs))):
             # What the loss does not use, such as a last hidden state, has no derivative.
@@ -108,6 +122,7 @@ class Runs:
             run.true = []
             closed = closed and all(one is None for one in past)
             signal = direct_signal(message, net.feedback[run.point]).reshape(run.shape).to(run.dtype)
+            signal = without_padding(signal, mask, batch)
             if signal.numel() > PIECE:
                 (sent,) = backward([(run.given[0], signal)], [run.place])
                 yield run.point, true, sent
@@ -144,8 +159,18 @@ def products_at_places(net: DirectRule, batch: Batch, *, preactivations: bool) -
     """
     before = {block.preactivation for block in net.blocks[:-1]} if preactivations else set()
     runs = Runs(net.points, before)
-    entry, loss = true_pass(net, batch, runs.see, before.difference(net.points))
-    return inner_products(runs.pairs(net, entry, loss), net.points, net.error_tap.batch_shape(entry))
+    entries, loss = true_pass(net, batch, runs.see, before.difference(net.points))
+    axes = net.error_tap.batch_shape(entries[0])
+    pairs = runs.pairs(net, entries, loss, batch.mask)
+    if batch.mask is None:
+        return inner_products(pairs, net.points, axes)
+    counted = ((name, _counted(a, batch.mask, axes), _counted(b, batch.mask, axes)) for name, a, b in pairs)
+    return inner_products(counted, net.points, axes)
+
+
+def _counted(derivative: Tensor | None, mask: Tensor, axes: torch.Size) -> Tensor | None:
+    """Return a derivative with zeros at padding, so that padding has no angle and no length."""
+    return None if derivative is None else without_padding(derivative, mask, axes)
 
 
 def _recorded(tensor: Tensor) -> Tensor:

@@ -9,12 +9,14 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from feedalign.anatomy import problems
+from feedalign.anatomy.error_tap import ErrorTap
 from feedalign.anatomy.hooks import evaluating, observing
-from feedalign.anatomy.outputs import ErrorTap, activation_in, activation_of
+from feedalign.anatomy.outputs import activation_in, activation_of
 from feedalign.anatomy.points import axes_problem
+from feedalign.anatomy.tapping import tapped
 from feedalign.anatomy.undisturbed import Buffers, same_random_numbers
 from feedalign.anatomy.weights import weight_matrices
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
@@ -37,6 +39,7 @@ class Block:
             What is used but never called itself, such as the output projection of `nn.MultiheadAttention`, goes with
             the module around it, and parameters of the model itself, "", with the last block.
         shape: of one sample at the point; its product is `features`.
+        parts: at the output, the numbers per sample of each Tensor at which the error is taken; `features` is the sum.
     """
 
     point: str
@@ -45,6 +48,7 @@ class Block:
     preactivation: str
     modules: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
+    parts: tuple[int, ...] = ()
 
 
 @torch.no_grad()
@@ -80,14 +84,22 @@ def _trace(
     holders = [name for name, module in modules.items() if any(True for _ in module.parameters(recurse=False))]
     ran: list[tuple[str, Any]] = []
     seen = {*points, *holders, *(above for name in holders for above in _above(name))} - {""}
+    places: list[int] = []  # how many modules had run where the error is taken
+
+    def see(tensor: Tensor) -> Tensor:
+        places.append(len(ran))
+        return tensor
+
     with observing(model, seen, lambda name, output: ran.append((name, output))):
-        output = model(*args, **kwargs)
-    tapped = tap.of(output)
-    batch_shape = tap.batch_shape(tapped)
+        _, taken = tapped(model, tap, lambda: model(*args, **kwargs), see)
+    rows = tap.rows(taken)
+    batch_shape = rows.shape[:-1]
+    if late := [name for name, _ in ran[min(places) :] if name in points]:
+        raise PointsError(f"point {problems.above_the_place(late[0], tap.places[0])}")
     if missing := [name for name in points if name not in dict(ran)]:
         raise PointsError("; ".join(f"point {problems.never_ran(name)}" for name in missing))
     # The model itself ends with its output; what is used without being called goes with the module around it that is.
-    ran.append(("", tap.rows(tapped)))
+    ran.append(("", rows))
     called = {name for name, _ in ran if _parametrized(name) == name}
     going_with: dict[str, list[str]] = {}
     for name in holders:
@@ -110,6 +122,7 @@ def _trace(
                     _preactivation(inside, batch_shape) or name,
                     tuple(held for n, _ in inside for held in going_with.get(n, ())),
                     tuple(shape),
+                    () if name else tuple(tap.row(one).shape[-1] for one in taken),
                 )
             )
             inside = []

@@ -7,7 +7,6 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from types import MethodType
 from typing import Any, ClassVar, Self
 
 import torch
@@ -19,14 +18,15 @@ from feedalign.anatomy import ErrorTap, recordable, weight_matrices
 from feedalign.checks import instance_of
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Feedback, Gaussian, needs_jacobian
+from feedalign.rules import saving
 from feedalign.rules.accounting import account_for, forget_compiled_code
 from feedalign.rules.distributed import Processes, group_of_shards, reshard, sharded_modules
 from feedalign.rules.matrices import Matrices
-from feedalign.rules.signature import forward_like
+from feedalign.rules.signature import with_signature
 from feedalign.rules.slot import Seeing, Slot
 
 
-class Wrapped(nn.Module, ABC):
+class Wrapped(saving.NotPickled, nn.Module, ABC):
     """A model whose `loss.backward()` computes a learning rule's update; the training loop stays as it is.
 
     A family of rules says which modules it hooks, what it must know of the model (`look`), which matrices it draws
@@ -44,6 +44,7 @@ class Wrapped(nn.Module, ABC):
         feedback: recipe, seed and matrices.
         error_tap: where in the model's output the error is taken.
         drawn: whether the matrices are drawn.
+        rule: the class of the rule. The object's own class is a subclass, whose forward has the model's signature.
         points: names of the modules that the rule hooks.
         hooked: these modules, by name.
         begun: whether there has been a learning pass.
@@ -57,6 +58,7 @@ class Wrapped(nn.Module, ABC):
 
     learns_feedback: ClassVar[bool] = False
     gathers: ClassVar[bool] = False  # from the error of every backward pass
+    rule: ClassVar[type[Wrapped]]
 
     def __init__(self, model: nn.Module, feedback: Feedback | None, seed: int, error_tap: ErrorTap) -> None:
         check_bare(model)
@@ -75,8 +77,9 @@ class Wrapped(nn.Module, ABC):
         self.handles: list[RemovableHandle] = []
         self.unwrapped = False
         self.copies: list[weakref.ref[Wrapped]] = []  # made before the matrices were drawn
-        self.register_state_dict_pre_hook(_settle)  # type: ignore[no-untyped-call]
-        self.forward = MethodType(forward_like(type(model)), self)  # type: ignore[method-assign, arg-type]
+        self.register_state_dict_pre_hook(saving.settle)  # type: ignore[no-untyped-call]
+        self.register_state_dict_post_hook(saving.part_tied)  # type: ignore[no-untyped-call]
+        self.__class__ = with_signature(type(self), type(model))  # type: ignore[arg-type]
 
     @abstractmethod
     def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -278,11 +281,6 @@ class Wrapped(nn.Module, ABC):
             handle.remove()
         self.unwrapped = True
         return self.model
-
-
-def _settle(net: Wrapped, *_: Any) -> None:
-    """Before a state is taken, see that the feedback holds numbers."""
-    net.settle()
 
 
 def check_bare(model: nn.Module) -> None:

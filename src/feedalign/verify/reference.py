@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import ErrorTap, exchange, mapped, plain_copy
+from feedalign.anatomy import ErrorTap, mapped, plain_copy, tapped
 from feedalign.errors import ArgumentError
 from feedalign.rules import (
     DFA,
@@ -39,6 +39,7 @@ def gradients(
     run: Callable[[nn.Module], Any],
     loss_of: Callable[[Any], Tensor],
     message: Message | None,
+    mask: Tensor | None = None,
 ) -> tuple[Gradients, dict[str, Tensor]]:
     """Return every parameter's gradient and every learned matrix after its update; `net` is used up.
 
@@ -46,8 +47,8 @@ def gradients(
         ArgumentError: there is no reference for this rule.
         OutputError: no error can be taken of the model's output.
     """
-    task = Task(net.unwrap(), run, loss_of, net.error_tap)
-    kind = type(net)
+    task = Task(net.unwrap(), run, loss_of, net.error_tap, mask)
+    kind = net.rule
     if message is None:
         message = _message_of(net)
     if message is not None or kind is ReadoutOnly:
@@ -70,18 +71,18 @@ def gradients(
 
 
 def _message_of(net: Wrapped) -> Message | None:
-    if (type(net) is DFA and net.error == "true") or type(net) is DirectKolenPollack:
+    if (net.rule is DFA and net.error == "true") or net.rule is DirectKolenPollack:
         return lambda e: e
-    if type(net) is ConditionedDFA:
+    if net.rule is ConditionedDFA:
         P = net.conditioner.clone()
-        return lambda e: torch.einsum("dc,...c->...d", P, e)
-    if type(net) in (DFA, DRTP):
+        return lambda e: torch.einsum("dc,...c->...d", P, e.to(P.dtype))
+    if net.rule in (DFA, DRTP):
         averages = net.reduction == "mean"
 
         def written_down(e: Tensor) -> Tensor:
             entries = max(1, sum(bool(row.any()) for row in e.flatten(0, -2))) if averages else 1
             one, zero = torch.ones_like(e), torch.zeros_like(e)
-            if type(net) is DRTP:
+            if net.rule is DRTP:
                 return torch.where(e < 0, -one, zero) / entries
             return torch.where(e > 0, one, torch.where(e < 0, -one, zero)) / entries
 
@@ -97,23 +98,39 @@ class Task:
     run: Callable[[nn.Module], Any]
     loss_of: Callable[[Any], Tensor]
     tap: ErrorTap
+    mask: Tensor | None = None
     found: Gradients = field(default_factory=dict)
-    output: Tensor = field(default_factory=lambda: torch.empty(0))
+    outputs: tuple[Tensor, ...] = ()
 
     def names(self) -> dict[int, str]:
         """Return the first name of each parameter, by id: a tied weight has several."""
         return {id(parameter): name for name, parameter in self.model.named_parameters()}
 
     def loss(self) -> Tensor:
-        """Return the loss, and keep the output that it takes."""
-        output = self.run(self.model)
-        tapped = self.tap.of(output)
-        # What the model itself makes of this entry, for another one, is no part of the error: hence not the entry, but
-        # an equal one in its place.
-        self.output = tapped.view_as(tapped)
-        if not self.output.requires_grad:  # above a frozen readout
-            self.output.requires_grad_()
-        return self.loss_of(exchange(output, tapped, self.output))
+        """Return the loss, and keep the Tensors at which the error is taken."""
+
+        def equal(tensor: Tensor) -> Tensor:
+            # What the model itself makes of this entry, for another one, is no part of the error: hence not the entry,
+            # but an equal one in its place.
+            other = tensor.view_as(tensor)
+            return other if other.requires_grad else other.requires_grad_()  # above a frozen readout
+
+        output, self.outputs = tapped(self.model, self.tap, lambda: self.run(self.model), equal)
+        return self.loss_of(output)
+
+    def real(self, shape: torch.Size, batch: torch.Size) -> Tensor:
+        """Return 1 for real entries of an activation, or of the error, and 0 for padding, in its shape."""
+        real = torch.ones(shape)
+        if self.mask is not None:
+            known = self.mask
+            while known.ndim > len(batch) and known.shape[-1] == 1:
+                known = known[..., 0]
+            if len(shape) <= known.ndim > len(batch):  # of tokens, while this has none
+                known = known.flatten(len(batch)).any(-1)
+            for place in (~known).nonzero().tolist():
+                # An axis of length 1 in the mask stands for a whole axis of the activation.
+                real[tuple(i if size > 1 else slice(None) for i, size in zip(place, known.shape, strict=True))] = 0
+        return real.double()
 
     def add(self, end: Tensor, sent: Tensor | None = None, also: tuple[Tensor, ...] = ()) -> tuple[Tensor | None, ...]:
         """Add to the parameters what `sent` at the end of a block makes of it, and return what `also` gets."""
@@ -152,19 +169,27 @@ def _direct(
     task.add(loss)
     if message is None:
         return task.found, {}
-    error = task.tap.rows(torch.autograd.grad(loss, task.output)[0])
+    errors = torch.autograd.grad(loss, task.outputs, retain_graph=True, allow_unused=True, materialize_grads=True)
+    error = torch.cat([one.reshape(*task.tap.batch_shape(one), -1) for one in errors], -1)
+    batch = error.shape[:-1]
+    error = error * task.real(error.shape, batch)
     e, m = error.flatten(0, -2), message(error).flatten(0, -2)
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
     for name, h in taken:
-        task.add(h, torch.einsum("bc,hc->bh", m, matrices[name]).reshape(h.shape))
+        real = task.real(h.shape, batch)
+        # What is sent has the precision of the feedback, whatever the precision of the output and of the activation.
+        sent = torch.einsum("bc,hc->bh", m.to(matrices[name].dtype), matrices[name])
+        task.add(h, (sent.reshape(h.shape) * real).to(h.dtype))
         if learning is not None:
-            activity = h.detach().reshape(len(e), -1)
+            activity = h.detach().reshape(len(e), -1).to(matrices[name].dtype)
+            counted = real.reshape(len(e), -1).to(activity.dtype)
             if learning.centred:
-                counted = activity[[bool(row.any()) for row in e]]
-                activity = activity - (counted.mean(0, keepdim=True) if len(counted) else 0)
+                present = counted * torch.tensor([[float(row.any())] for row in e])
+                activity = activity - (present * activity).sum(0) / present.sum(0).clamp(min=1)
+            activity = activity * counted
             F = learned[name]
             decayed = F - learning.lr * learning.weight_decay * F
-            learned[name] = decayed - learning.lr * torch.einsum("bh,bc->hc", activity, e)
+            learned[name] = decayed - learning.lr * torch.einsum("bh,bc->hc", activity, e.to(F.dtype))
     return task.found, learned if learning is not None else {}
 
 

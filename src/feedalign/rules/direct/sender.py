@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from feedalign.anatomy import real_features, real_rows, without_padding
 from feedalign.errors import FeedbackShapeError
 from feedalign.rules.direct.signal import direct_signal
 from feedalign.rules.distributed import Processes
@@ -22,10 +23,11 @@ class Sender:
     Attributes:
         message: from the error at the output to what is sent.
         processes: those that train the model together.
+        mask: which entries of the inputs are real; None if all of them are.
     """
 
-    def __init__(self, rule: DirectRule, *, learning: bool = True) -> None:
-        self.rule = rule
+    def __init__(self, rule: DirectRule, *, learning: bool = True, mask: Tensor | None = None) -> None:
+        self.rule, self.mask = rule, mask
         self.gathers = learning and rule.gathers
         self.message = rule.message_now()
         in_several = rule.learns_feedback or rule.gathers
@@ -35,6 +37,10 @@ class Sender:
     def matrix(self, point: str) -> Tensor:
         """Return F of a point, [features, C], as it was when the pass began."""
         return self.kept[point] if self.kept else self.rule.feedback[point]
+
+    def counted(self, error: Tensor) -> Tensor:
+        """Return the error, [*batch, C], with zeros where the mask says padding."""
+        return error if self.mask is None else error.masked_fill(~real_rows(self.mask, error.shape[:-1]), 0)
 
     def begin(self, error: Tensor) -> Tensor:
         """Return the message for an error at the output, both [*batch, C], and let the rule keep what it gathers."""
@@ -53,18 +59,24 @@ class Sender:
         """
         if not error.numel() and self.processes.group is None:
             return
-        matrix = self.rule.feedback[point]
+        matrix, batch = self.rule.feedback[point], error.shape[:-1]
         with torch.no_grad():
             changed = matrix.clone()
-            self.rule.learn(changed, hidden.reshape(*error.shape[:-1], len(matrix)), error, self.processes)
+            more: dict[str, Tensor] = {}
+            if self.mask is not None:
+                real = real_features(self.mask, hidden.shape, batch).expand(hidden.shape)
+                more["counted"] = real.reshape(*batch, len(matrix))
+                hidden = without_padding(hidden, self.mask, batch)
+            self.rule.learn(changed, hidden.reshape(*batch, len(matrix)), error, self.processes, **more)
             changed = self.processes.averaged(changed)
             matrix.copy_(torch.where(changed.isfinite().all(), changed, matrix))
 
 
-def signal(message: Tensor, matrix: Tensor, shape: torch.Size) -> Tensor:
-    """Return the message through one matrix, in the shape of an activation."""
+def signal(message: Tensor, matrix: Tensor, shape: torch.Size, mask: Tensor | None) -> Tensor:
+    """Return the message through one matrix, in the shape of an activation, and zeros where the mask says padding."""
     sent = direct_signal(message, matrix)
-    return sent if len(shape) == sent.ndim else sent.reshape(shape)
+    sent = sent if len(shape) == sent.ndim else sent.reshape(shape)
+    return without_padding(sent, mask, message.shape[:-1])
 
 
 def check_shapes(point: str, matrix: Tensor, activation: torch.Size, output: torch.Size) -> None:
