@@ -17,12 +17,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from feedalign.alignment.inner_products import PIECE, Products, inner_products
 from feedalign.alignment.true_pass import Batch, backward, true_pass
-<<<<<<< HEAD
-from feedalign.anatomy import activation_of, exchange, mapped, tensors_in
-from feedalign.errors import OutputError
-=======
 from feedalign.anatomy import activation_of, exchange, mapped, real_rows, tensors_in, without_padding
->>>>>>> main
+from feedalign.errors import OutputError
 from feedalign.rules import DirectRule, direct_signal
 
 Pair = tuple[str, Tensor | None, Tensor | None]
@@ -96,23 +92,18 @@ class Runs:
 
     def pairs(self, net: DirectRule, entries: Sequence[Tensor], loss: Tensor, mask: Tensor | None) -> Iterator[Pair]:
         """Yield the true and the sent derivative at the place of every run, from the last run to the first."""
-<<<<<<< HEAD
-        (error,) = self._true_derivatives([(loss, None)], [entry], self.runs)
-        if error is None:
-            raise OutputError(
-                "the loss is not computed from the entry of the model's output at which the error is taken, so "
-                "there is no error to measure; compute the loss outside of the model, from that entry"
-            )
-        message = net.message(net.error_tap.rows(error))
-=======
         found = self._true_derivatives([(loss, None)], list(entries), self.runs)
+        if all(e is None for e in found):
+            raise OutputError(
+                "the loss is not computed from the place where the error is taken, so there is no error to measure; "
+                "compute the loss outside of the model, or name with error_at= the module whose output the loss uses"
+            )
         errors = [torch.zeros_like(entry) if e is None else e for entry, e in zip(entries, found, strict=True)]
         error = net.error_tap.rows(errors)
         batch = error.shape[:-1]
         if mask is not None:
             error = error.masked_fill(~real_rows(mask, batch), 0)
         message = net.message(error)
->>>>>>> main
         closed, waiting = True, []
         for i, run in reversed(list(enumerate(self.runs))):
             # What the loss does not use, such as a last hidden state, has no derivative.
