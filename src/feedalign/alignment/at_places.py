@@ -93,10 +93,10 @@ class Runs:
     def pairs(self, net: DirectRule, entries: Sequence[Tensor], loss: Tensor, mask: Tensor | None) -> Iterator[Pair]:
         """Yield the true and the sent derivative at the place of every run, from the last run to the first."""
         found = self._true_derivatives([(loss, None)], list(entries), self.runs)
-        if all(one is None for one in found):
+        if all(e is None for e in found):
             raise OutputError(
-                "the loss is not computed from the entry of the model's output at which the error is taken, so there is "
-                "no error to measure; compute the loss from that entry, or say with error_at= where the error is taken"
+                "the loss is not computed from the place where the error is taken, so there is no error to measure; "
+                "compute the loss outside of the model, or name with error_at= the module whose output the loss uses"
             )
         errors = [torch.zeros_like(entry) if e is None else e for entry, e in zip(entries, found, strict=True)]
         error = net.error_tap.rows(errors)

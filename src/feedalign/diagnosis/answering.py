@@ -17,6 +17,7 @@ from feedalign.diagnosis.looking import look
 from feedalign.diagnosis.preparing import Task, copies_in_rules, task_for
 from feedalign.diagnosis.result import Diagnosis
 from feedalign.diagnosis.training import layers_of, train
+from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback
 from feedalign.rules import DirectRule
 
@@ -84,9 +85,10 @@ def diagnose(
 def check_numbers(*, seed: int, steps: int, lr: float, samples: int, probe: int) -> None:
     """Raise ArgumentError unless all numbers that `diagnose` takes are in range."""
     whole_number("seed", seed, 0, 2**64 - 1)
-    whole_number("steps", steps, 1, MOST_STEPS)
-    for name, value in {"samples": samples, "probe": probe}.items():
+    for name, value in {"steps": steps, "samples": samples, "probe": probe}.items():
         whole_number(name, value, 1)
+    if steps > MOST_STEPS:
+        raise ArgumentError(f"steps={steps} would take days; at most {MOST_STEPS:,} are possible")
     positive_number("lr", lr)
 
 

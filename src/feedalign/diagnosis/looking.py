@@ -58,8 +58,9 @@ def look(net: DirectRule, task: Task, samples: int) -> Seen:
 
 def _added(total: Tensor | None, e0: Tensor, x: Any, batch: torch.Size) -> Tensor | None:
     """Return the total with −e₀ xᵀ of one more batch; None where inputs are no vectors of one length."""
-    vectors = isinstance(x, Tensor) and x.layout == torch.strided and x.is_floating_point()
-    if total is None or not (vectors and x.shape[: len(batch)] == batch):
+    if total is None or not (isinstance(x, Tensor) and x.layout == torch.strided and x.is_floating_point()):
+        return None
+    if x.shape[: len(batch)] != batch:
         return None
     inputs = x.detach().reshape(len(e0), -1).double()
     shape = (e0.shape[1], inputs.shape[1])
