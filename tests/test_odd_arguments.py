@@ -195,7 +195,8 @@ def public_functions() -> Iterator[Any]:
 def test_no_public_function_and_none_of_its_arguments_is_left_out() -> None:
     called = {function for function, _ in CALLS}
     left_out = {value for value in public_functions() if inspect.isclass(value) or inspect.isfunction(value)}
-    assert left_out - called - RESULTS == set()
+    parts = {networks.EnsembleLinear}  # a layer that `EnsembleMLP` makes, which checks its arguments
+    assert left_out - called - RESULTS - parts == set()
     for function, arguments in CALLS:
         assert set(inspect.signature(function).parameters) == set(arguments()), function
 

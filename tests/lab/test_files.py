@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from feedalign.lab.files import data_folder, make_folder, replacing
+from feedalign.errors import ArgumentError
+from feedalign.lab.files import check_file, data_folder, make_folder, replacing
 
 
 def test_a_file_is_replaced_only_when_the_block_ends(tmp_path: Path) -> None:
@@ -131,3 +133,8 @@ def test_folders_of_any_depth_are_made(tmp_path: Path) -> None:
     while path != tmp_path:  # one after the other, since pytest's own cleaning calls itself as well
         path.rmdir()
         path = path.parent
+
+
+def test_a_device_is_not_replaced() -> None:
+    with pytest.raises(ArgumentError, match="report=/dev/null is a device or a pipe, not a file"):
+        check_file("report", Path(os.devnull))

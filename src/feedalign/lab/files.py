@@ -51,10 +51,13 @@ def check_file(name: str, path: Path) -> None:
     """Check that a file can be written at `path`, before work is spent on what goes into the file.
 
     Raises:
-        ArgumentError: `path` is a folder, lies below a file, or may not be written. The message begins with `name`.
+        ArgumentError: `path` is a folder or a device, lies below a file, or may not be written. The message begins with
+            `name`.
     """
     if path.is_dir():
         raise ArgumentError(f"{name}={path} is a folder; give the name of a file, such as {path / 'report.html'}")
+    if path.exists() and not path.is_file():  # the new file would take the place of /dev/null, for everybody
+        raise ArgumentError(f"{name}={path} is a device or a pipe, not a file; give the name of a file")
     _check_parent(name, path, path.parent)
 
 

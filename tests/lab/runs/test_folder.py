@@ -158,7 +158,6 @@ def test_an_interrupt_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: 
     with pytest.raises(KeyboardInterrupt, match="stop"):
         run_once("test", CONFIG, result, tmp_path)
     assert everything(tmp_path) == []
-    assert list((tmp_path / "test").iterdir()) == []
 
 
 FULL_DISK = """
@@ -187,7 +186,6 @@ def test_a_full_disk_leaves_nothing_says_what_to_do_and_crashes_nothing(tmp_path
     assert done.stdout.startswith(f"DataError cannot write {tmp_path}")
     assert "make room for 1,600,000 bytes, or choose another folder" in done.stdout
     assert everything(tmp_path) == []
-    assert list((tmp_path / "test").iterdir()) == []
 
 
 def test_a_root_that_is_no_folder_says_what_to_do(tmp_path: Path) -> None:

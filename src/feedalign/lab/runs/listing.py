@@ -104,7 +104,7 @@ def clean(root: Path, *, everything: bool = False) -> Iterator[Entry]:
 
 def _entry(kind: Path, name: str, parts: list[Path]) -> Entry:
     own = tuple(path for path in parts if path.name.lstrip(".").partition(".")[0] == name)
-    folder, lock = kind / name, lock_file(kind.parent, kind.name, name)
+    folder, lock = kind / name, lock_file(kind / name)
     seconds, config, made = float("nan"), dict[str, Any](), dict[str, Any]()
     status: Status = "running" if _held(lock) else "interrupted"
     if folder in own:

@@ -20,7 +20,7 @@ import filelock
 import xarray as xr
 
 from feedalign.errors import DataError
-from feedalign.lab.files import replacing
+from feedalign.lab.files import make_folder, replacing
 
 # Part of every hash: raise it when the meaning of a config or the layout of a data set changes, and old runs stay
 # where they are but are no longer taken for new ones.
@@ -51,7 +51,7 @@ class RunStore:
     """The runs in one folder.
 
     A run of kind `kind` and hash `hash` lies in root/kind/hash. While it is computed, its checkpoints and its log lie
-    in root/kind/hash.work, and whoever computes it holds the lock root/.locks/kind-hash. The operating system takes
+    in root/kind/hash.work, and whoever computes it holds the lock root/kind/.hash.lock. The operating system takes
     the lock back when its owner is gone, however that came about, so no lock is ever stale.
 
     Args:
@@ -86,25 +86,24 @@ class RunStore:
         Raises:
             DataError: the folder cannot be written, or its file system has no locks.
         """
-        file = lock_file(self.root, kind, config_hash(kind, config))
-        lock = filelock.FileLock(file, thread_local=False)
+        folder = self.folder(kind, config)
+        lock = filelock.FileLock(lock_file(folder), thread_local=False)
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=-1 if wait else 0, poll_interval=WAIT)
+            _acquire(lock, folder.parent, wait)
         except filelock.Timeout:
             yield False
             return
         except (OSError, NotImplementedError) as error:
-            raise DataError(f"cannot write {file} ({error}); choose another folder") from error
+            raise DataError(f"cannot write {folder} ({error}); choose another folder") from error
         try:
             yield True
         finally:
+            # Who waits for the file that goes here finds the run finished. A run that was refused leaves no trace.
+            lock_file(folder).unlink(missing_ok=True)
             lock.release()
-            if not self.has(kind, config):  # a run that was refused leaves no trace
-                with contextlib.suppress(OSError):  # not empty: others have runs there
-                    file.unlink()
-                    file.parent.rmdir()
-                    self.root.rmdir()
+            for place in (folder.parent, self.root):
+                with contextlib.suppress(OSError):  # not empty
+                    place.rmdir()
 
     def write(self, kind: str, config: Any, dataset: xr.Dataset, seconds: float) -> None:
         """Write a result; its folder appears whole or not at all, also on Ctrl-C or a full disk.
@@ -116,7 +115,8 @@ class RunStore:
         """
         folder, work = self.folder(kind, config), self.work_folder(kind, config)
         for left_over in folder.parent.glob(f".{folder.name}.*"):
-            shutil.rmtree(left_over, ignore_errors=True)
+            if left_over.is_dir():
+                shutil.rmtree(left_over, ignore_errors=True)
         try:
             with replacing(folder) as aside:
                 aside.mkdir()
@@ -156,9 +156,21 @@ class RunStore:
             raise DataError(f"{folder} is no finished run ({error}); delete it and run again") from error
 
 
-def lock_file(root: Path, kind: str, name: str) -> Path:
-    """Return the file that whoever computes a run holds locked; it stays when the lock is free."""
-    return root / ".locks" / f"{kind}-{name}"
+def lock_file(folder: Path) -> Path:
+    """Return the file that whoever computes the run of a folder holds locked."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def _acquire(lock: filelock.BaseFileLock, parent: Path, wait: bool) -> None:
+    for attempt in range(10):
+        make_folder(parent)
+        try:
+            lock.acquire(timeout=-1 if wait else 0, poll_interval=WAIT)
+        except FileNotFoundError:  # somebody has just removed the folder, which was empty
+            if attempt == 9:
+                raise
+        else:
+            return
 
 
 def config_hash(kind: str, config: Any) -> str:

@@ -39,6 +39,7 @@ _SMALL_LR = 1e-6
 _LONGEST_FLOW = 1e6
 # ε_g at which no unit can change its teacher any more, as a share of the error ½ A_m² E[g²] = A_m² / 6 that the
 # smallest teacher unit leaves while no student unit has learned it.
+_LARGEST = 1e100  # squares of larger numbers are none that can be followed
 _DECIDED = 1e-2
 
 
@@ -79,6 +80,8 @@ def predicted_minimum(A: ArrayLike, F: ArrayLike, *, T: ArrayLike | None = None,
             )
     T = np.eye(len(A)) if T is None else finite_array("T", T, (len(A), len(A)))
     readout_rate = positive_number("readout_rate", readout_rate)
+    if (largest := max(np.abs(A).max(), np.abs(F).max(), np.abs(T).max())) > _LARGEST:
+        raise ArgumentError(f"A, F and T must hold numbers of at most {_LARGEST:g}, got {largest:.3g}")
     # Signs and order of the units are symmetries of the equations. The flow is followed in one order, with all signs
     # positive, so that rounding does not depend on them either.
     students, teachers = np.argsort(-np.abs(F), kind="stable"), np.argsort(-np.abs(A), kind="stable")
