@@ -18,7 +18,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from feedalign.alignment.inner_products import PIECE, Products, inner_products
 from feedalign.alignment.true_pass import Batch, backward, true_pass
 from feedalign.anatomy import activation_of, exchange, mapped, tensors_in
-from feedalign.rules import DirectRule, direct_signal
+from feedalign.rules import DirectRule, signal
 
 Pair = tuple[str, Tensor | None, Tensor | None]
 
@@ -93,7 +93,7 @@ class Runs:
         """Yield the true and the sent derivative at the place of every run, from the last run to the first."""
         (error,) = self._true_derivatives([(loss, None)], [entry], self.runs)
         assert error is not None  # the loss has a gradient, and only by way of the entry
-        message = net.message(net.error_tap.rows(error))
+        message = net.feedback.sketched(net.message(net.error_tap.rows(error)))
         closed, waiting = True, []
         for i, run in reversed(list(enumerate(self.runs))):
             # What the loss does not use, such as a last hidden state, has no derivative.
@@ -102,16 +102,18 @@ class Runs:
             true, *past = self._true_derivatives(ends, [run.place, *(lower.place for lower in below)], below)
             run.true = []
             closed = closed and all(one is None for one in past)
-            signal = direct_signal(message, net.feedback[run.point]).reshape(run.shape).to(run.dtype)
-            if signal.numel() > PIECE:
-                (sent,) = backward([(run.given[0], signal)], [run.place])
+            sent_there = signal(message, net.feedback[run.point], net.feedback.forms[run.point], run.shape).to(
+                run.dtype
+            )
+            if sent_there.numel() > PIECE:
+                (sent,) = backward([(run.given[0], sent_there)], [run.place])
                 yield run.point, true, sent
             else:
-                waiting.append((run, true, signal))
+                waiting.append((run, true, sent_there))
         # Small signals share one call, unless a path leads past a point from one block into another.
         for together in [waiting] if closed else [[one] for one in waiting]:
             found = backward(
-                [(run.given[0], signal) for run, _, signal in together], [run.place for run, *_ in together]
+                [(run.given[0], sent_there) for run, _, sent_there in together], [run.place for run, *_ in together]
             )
             yield from ((run.point, true, sent) for (run, true, _), sent in zip(together, found, strict=True))
 

@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from feedalign.anatomy import ErrorTap, recordable, weight_matrices
 from feedalign.checks import instance_of
 from feedalign.errors import ArgumentError, PointsError
-from feedalign.feedback import Feedback, Gaussian, needs_jacobian
+from feedalign.feedback import Automatic, Feedback, needs_jacobian
 from feedalign.rules.accounting import account_for, forget_compiled_code
 from feedalign.rules.distributed import Processes, group_of_shards, reshard, sharded_modules
 from feedalign.rules.matrices import Matrices
@@ -57,6 +57,7 @@ class Wrapped(nn.Module, ABC):
 
     learns_feedback: ClassVar[bool] = False
     gathers: ClassVar[bool] = False  # from the error of every backward pass
+    holds_in_full: ClassVar[bool] = False  # every matrix with all its entries
 
     def __init__(self, model: nn.Module, feedback: Feedback | None, seed: int, error_tap: ErrorTap) -> None:
         check_bare(model)
@@ -64,7 +65,7 @@ class Wrapped(nn.Module, ABC):
         super().__init__()
         self.model = model
         self.error_tap = error_tap
-        self.feedback = Matrices(Gaussian() if feedback is None else feedback, seed)
+        self.feedback = Matrices(Automatic() if feedback is None else feedback, seed, in_full=self.holds_in_full)
         self.drawn = False
         self.agreed = False
         self.shards: distributed.ProcessGroup | None = None
@@ -99,16 +100,23 @@ class Wrapped(nn.Module, ABC):
     def feedback_matrices(self) -> dict[str, Tensor]:
         """F_l, [features, outputs], by point, in the order in which the points run.
 
+        A matrix of which fewer numbers are held than it has entries (`feedback.Shared`, `Channelwise`, `Tokenwise`,
+        `Sketched`) is made by this call, and a change of the Tensor changes no feedback. All other matrices are the
+        buffers of the rule.
+
         Raises:
             PointsError: the matrices are not drawn yet, since no forward pass has shown their shapes.
         """
-        if not self.feedback.keys:
+        self._check_known()
+        self.settle()
+        return self.feedback.by_point()
+
+    def _check_known(self) -> None:
+        if not self.feedback.forms:
             raise PointsError(
                 "the feedback is not drawn yet, since the shapes at the points are not known; "
                 "give example_input=, or run one forward pass"
             )
-        self.settle()
-        return self.feedback.by_point()
 
     def reset_feedback(self) -> None:
         """Draw the feedback anew, as its recipe and its seed say, and forget what the rule has learned since.
@@ -121,7 +129,8 @@ class Wrapped(nn.Module, ABC):
         Raises:
             PointsError: the matrices are not drawn yet.
         """
-        _ = self.feedback_matrices  # raises if there are none
+        self._check_known()
+        self.settle()
         self.agreed = False
         if needs_jacobian(self.feedback.recipe):
             self.feedback.forget()
@@ -235,7 +244,7 @@ class Wrapped(nn.Module, ABC):
         """
         processes = Processes.of_this_pass(self.shards)
         if processes.group is not None and not self.agreed:
-            for matrix in self.feedback.by_point().values():
+            for matrix in self.feedback.buffers():
                 matrix.copy_(processes.from_first(matrix.clone()))
             self.agreed = True
 

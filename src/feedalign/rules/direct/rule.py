@@ -219,6 +219,9 @@ class DirectRule(Wrapped):
                 seed=self.feedback.seed,
                 jacobian=jacobians.get(block.point),
                 convolutions=tuple(link for link in links if isinstance(link, Convolution)),
+                tokens=block.tokens,
+                widest_token=max(each.shape[-1] for each in blocks[:-1]),
+                summed=block.summed,
             )
             for block in {block.point: block for block in blocks[:-1]}.values()
         ]

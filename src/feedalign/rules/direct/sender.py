@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from feedalign.errors import FeedbackShapeError
-from feedalign.rules.direct.signal import direct_signal
+from feedalign.feedback import Form
+from feedalign.rules.direct.signal import of_point
 from feedalign.rules.distributed import Processes
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ class Sender:
     Attributes:
         message: from the error at the output to what is sent.
         processes: those that train the model together.
+        forms: how the matrices are made of what is held, by point.
+        outputs: C.
     """
 
     def __init__(self, rule: DirectRule, *, learning: bool = True) -> None:
@@ -30,48 +32,89 @@ class Sender:
         self.message = rule.message_now()
         in_several = rule.learns_feedback or rule.gathers
         self.processes = Processes.of_this_pass(rule.shards) if in_several else Processes()
-        self.kept = {name: F.clone() for name, F in rule.feedback.by_point().items()} if rule.learns_feedback else {}
+        self.forms, self.outputs = rule.feedback.forms, rule.feedback.places[0].outputs
+        kept = {key: rule.feedback.get_buffer(key).clone() for key in self._keys()} if rule.learns_feedback else {}
+        self.kept: dict[str, Tensor] = kept
+        self.before: dict[str, Tensor] = {}
 
     def matrix(self, point: str) -> Tensor:
-        """Return F of a point, [features, C], as it was when the pass began."""
-        return self.kept[point] if self.kept else self.rule.feedback[point]
+        """Return the numbers that are held for a point, as they were when the pass began."""
+        return self.kept[self.rule.feedback.keys[point]] if self.kept else self.rule.feedback[point]
 
     def begin(self, error: Tensor) -> Tensor:
-        """Return the message for an error at the output, both [*batch, C], and let the rule keep what it gathers."""
-        message = self.message(error)
+        """Return what is sent to the points for an error [*batch, C], and let the rule keep what it gathers.
+
+        What is sent is the message behind the matrix R that all points share, if there is one: [*batch, columns].
+        """
+        feedback = self.rule.feedback
+        message = feedback.sketched(self.message(error))
         if self.gathers:
             with torch.no_grad():
                 self.rule.gather(error, self.processes)
+        if self.kept:
+            self.before = {key: feedback.get_buffer(key).clone() for key in self._keys() if self._shares(key)}
         return message
 
     def learn(self, point: str, hidden: Tensor, error: Tensor) -> None:
-        """Let the rule change the matrix of a point, from the activation there and the error at the output.
+        """Let the rule change what is held for a point, from the activation there and the error at the output.
+
+        The rule sees the activation and the error as the held numbers do: for F next to what the rule would make of it,
+        in least squares, among all matrices of this form. A matrix that several points share changes by the mean of
+        what the points make of it, weighted by the squares of their scales.
 
         A change that is not finite is left out: a training loop that skips such a batch keeps its weights, and so the
         feedback must stay as well.
         """
-        matrix = self.rule.feedback[point]
+        feedback, form, key = self.rule.feedback, self.forms[point], self.rule.feedback.keys[point]
+        held = feedback.get_buffer(key)
         with torch.no_grad():
-            changed = matrix.clone()
-            self.rule.learn(changed, hidden.reshape(*error.shape[:-1], len(matrix)), error, self.processes)
+            batch = error.shape[: error.ndim - 1 - form.summed]
+            start = form.used(self.before.get(key, held))
+            changed = start.clone()
+            error = of_point(feedback.projected(error), form)
+            self.rule.learn(changed, form.down(hidden, batch), error, self.processes)
             changed = self.processes.averaged(changed)
-            matrix.copy_(torch.where(changed.isfinite().all(), changed, matrix))
+            if key in self.before:
+                rows = form.used(held)
+                changed = rows + (changed - start) * (form.scale**2 / form.used(self._total_weight(key)))
+            else:
+                rows = held
+            rows.copy_(torch.where(changed.isfinite().all(), changed, rows))
+
+    def _keys(self) -> set[str]:
+        return set(self.rule.feedback.keys.values())
+
+    def _shares(self, key: str) -> bool:
+        return list(self.rule.feedback.keys.values()).count(key) > 1
+
+    def _total_weight(self, key: str) -> Tensor:
+        """Return the sum of the squared scales of the points that use each row of a shared matrix, [rows, 1]."""
+        total = torch.zeros_like(self.before[key][:, :1])
+        for point, form in self.forms.items():
+            if self.rule.feedback.keys[point] == key:
+                total[: form.rows] += form.scale**2
+        return total
 
 
-def signal(message: Tensor, matrix: Tensor, shape: torch.Size) -> Tensor:
-    """Return the message through one matrix, in the shape of an activation."""
-    sent = direct_signal(message, matrix)
-    return sent if len(shape) == sent.ndim else sent.reshape(shape)
+def check_shapes(point: str, form: Form, outputs: int, activation: torch.Size, output: torch.Size) -> None:
+    """Raise FeedbackShapeError unless an activation and the output, [*batch, C], fit the matrix of a point.
 
-
-def check_shapes(point: str, matrix: Tensor, activation: torch.Size, output: torch.Size) -> None:
-    """Raise FeedbackShapeError unless an activation and the output, [*batch, C], fit the matrix of a point."""
-    *batch, outputs = output
-    features, expected = matrix.shape
-    fits = activation.numel() == math.prod(batch) * features and outputs == expected
-    if not fits or activation[: len(batch)] != output[:-1]:
-        raise FeedbackShapeError(
-            f"the feedback of point {point!r} has shape {tuple(matrix.shape)}, which does not fit the activation "
-            f"{tuple(activation)} and the output {tuple(output)}; both must begin with the same batch axes; after a "
-            "change of the network's shape wrap it again"
-        )
+    Args:
+        point: its name.
+        form: of its matrix.
+        outputs: columns of F.
+        activation: shape of the activation.
+        output: shape of the output.
+    """
+    batch = output[: len(output) - 1 - form.summed]
+    sample = activation[len(batch) :]
+    if activation[: len(batch)] == batch and form.fits(sample) and output[-1] == outputs:
+        return
+    shape = (form.rows, outputs)
+    tokens = len(sample) > 1 and form.is_full
+    raise FeedbackShapeError(
+        f"the feedback of point {point!r} has shape {shape}, which does not fit the activation {tuple(activation)} and "
+        f"the output {tuple(output)}; both must begin with the same batch axes; after a change of the network's shape "
+        "wrap it again"
+        + ("; for samples of several lengths or sizes give feedback=feedback.Tokenwise() or Channelwise()" * tokens)
+    )
