@@ -142,7 +142,11 @@ def products_at_places(net: DirectRule, batch: Batch, *, preactivations: bool) -
     before = {block.preactivation for block in net.blocks[:-1]} if preactivations else set()
     runs = Runs(net.points, before)
     entry, loss = true_pass(net, batch, runs.see, before.difference(net.points))
-    return inner_products(runs.pairs(net, entry, loss), net.points, net.error_tap.batch_shape(entry))
+    batch_shape = net.error_tap.batch_shape(entry)
+    # An encoder has the samples in common with the output, and not the tokens.
+    missing = max(form.summed for form in net.feedback.forms.values())
+    common = batch_shape[: len(batch_shape) - missing]
+    return inner_products(runs.pairs(net, entry, loss), net.points, common)
 
 
 def _recorded(tensor: Tensor) -> Tensor:

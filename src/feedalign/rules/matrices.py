@@ -92,7 +92,8 @@ class Matrices(nn.Module):
         """
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
         for place in places:
-            form = self._form_of(place, {point: self[point].shape for point in self.keys})
+            shapes = {point: self[point].shape for point in self.keys}
+            form = self._form_of(place, shapes, sketch=self.sketch is not None)
             key = SHARED if form.shared else _key(place.name)
             if not hasattr(self, key):
                 # A stream for each point: a point that is drawn later gets no numbers of a point drawn before.
@@ -131,7 +132,7 @@ class Matrices(nn.Module):
         do. The matrix is then held so here as well.
         """
         shapes = {point: saved[_key(point)].shape for point in self.keys if _key(point) in saved}
-        forms = {place.name: self._form_of(place, shapes) for place in self.places}
+        forms = {place.name: self._form_of(place, shapes, sketch=SKETCH in saved) for place in self.places}
         if not self.forms or forms == self.forms:
             return
         like = self[next(iter(self.keys))]
@@ -146,14 +147,21 @@ class Matrices(nn.Module):
                     before[name] = like.new_zeros(shape)
                 self.register_buffer(name, before[name])
 
-    def _form_of(self, place: Place, held: Mapping[str, torch.Size]) -> Form:
-        """Return the recipe's form of a place, unless a matrix with all its entries is held for the place."""
+    def _form_of(self, place: Place, held: Mapping[str, torch.Size], *, sketch: bool) -> Form:
+        """Return the recipe's form of a place, unless a matrix with all its entries is held for the place.
+
+        Args:
+            place: the place.
+            held: shapes of what is held, or saved, by point.
+            sketch: whether an R is held, or saved.
+        """
         full = replace(Form.full(place), summed=place.summed)
         if self.in_full:
             return full
         form = replace(form_at(self.recipe, place), summed=place.summed)
         own = held.get(place.name)
-        return full if own == full.stored_shape and (form.shared or own != form.stored_shape) else form
+        of_the_form = own == form.stored_shape and not form.shared and (sketch or not form.sketched)
+        return full if own == full.stored_shape and not of_the_form else form
 
     def _with_all_entries(self, place: Place) -> Tensor:
         form = self.forms[place.name]

@@ -28,6 +28,7 @@ from feedalign.rules import (
     SignSymmetry,
     Wrapped,
 )
+from feedalign.verify.nearest import nearest
 
 Gradients = dict[str, Tensor]
 Message = Callable[[Tensor], Tensor]
@@ -52,7 +53,9 @@ def gradients(
         message = _message_of(net)
     if message is not None or kind is ReadoutOnly:
         learning = net if isinstance(net, DirectKolenPollack) else None
-        return _direct(task, net.points, matrices, message, learning)
+        missing = {name: form.summed for name, form in net.feedback.forms.items()}
+        found, learned = _direct(task, missing, matrices, message, learning)
+        return found, nearest(net, learned) if learned else {}
     if isinstance(net, SequentialRule) and kind in (FA, KolenPollack, SignSymmetry):
         return _sequential(task, net, matrices)
     if isinstance(net, Backprop):  # and Frozen, which is one
@@ -130,12 +133,15 @@ class Task:
 
 def _direct(
     task: Task,
-    points: tuple[str, ...],
+    missing: Mapping[str, int],
     matrices: Mapping[str, Tensor],
     message: Message | None,
     learning: DirectKolenPollack | None,
 ) -> tuple[Gradients, dict[str, Tensor]]:
-    """δ = F m(e) at the end of every block, and e at the output."""
+    """δ = F m(e) at the end of every block, and e at the output.
+
+    A point that lacks some of the output's batch axes is sent the sum over these axes; `missing` counts them, by point.
+    """
     ends: list[tuple[str, Tensor]] = []
 
     def cut(name: str) -> Any:
@@ -145,7 +151,7 @@ def _direct(
 
         return hook
 
-    for name in points:
+    for name in missing:
         task.model.get_submodule(name).register_forward_hook(cut(name))
     loss = task.loss()
     taken = tuple(ends)  # a checkpoint runs its part again in the backward pass, and the hooks with it
@@ -153,9 +159,17 @@ def _direct(
     if message is None:
         return task.found, {}
     error = task.tap.rows(torch.autograd.grad(loss, task.output)[0])
-    e, m = error.flatten(0, -2), message(error).flatten(0, -2)
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
     for name, h in taken:
+        kept = error.ndim - 1 - missing[name]  # batch axes
+        e, m = (each.flatten(0, kept - 1) for each in (error, message(error)))
+        e, m = (each.flatten(1, -2).sum(1) if missing[name] else each for each in (e, m))
+        if h.numel() != len(m) * len(matrices[name]):
+            raise ArgumentError(
+                f"point {name!r} has {h.numel() // max(1, len(m))} features for each sample of this batch, and its "
+                f"feedback was drawn for {len(matrices[name])}; check the rule with a "
+                "batch of that length, or wrap the model with example_input= of this length"
+            )
         task.add(h, torch.einsum("bc,hc->bh", m, matrices[name]).reshape(h.shape))
         if learning is not None:
             activity = h.detach().reshape(len(e), -1)

@@ -35,7 +35,6 @@ class Sender:
         self.forms, self.outputs = rule.feedback.forms, rule.feedback.places[0].outputs
         kept = {key: rule.feedback.get_buffer(key).clone() for key in self._keys()} if rule.learns_feedback else {}
         self.kept: dict[str, Tensor] = kept
-        self.before: dict[str, Tensor] = {}
 
     def matrix(self, point: str) -> Tensor:
         """Return the numbers that are held for a point, as they were when the pass began."""
@@ -51,8 +50,6 @@ class Sender:
         if self.gathers:
             with torch.no_grad():
                 self.rule.gather(error, self.processes)
-        if self.kept:
-            self.before = {key: feedback.get_buffer(key).clone() for key in self._keys() if self._shares(key)}
         return message
 
     def learn(self, point: str, hidden: Tensor, error: Tensor) -> None:
@@ -60,7 +57,8 @@ class Sender:
 
         The rule sees the activation and the error as the held numbers do: for F next to what the rule would make of it,
         in least squares, among all matrices of this form. A matrix that several points share changes by the mean of
-        what the points make of it, weighted by the squares of their scales.
+        what the points make of it, as it was when the pass began, weighted by the squares of their scales, and by
+        how many tokens they had when the feedback was drawn.
 
         A change that is not finite is left out: a training loop that skips such a batch keeps its weights, and so the
         feedback must stay as well.
@@ -69,14 +67,15 @@ class Sender:
         held = feedback.get_buffer(key)
         with torch.no_grad():
             batch = error.shape[: error.ndim - 1 - form.summed]
-            start = form.used(self.before.get(key, held))
+            # All points that share a matrix start from the same one, in whatever order they learn.
+            start = form.used(self.kept[key] if form.shared else held)
             changed = start.clone()
             error = of_point(feedback.projected(error), form)
             self.rule.learn(changed, form.down(hidden, batch), error, self.processes)
             changed = self.processes.averaged(changed)
-            if key in self.before:
+            if form.shared:
                 rows = form.used(held)
-                changed = rows + (changed - start) * (form.scale**2 / form.used(self._total_weight(key)))
+                changed = rows + (changed - start) * (self._weight(point) / form.used(self._total_weight(key)))
             else:
                 rows = held
             rows.copy_(torch.where(changed.isfinite().all(), changed, rows))
@@ -84,16 +83,18 @@ class Sender:
     def _keys(self) -> set[str]:
         return set(self.rule.feedback.keys.values())
 
-    def _shares(self, key: str) -> bool:
-        return list(self.rule.feedback.keys.values()).count(key) > 1
-
     def _total_weight(self, key: str) -> Tensor:
-        """Return the sum of the squared scales of the points that use each row of a shared matrix, [rows, 1]."""
-        total = torch.zeros_like(self.before[key][:, :1])
+        """Return the sum of the weights of the points that use each row of a shared matrix, [rows, 1]."""
+        total = torch.zeros_like(self.kept[key][:, :1])
         for point, form in self.forms.items():
             if self.rule.feedback.keys[point] == key:
-                total[: form.rows] += form.scale**2
+                total[: form.rows] += self._weight(point)
         return total
+
+    def _weight(self, point: str) -> float:
+        """Return how much a point counts for a shared matrix: its squared scale, for each copy of a row in F."""
+        form, place = self.forms[point], next(each for each in self.rule.feedback.places if each.name == point)
+        return form.scale**2 * (place.features // form.rows)
 
 
 def check_shapes(point: str, form: Form, outputs: int, activation: torch.Size, output: torch.Size) -> None:
