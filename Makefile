@@ -4,13 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 FLOORS := .venv-floors
-CODE   := src tests benchmarks tools
+OTHERS := .venv-compatibility
+CODE   := src tests benchmarks examples tools compatibility
 
-.PHONY: help setup reproduce test lint types docs benchmarks build floors clean
+.PHONY: help setup reproduce test lint types docs benchmarks build floors compatibility clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -56,5 +57,15 @@ $(FLOORS)/.ready: pyproject.toml tools/floors.py
 	$(FLOORS)/bin/python -m pip install --quiet -c $(FLOORS)/floors.txt -e '.[dev]'
 	@touch $@
 
+# HF_HUB_OFFLINE: the models have random weights, and nothing is downloaded.
+compatibility: $(OTHERS)/.ready  ## other people's models and frameworks under the rules, into docs/compatibility-models.md
+	HF_HUB_OFFLINE=1 $(OTHERS)/bin/python -m compatibility.run
+
+$(OTHERS)/.ready: pyproject.toml constraints.txt compatibility/requirements.txt
+	test -x $(OTHERS)/bin/python || $(PYTHON) -m venv $(OTHERS)
+	$(OTHERS)/bin/python -m pip install --quiet -c constraints.txt -e .
+	$(OTHERS)/bin/python -m compatibility.install
+	@touch $@
+
 clean:  ## remove what was built; runs/ and downloaded data stay
-	rm -rf $(VENV) $(FLOORS) dist site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(FLOORS) $(OTHERS) dist site .mypy_cache .ruff_cache .pytest_cache

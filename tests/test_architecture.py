@@ -38,6 +38,7 @@ ARROW = (
     ("lab.runs",),
     ("lab.training",),
     ("lab.experiments",),
+    ("lab.robustness",),
     ("lab.diagnose_command", "lab.own_setting", "lab.report"),
     ("lab.reproduction",),
     ("lab",),

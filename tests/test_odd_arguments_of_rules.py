@@ -21,8 +21,8 @@ from feedalign.errors import FeedalignError
 
 X, Y = torch.randn(7, 4, generator=torch.Generator().manual_seed(0)), torch.arange(7) % 3
 OF_THE_USERS_CODE = {"x", "y", "loss_fn", "example_input", "message", "writer"}
-# A function is a legal entry: it is called with the output.
-CALLED = {"output": ("class", "function")}
+# A function is a legal entry, and a legal mask: it is called with the output, or with the inputs.
+CALLED = {"output": ("class", "function"), "mask": ("class", "function")}
 
 
 def model() -> networks.MLP:

@@ -20,7 +20,7 @@ SOURCE = Path(feedalign.__file__).parent
 # Files that make a generator without `streams`, and why they may.
 OTHER_SOURCES = {
     "streams.py": "the derivation itself",
-    "diagnosis/batches.py": "seeds the global generators, from which a user's own model and data draw",
+    "diagnosis/users_code.py": "seeds the global generators, from which a user's own model and data draw",
     "theory/convolution/fitting.py": "begins a solver with fixed numbers, whose result does not depend on them",
 }
 SEEDING = {"default_rng", "Generator", "RandomState", "PCG64", "SeedSequence", "manual_seed", "seed"}

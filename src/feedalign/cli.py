@@ -1,4 +1,4 @@
-"""The command line: `feedalign reproduce`, `diagnose`, `theory`, `list` and `data fetch`.
+"""The command line: `feedalign reproduce`, `diagnose`, `theory`, `list`, `runs` and `data fetch`.
 
 Exit status: 0 done, and every claim that was checked is supported; 1 a claim is not supported, or a run diverged; 2 the
 command was used wrongly; 3 something outside failed (data, disk); 130 interrupted; 141 the reader of the output has
@@ -119,6 +119,35 @@ def list_() -> int:
     return 0
 
 
+def runs(
+    action: tyro.conf.Positional[Literal["list", "show", "clean"]],
+    which: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[HASH]")] = "",
+    *,
+    runs: Path = Path("runs"),
+    everything: bool = False,
+) -> int:
+    """List the runs in a folder, show one of them, or remove what nobody will use any more.
+
+    Args:
+        action: list them; show the config and the machine of one; clean, that is, remove interrupted, stale and damaged
+            runs. Runs that are being computed now, and those of a newer version, are never removed.
+        which: for show, the first digits of the hash.
+        runs: folder of the runs.
+        everything: clean removes finished runs too.
+    """
+    from feedalign.lab import runs as stored
+
+    if (action == "show") != bool(which) or (everything and action != "clean"):
+        raise ArgumentError("expected runs list, runs show HASH, or runs clean [--everything]")
+    if action == "show":
+        for line in stored.description(stored.show(runs, which)):
+            _out.print(line, markup=False)
+        return 0
+    found = stored.clean(runs, everything=everything) if action == "clean" else stored.entries(runs)
+    _show(*stored.table(found))
+    return 0
+
+
 def data(
     action: tyro.conf.Positional[Literal["fetch"]],  # noqa: ARG001 — so far the only thing to do with data
     name: tyro.conf.Positional[Literal["mnist", "cifar10"]],
@@ -162,7 +191,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(args: Sequence[str] | None) -> int:
     try:
         status: int = tyro.extras.subcommand_cli_from_dict(
-            {"reproduce": reproduce, "diagnose": diagnose, "theory": theory, "list": list_, "data": data},
+            {"reproduce": reproduce, "diagnose": diagnose, "theory": theory, "list": list_, "runs": runs, "data": data},
             prog="feedalign",
             description="Train with direct feedback alignment, and know when it works. Begin with: feedalign reproduce",
             args=args,

@@ -1,6 +1,6 @@
 """Random streams: every source of random numbers in the house is derived from a seed and a purpose.
 
-Two streams with different purposes never hold the same numbers, also where their seeds are equal. So the initial
+Two streams with different purposes do not hold the same numbers, also where their seeds are equal. So the initial
 weights under `seed=0` have nothing in common with the feedback under `seed=0`. Streams with equal purposes and
 different seeds have nothing in common either.
 
@@ -11,6 +11,9 @@ The purposes are:
 * `"shared feedback"`, `"sketch"` and `"fitted feedback"`: feedback that belongs to several points together;
 * `"magnitudes"`: what sign symmetry draws anew for each batch;
 * `"order"`: the order of the samples;
+* `"check of a layer"`: the input on which a sequential rule tries whether a layer is linear;
+* `"scatter"`: which rows of a feedback matrix change places;
+* `"split"`: which stretches of a text are for validation;
 * `"label noise"`, `"simulation"`, `"data"`, `"teacher"`, `"start"`, `"readout"`, `"probe"`, `"network"`: what the name
   says; most of them belong to the experiments.
 

@@ -229,7 +229,7 @@ def largest_memory(step: Any) -> int:
     """Return how many numbers in single precision the largest single request for memory was."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         step()
-    return max(event.self_cpu_memory_usage for event in seen.events()) // 4
+    return int(max(event.self_cpu_memory_usage for event in seen.events())) // 4
 
 
 WIDE: dict[str, Any] = {
@@ -288,7 +288,7 @@ def test_every_batch_may_have_another_length(kind: str, rule: Any) -> None:
 
 
 def test_padding_changes_nothing_that_a_token_is_sent() -> None:
-    net, (x,), _ = wrapped(fa.DFA, "pooled", None)
+    net, *_ = wrapped(fa.DFA, "pooled", None)
     form, S = net.feedback.forms["one"], net.feedback["one"]
     message = numbers(5, CLASSES)
     short, long = (fa.rules.signal(message, S, form, (5, length, 4)) for length in (3, 8))
@@ -377,7 +377,7 @@ def test_drawn_again_it_is_what_it_was(kind: str, recipe: Any) -> None:
 @pytest.mark.parametrize(("kind", "recipe"), [CASES[0], CASES[5], CASES[9], CASES[14]])
 @pytest.mark.parametrize("rule", [fa.DFA, fa.DirectKolenPollack])
 def test_compiled_it_is_the_same(kind: str, recipe: Any, rule: Any) -> None:
-    net, inputs, step = wrapped(rule, kind, recipe)
+    net, _, step = wrapped(rule, kind, recipe)
     expected = step(net)
     other, *_ = wrapped(rule, kind, recipe)
     compiled = torch.compile(other, backend="aot_eager", fullgraph=True)

@@ -55,3 +55,11 @@ def test_pickling_is_refused_and_the_state_is_the_way(rule: Any, save: Any) -> N
     other.load_state_dict(torch.load(state))
     assert_same(trained(other), trained(net))
     save(net.unwrap())
+
+
+def test_a_shallow_copy_shares_everything() -> None:
+    net = fa.DFA(network())
+    other = copy.copy(net)
+    assert type(other) is type(net)
+    assert other.model is net.model
+    assert other.feedback is net.feedback

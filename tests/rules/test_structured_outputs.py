@@ -6,18 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from tests.cases.models import (
-    CASES,
-    floats,
-    labels,
-)
+from tests.cases.models import CASES, DIRECT, cross_entropy, floats, labels
 from tests.cases.outputs import MAKERS, Structured, flat
 from tests.cases.small import ROUNDING
 from torch import Tensor
 from torch.nn import functional
 
 import feedalign as fa
-from feedalign.errors import OutputError, PointsError
+from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
 
 
 def test_everything_else_in_an_output_is_the_same_object() -> None:
@@ -144,3 +140,45 @@ def test_an_entry_that_can_carry_no_error_is_refused(make: str, options: dict[st
         fa.DFA(model, points=("gate",), **options)(floats(5, 4))
     (problem,) = fa.validate(model, ("gate",), floats(5, 4), **options).problems
     assert problem.name == "output"
+
+
+@pytest.mark.parametrize(
+    ("output", "kind", "message"),
+    [
+        ((), ArgumentError, r"output=\(\) names no entry"),
+        ((0, 0), ArgumentError, r"output=\(0, 0\) names one of them twice"),
+        ((0, 2), OutputError, "is a tuple without the entry 2"),
+    ],
+)
+def test_several_entries_that_cannot_be(output: Any, kind: Any, message: str) -> None:
+    with pytest.raises(kind, match=message):
+        fa.DFA(Structured(MAKERS["tuple"][0]), points=("gate",), output=output)(floats(5, 4))
+
+
+@pytest.mark.parametrize("rule", DIRECT)
+def test_several_entries_are_one_error_side_by_side(rule: str) -> None:
+    """The slow reference agrees, whether the loss uses both entries or one."""
+    net = DIRECT[rule](Structured(MAKERS["tuple"][0]), points=("gate",), output=(1, 0))
+    x, y = floats(5, 4), labels(5)
+    assert fa.validate(net.model, ("gate",), x, output=(1, 0))
+    net(x)
+    assert net.feedback_matrices["gate"].shape == (6, 5)
+    assert net.blocks[-1].parts == (3, 2)
+    both = fa.check_rule(net, lambda out, y: cross_entropy(out[1], y) + out[0].square().sum(), x, y)
+    assert both.worst < ROUNDING
+    assert fa.check_rule(net, lambda out, _: out[0].square().sum(), x, y).worst < ROUNDING
+    assert sum(fa.gradient_alignment(net, lambda out, _: out[0].square().sum(), x, y).skipped.values()) == 0
+
+
+def test_entries_with_other_batch_axes_are_refused() -> None:
+    model = Structured(lambda logits, h: (logits, h[:3]))
+    with pytest.raises(FeedbackShapeError, match=r"have the batch axes .*\(5,\).*, expected the same"):
+        fa.DFA(model, points=("gate",), output=(0, 1))(floats(5, 4))
+
+
+def test_an_entry_of_another_width_than_before_is_refused() -> None:
+    model = Structured(lambda logits, h: (logits, h))
+    net = fa.DFA(model, points=("gate",), output=(0, 1), example_input=floats(5, 4))
+    model.make = lambda logits, h: (logits[:, :2], h)
+    with pytest.raises(FeedbackShapeError, match=r"have \(3, 2\) numbers .* this pass gives 2 in place of 3"):
+        net(floats(5, 4))

@@ -17,6 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 import feedalign as fa
 
+
+def positive(args: tuple[torch.Tensor, ...], _kwargs: dict[str, Any]) -> torch.Tensor:
+    """Call those samples real whose first number is positive: other parts of the batch in each process."""
+    return args[0][:, 0] > 0
+
+
 CASES: dict[str, dict[str, Any]] = {
     "DFA": {"rule": fa.DFA},
     "FA": {"rule": fa.FA},
@@ -33,6 +39,11 @@ CASES: dict[str, dict[str, Any]] = {
     "DFA, recomputed": {"rule": fa.DFA, "recompute": True},
     "DirectKolenPollack, recomputed": {"rule": fa.DirectKolenPollack, "recompute": True},
     "ConditionedDFA, recomputed": {"rule": fa.ConditionedDFA, "recompute": True, "every": 1},
+    "DFA, error inside": {"rule": fa.DFA, "error_at": "4"},
+    "DFA, error before the readout": {"rule": fa.DFA, "error_at": "4.input"},
+    "DirectKolenPollack, error inside": {"rule": fa.DirectKolenPollack, "error_at": "4"},
+    "DirectKolenPollack, masked": {"rule": fa.DirectKolenPollack, "mask": positive},
+    "ConditionedDFA, masked": {"rule": fa.ConditionedDFA, "mask": positive, "every": 1},
     "DFA, aligned late": {"rule": fa.DFA, "late": True, "feedback": fa.feedback.Aligned()},
 }
 

@@ -17,7 +17,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from feedalign.alignment.inner_products import PIECE, Products, inner_products
 from feedalign.alignment.true_pass import Batch, backward, true_pass
-from feedalign.anatomy import activation_of, exchange, mapped, tensors_in
+from feedalign.anatomy import activation_of, exchange, mapped, real_rows, tensors_in, without_padding
 from feedalign.rules import DirectRule, signal
 
 Pair = tuple[str, Tensor | None, Tensor | None]
@@ -89,11 +89,14 @@ class Runs:
         )
         return mapped(output, lambda one: behind.get(id(one), one))
 
-    def pairs(self, net: DirectRule, entry: Tensor, loss: Tensor) -> Iterator[Pair]:
+    def pairs(self, net: DirectRule, entries: Sequence[Tensor], loss: Tensor, mask: Tensor | None) -> Iterator[Pair]:
         """Yield the true and the sent derivative at the place of every run, from the last run to the first."""
-        (error,) = self._true_derivatives([(loss, None)], [entry], self.runs)
-        assert error is not None  # the loss has a gradient, and only by way of the entry
-        message = net.feedback.sketched(net.message(net.error_tap.rows(error)))
+        found = self._true_derivatives([(loss, None)], list(entries), self.runs)
+        errors = [torch.zeros_like(entry) if e is None else e for entry, e in zip(entries, found, strict=True)]
+        error = net.error_tap.rows(errors)
+        if mask is not None:
+            error = error.masked_fill(~real_rows(mask, error.shape[:-1]), 0)
+        message = net.feedback.sketched(net.message(error))
         closed, waiting = True, []
         for i, run in reversed(list(enumerate(self.runs))):
             # What the loss does not use, such as a last hidden state, has no derivative.
@@ -102,9 +105,8 @@ class Runs:
             true, *past = self._true_derivatives(ends, [run.place, *(lower.place for lower in below)], below)
             run.true = []
             closed = closed and all(one is None for one in past)
-            sent_there = signal(message, net.feedback[run.point], net.feedback.forms[run.point], run.shape).to(
-                run.dtype
-            )
+            form = net.feedback.forms[run.point]
+            sent_there = signal(message, net.feedback[run.point], form, run.shape, mask).to(run.dtype)
             if sent_there.numel() > PIECE:
                 (sent,) = backward([(run.given[0], sent_there)], [run.place])
                 yield run.point, true, sent
@@ -141,12 +143,20 @@ def products_at_places(net: DirectRule, batch: Batch, *, preactivations: bool) -
     """
     before = {block.preactivation for block in net.blocks[:-1]} if preactivations else set()
     runs = Runs(net.points, before)
-    entry, loss = true_pass(net, batch, runs.see, before.difference(net.points))
-    batch_shape = net.error_tap.batch_shape(entry)
+    entries, loss = true_pass(net, batch, runs.see, before.difference(net.points))
+    axes = net.error_tap.batch_shape(entries[0])
     # An encoder has the samples in common with the output, and not the tokens.
-    missing = max(form.summed for form in net.feedback.forms.values())
-    common = batch_shape[: len(batch_shape) - missing]
-    return inner_products(runs.pairs(net, entry, loss), net.points, common)
+    axes = axes[: len(axes) - max(form.summed for form in net.feedback.forms.values())]
+    pairs = runs.pairs(net, entries, loss, batch.mask)
+    if batch.mask is None:
+        return inner_products(pairs, net.points, axes)
+    counted = ((name, _counted(a, batch.mask, axes), _counted(b, batch.mask, axes)) for name, a, b in pairs)
+    return inner_products(counted, net.points, axes)
+
+
+def _counted(derivative: Tensor | None, mask: Tensor, axes: torch.Size) -> Tensor | None:
+    """Return a derivative with zeros at padding, so that padding has no angle and no length."""
+    return None if derivative is None else without_padding(derivative, mask, axes)
 
 
 def _recorded(tensor: Tensor) -> Tensor:

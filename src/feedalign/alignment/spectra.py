@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feedalign.alignment.weight import weight_of
-from feedalign.anatomy import arguments, exchange, recordable
+from feedalign.anatomy import arguments, real_rows, recordable, tapped
 from feedalign.checks import flag
 from feedalign.errors import OutputError
 from feedalign.rules import DirectRule, Wrapped, check_direct, check_wrapped
@@ -96,7 +96,10 @@ def conditioning(net: DirectRule, loss_fn: Callable[[Any, Any], Tensor], x: Any,
     Source: Refinetti et al. (2021), section 3.
     """
     check_direct(net, "so there are no alignment matrices; wrap the model in DFA")
-    error = output_errors(net, loss_fn, x, y).flatten(0, -2).double()
+    error = output_errors(net, loss_fn, x, y).double()
+    mask = net.mask(*arguments(net.model, x))
+    real = error.new_ones(1, dtype=torch.bool) if mask is None else real_rows(mask, error.shape[:-1])
+    error = error[real.expand_as(error)[..., 0]]  # padding is no sample
     precision = torch.finfo(next(net.parameters()).dtype).eps
     modules = dict(net.model.named_modules())
     feedback = {name: matrix.double() for name, matrix in net.feedback_matrices.items()}
@@ -125,7 +128,8 @@ def output_errors(
 ) -> Float[Tensor, "*batch outputs"]:
     """Return e = ∂loss/∂output on a batch, [*batch, C], with the loss's reduction factor.
 
-    One forward pass, and the backward pass of the loss alone; the model runs in the mode it is in.
+    One forward pass, and the backward pass of the loss alone; the model runs in the mode it is in. Errors of padding
+    are returned like all others.
 
     Args:
         net: a wrapped model.
@@ -140,19 +144,21 @@ def output_errors(
     """
     check_wrapped(net)
     flag("silent", silent)
-    with torch.no_grad():
-        args, kwargs = arguments(net.model, x)
-        output = net(*args, **kwargs)
-    tapped = net.error_tap.of(output)
-    leaf = (torch.zeros_like(tapped) if silent else tapped.detach()).requires_grad_()
-    loss = loss_fn(exchange(output, tapped, leaf), recordable(y))
+
+    def leaf(tensor: Tensor) -> Tensor:
+        return (torch.zeros_like(tensor) if silent else tensor.detach()).requires_grad_()
+
+    args, kwargs = arguments(net.model, x)
+    # Where the error is taken inside of the pass, what follows there is a part of the loss.
+    with torch.set_grad_enabled(bool(net.error_tap.places)), net.backprop():
+        output, leaves = tapped(net.model, net.error_tap, lambda: net(*args, **kwargs), leaf)
+    loss = loss_fn(output, recordable(y))
     if loss.numel() != 1 or not loss.requires_grad:
         raise OutputError(
             f"loss_fn must give one number with a gradient, got shape {tuple(loss.shape)}, "
             f"requires_grad={loss.requires_grad}; sum or average over the batch, and do not detach"
         )
-    (error,) = torch.autograd.grad(loss, leaf)
-    return net.error_tap.rows(error)
+    return net.error_tap.rows(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))
 
 
 def _alignment_matrix(weight: Tensor, above: Tensor | None, below: Tensor | None, precision: float) -> AlignmentMatrix:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from feedalign.anatomy import arguments, observing, recordable
+from feedalign.anatomy import arguments, observing, recordable, tapped
 from feedalign.errors import OutputError
 from feedalign.rules import DirectRule
 
@@ -24,12 +24,14 @@ class Batch:
         args: inputs of the model by position.
         kwargs: inputs of the model by keyword.
         y: whatever loss_fn takes.
+        mask: which entries of the inputs are real; None if all of them are.
     """
 
     loss_fn: Callable[[Any, Any], Tensor]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     y: Any
+    mask: Tensor | None = None
 
     @classmethod
     def of(cls, net: DirectRule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any) -> Batch:
@@ -37,13 +39,13 @@ class Batch:
         args, kwargs = arguments(net.model, x)
         if not net.drawn:
             net.prepare(args, kwargs)
-        return cls(loss_fn, args, kwargs, recordable(y))
+        return cls(loss_fn, args, kwargs, recordable(y), net.mask(args, kwargs))
 
 
 def true_pass(
     net: DirectRule, batch: Batch, see: Callable[[str, Any], Any] | None = None, also: Iterable[str] = ()
-) -> tuple[Tensor, Tensor]:
-    """Run the model under `net.backprop()` and return the Tensor at which the error is taken, and the loss.
+) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Run the model under `net.backprop()` and return the Tensors at which the error is taken, and the loss.
 
     Args:
         net: a wrapped model.
@@ -56,16 +58,25 @@ def true_pass(
         OutputError: the loss is not one number with a gradient.
     """
     with torch.enable_grad(), net.backprop(see), observing(net.model, also, see or (lambda *_: None)):
-        output = net(*batch.args, **batch.kwargs)
-        tapped = net.error_tap.of(output, training=net.model.training)
-        entry = tapped.view_as(tapped)  # what the model makes of it elsewhere is no part of the error
-        loss = batch.loss_fn(net.error_tap.put(output, tapped, entry), batch.y)
+        output, entries = tapped(
+            net.model,
+            net.error_tap,
+            lambda: net(*batch.args, **batch.kwargs),
+            _recorded_view,  # what the model makes of an entry elsewhere is no part of the error
+            training=net.model.training,
+        )
+        loss = batch.loss_fn(output, batch.y)
     if loss.numel() != 1 or not loss.requires_grad:
         raise OutputError(
             f"loss_fn must give one number with a gradient, got shape {tuple(loss.shape)}, "
             f"requires_grad={loss.requires_grad}; sum or average over the batch, and do not detach"
         )
-    return entry, loss
+    return entries, loss
+
+
+def _recorded_view(tensor: Tensor) -> Tensor:
+    """Return an equal Tensor with a gradient; directly above frozen blocks a Tensor inside of the pass has none."""
+    return tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
 
 
 def backward(

@@ -2,15 +2,16 @@
 
 from feedalign.anatomy import problems
 from feedalign.anatomy.blocks import Block, convolution_between, trace
+from feedalign.anatomy.error_tap import Entries, Entry, ErrorTap
 from feedalign.anatomy.hooks import evaluating, observing
 from feedalign.anatomy.inputs import arguments, recordable
 from feedalign.anatomy.jacobians import mean_jacobians
+from feedalign.anatomy.masks import InputMask, Mask, real_features, real_rows, without_padding
 from feedalign.anatomy.outputs import (
-    Entry,
-    ErrorTap,
     activation_in,
     activation_of,
     detached,
+    entries_of,
     exchange,
     is_computed_from,
     leaves_below,
@@ -19,27 +20,35 @@ from feedalign.anatomy.outputs import (
 )
 from feedalign.anatomy.points import axes_problem, check_points, name_problems, names_of
 from feedalign.anatomy.problems import Problem
+from feedalign.anatomy.tapping import check_all_ran, checked_place, hook_places, place_problems, seeing_places, tapped
 from feedalign.anatomy.undisturbed import Buffers, RandomNumbers, copied, same_random_numbers, undisturbed
 from feedalign.anatomy.weights import computed_by_hooks, plain_copy, weight_matrices, weights_in_use
 
 __all__ = [
     "Block",
     "Buffers",
+    "Entries",
     "Entry",
     "ErrorTap",
+    "InputMask",
+    "Mask",
     "Problem",
     "RandomNumbers",
     "activation_in",
     "activation_of",
     "arguments",
     "axes_problem",
+    "check_all_ran",
     "check_points",
+    "checked_place",
     "computed_by_hooks",
     "convolution_between",
     "copied",
     "detached",
+    "entries_of",
     "evaluating",
     "exchange",
+    "hook_places",
     "is_computed_from",
     "leaves_below",
     "mapped",
@@ -47,13 +56,19 @@ __all__ = [
     "name_problems",
     "names_of",
     "observing",
+    "place_problems",
     "plain_copy",
     "problems",
+    "real_features",
+    "real_rows",
     "recordable",
     "same_random_numbers",
+    "seeing_places",
+    "tapped",
     "tensors_in",
     "trace",
     "undisturbed",
     "weight_matrices",
     "weights_in_use",
+    "without_padding",
 ]

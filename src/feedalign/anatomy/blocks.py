@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from feedalign.anatomy import problems
+from feedalign.anatomy.error_tap import ErrorTap
 from feedalign.anatomy.hooks import evaluating, observing
-from feedalign.anatomy.outputs import ErrorTap, activation_in, activation_of
+from feedalign.anatomy.outputs import activation_in, activation_of
 from feedalign.anatomy.points import axes_missing, axes_problem
+from feedalign.anatomy.tapping import tapped
 from feedalign.anatomy.undisturbed import Buffers, same_random_numbers
 from feedalign.anatomy.weights import weight_matrices
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
@@ -54,6 +56,7 @@ class Block:
             features on the last one.
         summed: how many of the output's batch axes the point does not have, as an encoder whose sequences have another
             length than those of the output.
+        parts: at the output, the numbers per sample of each Tensor at which the error is taken; `features` is the sum.
     """
 
     point: str
@@ -64,6 +67,7 @@ class Block:
     shape: tuple[int, ...] = ()
     tokens: bool = False
     summed: int = 0
+    parts: tuple[int, ...] = ()
 
 
 @torch.no_grad()
@@ -99,14 +103,22 @@ def _trace(
     holders = [name for name, module in modules.items() if any(True for _ in module.parameters(recurse=False))]
     ran: list[tuple[str, Any]] = []
     seen = {*points, *holders, *(above for name in holders for above in _above(name))} - {""}
+    places: list[int] = []  # how many modules had run where the error is taken
+
+    def see(tensor: Tensor) -> Tensor:
+        places.append(len(ran))
+        return tensor
+
     with observing(model, seen, lambda name, output: ran.append((name, output))):
-        output = model(*args, **kwargs)
-    tapped = tap.of(output)
-    batch_shape = tap.batch_shape(tapped)
+        _, taken = tapped(model, tap, lambda: model(*args, **kwargs), see)
+    rows = tap.rows(taken)
+    batch_shape = rows.shape[:-1]
+    if late := [name for name, _ in ran[min(places) :] if name in points]:
+        raise PointsError(f"point {problems.above_the_place(late[0], tap.places[0])}")
     if missing := [name for name in points if name not in dict(ran)]:
         raise PointsError("; ".join(f"point {problems.never_ran(name)}" for name in missing))
     # The model itself ends with its output; what is used without being called goes with the module around it that is.
-    ran.append(("", tap.rows(tapped)))
+    ran.append(("", rows))
     called = {name for name, _ in ran if _parametrized(name) == name}
     going_with: dict[str, list[str]] = {}
     for name in holders:
@@ -134,6 +146,7 @@ def _trace(
                     tuple(shape),
                     by_token and len(shape) > 1,
                     summed,
+                    () if name else tuple(tap.row(one).shape[-1] for one in taken),
                 )
             )
             inside = []

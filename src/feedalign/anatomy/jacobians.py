@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from feedalign.anatomy import problems
+from feedalign.anatomy.error_tap import ErrorTap
 from feedalign.anatomy.hooks import evaluating, observing
-from feedalign.anatomy.outputs import ErrorTap, activation_of, exchange
+from feedalign.anatomy.outputs import activation_of, exchange
+from feedalign.anatomy.tapping import tapped
 from feedalign.errors import PointsError
 
 
@@ -39,11 +41,11 @@ def mean_jacobians(
         return exchange(output, activation, place.clone())  # a copy: what follows may change it in place
 
     with evaluating(model), torch.enable_grad(), observing(model, points, see):
-        output = model(*args, **kwargs)
-    tapped = tap.of(output)
-    batch = tap.batch_shape(tapped).numel()
+        _, taken = tapped(model, tap, lambda: model(*args, **kwargs))
+    outputs = tap.rows(taken)
+    batch = outputs.shape[:-1].numel()
     rows: dict[str, list[Tensor]] = {name: [] for name in points}
-    for total in tap.rows(tapped).flatten(0, -2).sum(0):
+    for total in outputs.flatten(0, -2).sum(0):
         gradients = torch.autograd.grad(total, [place for _, place in places], retain_graph=True, allow_unused=True)
         found: dict[str, Tensor] = {}
         for (name, _), gradient in zip(places, gradients, strict=True):

@@ -1,11 +1,10 @@
-"""What modules return: the Tensor at which the error is taken or sent, wherever it stands in a tuple or a dict."""
+"""What modules return: Tensors in nested tuples, lists, dicts and dataclasses, and how autograd connects them."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -13,107 +12,7 @@ from torch import Tensor
 from torch.autograd.graph import Node, get_gradient_edge
 
 from feedalign.anatomy import problems
-from feedalign.anatomy.problems import Problem
-from feedalign.checks import refused, whole_number
-from feedalign.errors import OutputError, PointsError
-
-Entry = int | str | Callable[[Any], Tensor] | None
-
-
-@dataclass(frozen=True)
-class ErrorTap:
-    """Where in a model's output the error is taken, and which of its axes are the batch.
-
-    Attributes:
-        entry: key, index or name of a field of the output, or a function from the output to one of its Tensors; None
-            where the output is the Tensor.
-        batch_dims: how many leading axes, of the output and of every point, are the batch; the axes after them, as
-            one, are the C outputs. None for all axes of the output but its last.
-
-    Raises:
-        ArgumentError: `batch_dims` is no whole number of at least 1, or `entry` can be no key.
-    """
-
-    entry: Entry = None
-    batch_dims: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.batch_dims is not None:
-            advice = "it counts the leading axes that are the batch, 1 for [batch, ...], 2 for [batch, token, ...]"
-            object.__setattr__(
-                self, "batch_dims", whole_number("batch_dims", self.batch_dims, at_least=1, advice=advice)
-            )
-        if isinstance(self.entry, Tensor) or not isinstance(self.entry, Hashable):
-            raise refused("output", "a key, an index, a name or a function from the output to its entry", self.entry)
-
-    def of(self, output: Any, *, training: bool = True) -> Tensor:
-        """Return the Tensor at which the error is taken, [*batch, ...]; OutputError if nothing there can carry one.
-
-        Args:
-            output: what the model returned.
-            training: whether the model is in training mode. In evaluation mode a model may return the one Tensor alone
-                where it returns several things in training; then the error is taken at that Tensor.
-        """
-        if self.entry is None and isinstance(output, Tensor) and output.ndim == 2 and output.is_floating_point():
-            return output  # the usual case, in short
-        alone = not training and isinstance(output, Tensor)
-        found = (ErrorTap(None, self.batch_dims) if alone else self).find(output)
-        if isinstance(found, Problem):
-            raise OutputError(f"the model's {found.words}")
-        return found
-
-    def find(self, output: Any) -> Tensor | Problem:
-        """Return the Tensor at which the error is taken, or why there is none."""
-        found = output if self.entry is None else self._entry_of(output)
-        if isinstance(found, Problem):
-            return found
-        axes = 2 if self.batch_dims is None else self.batch_dims
-        if isinstance(found, Tensor) and found.is_floating_point() and found.ndim >= axes:
-            return found
-        return problems.no_error_there(found, self.entry, self.batch_dims, _choices(found))
-
-    def put(self, output: Any, old: Tensor, new: Tensor) -> Any:
-        """Return the output with the Tensor at which the error is taken exchanged for another.
-
-        Raises:
-            OutputError: the output is an object in which the Tensor cannot be exchanged.
-        """
-        if output is old:
-            return new
-        if _entries(output):
-            return exchange(output, old, new)
-        if isinstance(self.entry, str) and getattr(output, self.entry, None) is old:
-            other = copy.copy(output)  # an object of the model's own
-            try:
-                setattr(other, self.entry, new)
-            except AttributeError:
-                pass
-            else:
-                return other
-        raise OutputError(f"the model's {problems.fixed_output(output)}")
-
-    def rows(self, tapped: Tensor) -> Tensor:
-        """Return a Tensor in the tapped one's shape as [*batch, C]."""
-        if self.batch_dims is None or tapped.ndim == self.batch_dims + 1:
-            return tapped
-        batch, outputs = tapped.shape[: self.batch_dims], tapped.shape[self.batch_dims :]
-        return tapped.reshape(*batch, outputs.numel())
-
-    def batch_shape(self, tapped: Tensor) -> torch.Size:
-        """Return the batch axes of the tapped Tensor."""
-        return tapped.shape[: -1 if self.batch_dims is None else self.batch_dims]
-
-    def _entry_of(self, output: Any) -> Any:
-        if callable(self.entry):
-            found = self.entry(output)
-            if isinstance(found, Tensor) and not any(found is one for one in tensors_in(output)):
-                return problems.computed_entry(self.entry)
-            return found
-        try:
-            by_name = isinstance(self.entry, str) and not isinstance(output, dict)
-            return getattr(output, str(self.entry)) if by_name else output[self.entry]
-        except (AttributeError, LookupError, TypeError, ValueError):
-            return problems.unknown_entry(output, self.entry, _choices(output))
+from feedalign.errors import PointsError
 
 
 def mapped(value: Any, change: Callable[[Tensor], Tensor], *, objects: bool = False) -> Any:
@@ -128,7 +27,7 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor], *, objects: bool = Fa
     """
     if isinstance(value, Tensor):
         return change(value)
-    entries = _entries(value)
+    entries = entries_of(value)
     plain_object = objects and not entries and hasattr(value, "__dict__")
     if plain_object and not isinstance(value, (type, torch.nn.Module)) and not callable(value):
         entries = vars(value)
@@ -161,7 +60,7 @@ def tensors_in(value: Any) -> list[Tensor]:
     """Return every Tensor in nested tuples, lists, dicts and dataclasses."""
     if isinstance(value, Tensor):
         return [value]
-    return [tensor for entry in _entries(value).values() for tensor in tensors_in(entry)]
+    return [tensor for entry in entries_of(value).values() for tensor in tensors_in(entry)]
 
 
 def is_computed_from(result: Tensor, source: Tensor) -> bool:
@@ -208,7 +107,8 @@ def activation_of(name: str, output: object) -> Tensor:
     return activation
 
 
-def _entries(value: Any) -> dict[Any, Any]:
+def entries_of(value: Any) -> dict[Any, Any]:
+    """Return the entries of a tuple, list, dict or dataclass by index, key or name; nothing of any other value."""
     if isinstance(value, dict):
         return dict(value)
     if isinstance(value, (tuple, list)):
@@ -218,5 +118,6 @@ def _entries(value: Any) -> dict[Any, Any]:
     return {}
 
 
-def _choices(output: object) -> str:
-    return ", ".join(map(repr, list(getattr(output, "_fields", ())) or _entries(output)))
+def choices_of(output: object) -> str:
+    """Return the names of the entries of a value, in one line."""
+    return ", ".join(map(repr, list(getattr(output, "_fields", ())) or entries_of(output)))

@@ -194,8 +194,54 @@ def loss_inside(entry: object) -> str:
         "output",
         f"holds a loss that the model has computed itself from the entry {entry!r}, so no error would come to the "
         "hidden layers from that loss",
-        "compute the loss outside of the model, from what the wrapped model returns",
+        "name the module that gives this entry in error_at=, or compute the loss outside of the model, from what the "
+        "wrapped model returns",
     ).words
+
+
+def place_runs_twice(place: str) -> Problem:
+    """A module named in `error_at` that runs more than once in a forward pass."""
+    return Problem(
+        place,
+        "runs twice in one forward pass, and the error is taken at one Tensor",
+        "name a module that runs once, such as an nn.Identity applied to the Tensor that the loss is computed from",
+    )
+
+
+def place_never_ran(place: str) -> Problem:
+    """A module named in `error_at` that does not run in a forward pass."""
+    return Problem(
+        place,
+        "did not run in this forward pass, so no error would come to the hidden layers",
+        "name a module that the model's forward calls; after a module was replaced, wrap the model again",
+    )
+
+
+def above_the_place(point: str, place: str) -> Problem:
+    """A point that does not run before a module named in `error_at`."""
+    return Problem(
+        point,
+        f"does not end before {place!r}, where the error is taken",
+        "choose points that run before that module, and give error_at= a module above all points",
+    )
+
+
+def place_leads_nowhere(places: Sequence[str]) -> Problem:
+    """Modules named in `error_at` from which nothing reaches what the model returns."""
+    return Problem(
+        " and ".join(places),
+        "leads to nothing that the model returned, so no loss would send an error from there to the hidden layers",
+        "name a module through which the loss passes",
+    )
+
+
+def loss_around_the_place(places: Sequence[str]) -> Problem:
+    """A backward pass that comes to what the model returned, but not to the modules named in `error_at`."""
+    return Problem(
+        " and ".join(places),
+        "is not passed by this loss, so the backward pass sends no error to the hidden layers",
+        "name a module through which the loss passes, or take this gradient within net.backprop()",
+    )
 
 
 def no_gradient(name: str) -> Problem:

@@ -125,4 +125,4 @@ def copies_in_rules(net: nn.Module, *, seed: int, compare: bool, of_bare: dict[s
 
 def _name_of(net: DirectRule) -> str:
     """Return the registry's name of a net's rule; the name of its class where the registry has none."""
-    return next((name for name, rule in RULES.items() if type(net) is rule), type(net).__name__)
+    return next((name for name, rule in RULES.items() if net.rule is rule), type(net).__name__)

@@ -11,7 +11,7 @@ from feedalign.errors import DataError
 from feedalign.lab.experiments import Verdict
 from feedalign.lab.files import replacing
 
-# Runs of an experiment count on from its first seed. Base seeds this far apart share no run.
+# Distance of two base seeds. Base seeds share no random stream, however near they are.
 SEED_STRIDE = 100_000
 
 

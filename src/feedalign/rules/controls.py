@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from feedalign.anatomy import Entry
+from feedalign.anatomy import Entries, Mask
 from feedalign.checks import names_in
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback
@@ -58,6 +58,8 @@ class Frozen(Backprop):
         example_input: see `DirectRule`.
         output: see `DirectRule`.
         batch_dims: see `DirectRule`.
+        error_at: see `DirectRule`.
+        mask: see `DirectRule`.
         blocks: the points whose blocks stay as they are. Unless given, all but the first, so that the embedding or
             first layer and the readout learn, and what is between them does not.
 
@@ -74,12 +76,22 @@ class Frozen(Backprop):
         seed: int = 0,
         *,
         example_input: Any = None,
-        output: Entry = None,
+        output: Entries = None,
         batch_dims: int | None = None,
+        error_at: str | Iterable[str] | None = None,
+        mask: Mask = None,
         blocks: Iterable[str] | None = None,
     ) -> None:
         super().__init__(
-            model, points, feedback, seed, example_input=example_input, output=output, batch_dims=batch_dims
+            model,
+            points,
+            feedback,
+            seed,
+            example_input=example_input,
+            output=output,
+            batch_dims=batch_dims,
+            error_at=error_at,
+            mask=mask,
         )
         given = (blocks,) if isinstance(blocks, str) else blocks
         self.chosen = None if given is None else names_in("blocks", given, len(self.points))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from feedalign.checks import whole_number
-from feedalign.errors import ArgumentError, FeedbackShapeError
+from feedalign.errors import ArgumentError, FeedbackShapeError, PointsError
 from feedalign.feedback import Feedback, Form, Place, check_recipe, draw_at, draw_sketch, draw_stored, form_at
 from feedalign.streams import torch_generator
 
@@ -51,6 +51,14 @@ class Matrices(nn.Module):
         self.unset = False
         self.register_load_state_dict_pre_hook(_make_room)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_see_what_was_loaded)  # type: ignore[no-untyped-call]
+
+    def check_drawn(self) -> None:
+        """Raise PointsError if the shapes at the points are not known yet."""
+        if not self.forms:
+            raise PointsError(
+                "the feedback is not drawn yet, since the shapes at the points are not known; "
+                "give example_input=, or run one forward pass"
+            )
 
     def by_point(self) -> dict[str, Tensor]:
         """Return F of every point, [features, outputs], in the order in which they were drawn.

@@ -1,20 +1,27 @@
-"""The signature of a wrapped model's forward: that of the model inside."""
+"""The signature of a wrapped model's forward: that of the model inside.
+
+Trainers read it, of the object or of its class, to choose the columns of a data set and to find the labels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache, wraps
+from types import new_class
 from typing import Any
 
 from torch import nn
 
 
 @cache
-def forward_like(kind: type[nn.Module]) -> Callable[..., Any]:
-    """Return the wrapper's forward with the signature of a class of models, which trainers read."""
+def with_signature(rule: type[Any], kind: type[nn.Module]) -> type[Any]:
+    """Return the class of a rule whose forward has the signature of a class of models.
+
+    It is a subclass of the rule, with the rule's name. Its attribute `rule` is the rule itself.
+    """
 
     @wraps(kind.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return type(self).forward(self, *args, **kwargs)
+        return rule.forward(self, *args, **kwargs)
 
-    return forward
+    names = {"forward": forward, "rule": rule, "__doc__": rule.__doc__, "__module__": rule.__module__}
+    return new_class(rule.__name__, (rule,), exec_body=lambda namespace: namespace.update(names))

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from feedalign.errors import ArgumentError
+from feedalign.rules.saving import refuse_pickling
 from feedalign.torch_private import backward_pass
 
 
@@ -46,13 +46,9 @@ class Slot(threading.local):
     def __deepcopy__(self, memo: dict[int, Any]) -> Slot:
         return Slot()
 
-    # A pickled rule would depend on the version of this package, and reading it could run any code. The rule and the
-    # hooks on its model both hold the slot, so neither can be pickled, alone or inside of the other.
+    # The hooks on the model hold the slot, so the model inside of a rule cannot be pickled either.
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise ArgumentError(
-            "a model wrapped in a rule cannot be pickled; save net.state_dict(), which holds the feedback too, and "
-            "load it into a model wrapped anew, or pickle the bare model, net.unwrap()"
-        )
+        refuse_pickling()
 
 
 class Seeing:

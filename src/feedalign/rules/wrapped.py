@@ -7,7 +7,6 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from types import MethodType
 from typing import Any, ClassVar, Self
 
 import torch
@@ -19,14 +18,15 @@ from feedalign.anatomy import ErrorTap, recordable, weight_matrices
 from feedalign.checks import instance_of
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Automatic, Feedback, needs_jacobian
+from feedalign.rules import saving
 from feedalign.rules.accounting import account_for, forget_compiled_code
 from feedalign.rules.distributed import Processes, group_of_shards, reshard, sharded_modules
 from feedalign.rules.matrices import Matrices
-from feedalign.rules.signature import forward_like
+from feedalign.rules.signature import with_signature
 from feedalign.rules.slot import Seeing, Slot
 
 
-class Wrapped(nn.Module, ABC):
+class Wrapped(saving.NotPickled, nn.Module, ABC):
     """A model whose `loss.backward()` computes a learning rule's update; the training loop stays as it is.
 
     A family of rules says which modules it hooks, what it must know of the model (`look`), which matrices it draws
@@ -35,7 +35,7 @@ class Wrapped(nn.Module, ABC):
 
     Args:
         model: any module. The rule uses this module itself, not a copy of it.
-        feedback: recipe of the feedback matrices; Gaussian of standard deviation 1/√features unless given.
+        feedback: recipe of the feedback matrices; `feedback.Automatic` unless given.
         seed: seed of the feedback. The feedback has a generator of its own.
         error_tap: where in the model's output the error is taken.
 
@@ -44,6 +44,7 @@ class Wrapped(nn.Module, ABC):
         feedback: recipe, seed and matrices.
         error_tap: where in the model's output the error is taken.
         drawn: whether the matrices are drawn.
+        rule: the class of the rule. The object's own class is a subclass, whose forward has the model's signature.
         points: names of the modules that the rule hooks.
         hooked: these modules, by name.
         begun: whether there has been a learning pass.
@@ -58,6 +59,7 @@ class Wrapped(nn.Module, ABC):
     learns_feedback: ClassVar[bool] = False
     gathers: ClassVar[bool] = False  # from the error of every backward pass
     holds_in_full: ClassVar[bool] = False  # every matrix with all its entries
+    rule: ClassVar[type[Wrapped]]
 
     def __init__(self, model: nn.Module, feedback: Feedback | None, seed: int, error_tap: ErrorTap) -> None:
         check_bare(model)
@@ -76,8 +78,9 @@ class Wrapped(nn.Module, ABC):
         self.handles: list[RemovableHandle] = []
         self.unwrapped = False
         self.copies: list[weakref.ref[Wrapped]] = []  # made before the matrices were drawn
-        self.register_state_dict_pre_hook(_settle)  # type: ignore[no-untyped-call]
-        self.forward = MethodType(forward_like(type(model)), self)  # type: ignore[method-assign, arg-type]
+        self.register_state_dict_pre_hook(saving.settle)  # type: ignore[no-untyped-call]
+        self.register_state_dict_post_hook(saving.part_tied)  # type: ignore[no-untyped-call]
+        self.__class__ = with_signature(type(self), type(model))  # type: ignore[arg-type]
 
     @abstractmethod
     def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -101,22 +104,14 @@ class Wrapped(nn.Module, ABC):
         """F_l, [features, outputs], by point, in the order in which the points run.
 
         A matrix of which fewer numbers are held than it has entries (`feedback.Shared`, `Channelwise`, `Tokenwise`,
-        `Sketched`) is made by this call, and a change of the Tensor changes no feedback. All other matrices are the
-        buffers of the rule.
+        `Sketched`) is made by this call. All other matrices are the buffers of the rule.
 
         Raises:
             PointsError: the matrices are not drawn yet, since no forward pass has shown their shapes.
         """
-        self._check_known()
+        self.feedback.check_drawn()
         self.settle()
         return self.feedback.by_point()
-
-    def _check_known(self) -> None:
-        if not self.feedback.forms:
-            raise PointsError(
-                "the feedback is not drawn yet, since the shapes at the points are not known; "
-                "give example_input=, or run one forward pass"
-            )
 
     def reset_feedback(self) -> None:
         """Draw the feedback anew, as its recipe and its seed say, and forget what the rule has learned since.
@@ -129,7 +124,7 @@ class Wrapped(nn.Module, ABC):
         Raises:
             PointsError: the matrices are not drawn yet.
         """
-        self._check_known()
+        self.feedback.check_drawn()
         self.settle()
         self.agreed = False
         if needs_jacobian(self.feedback.recipe):
@@ -287,11 +282,6 @@ class Wrapped(nn.Module, ABC):
             handle.remove()
         self.unwrapped = True
         return self.model
-
-
-def _settle(net: Wrapped, *_: Any) -> None:
-    """Before a state is taken, see that the feedback holds numbers."""
-    net.settle()
 
 
 def check_bare(model: nn.Module) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from feedalign.feedback import Form
 from feedalign.rules import Wrapped
 
 
@@ -36,3 +37,20 @@ def nearest(net: Wrapped, matrices: Mapping[str, Tensor]) -> dict[str, Tensor]:
         S = torch.linalg.solve(R.T @ R, torch.linalg.solve(squares, products), left=False)
         found |= {name: E[name] @ S @ R.T for name in names}
     return found
+
+
+def mean_over_copies(form: Form, activity: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    """Return, for each feature, the mean over the features that have the same row of F, and whether any of them counts.
+
+    Args:
+        form: of the point's matrix.
+        activity: [entries, features].
+        counted: 1 where a feature counts, 0 where it is padding; [entries, features].
+    """
+    if form.copies == "none":
+        return activity, counted
+    one = torch.eye(form.rows, dtype=activity.dtype, device=activity.device)
+    same = (form.matrix(one, activity.shape[1], None) != 0).to(activity.dtype)  # [features, rows]
+    present = counted @ same
+    mean = (activity * counted) @ same / present.clamp(min=1)
+    return mean @ same.T, (present > 0).to(activity.dtype) @ same.T

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import ErrorTap, exchange, mapped, plain_copy
+from feedalign.anatomy import ErrorTap, mapped, plain_copy, tapped
 from feedalign.errors import ArgumentError
+from feedalign.feedback import Form
 from feedalign.rules import (
     DFA,
     DRTP,
@@ -28,7 +29,7 @@ from feedalign.rules import (
     SignSymmetry,
     Wrapped,
 )
-from feedalign.verify.nearest import nearest
+from feedalign.verify.nearest import mean_over_copies, nearest
 
 Gradients = dict[str, Tensor]
 Message = Callable[[Tensor], Tensor]
@@ -40,6 +41,7 @@ def gradients(
     run: Callable[[nn.Module], Any],
     loss_of: Callable[[Any], Tensor],
     message: Message | None,
+    mask: Tensor | None = None,
 ) -> tuple[Gradients, dict[str, Tensor]]:
     """Return every parameter's gradient and every learned matrix after its update; `net` is used up.
 
@@ -47,14 +49,13 @@ def gradients(
         ArgumentError: there is no reference for this rule.
         OutputError: no error can be taken of the model's output.
     """
-    task = Task(net.unwrap(), run, loss_of, net.error_tap)
-    kind = type(net)
+    task = Task(net.unwrap(), run, loss_of, net.error_tap, mask)
+    kind = net.rule
     if message is None:
         message = _message_of(net)
     if message is not None or kind is ReadoutOnly:
         learning = net if isinstance(net, DirectKolenPollack) else None
-        missing = {name: form.summed for name, form in net.feedback.forms.items()}
-        found, learned = _direct(task, missing, matrices, message, learning)
+        found, learned = _direct(task, net.feedback.forms, matrices, message, learning)
         return found, nearest(net, learned) if learned else {}
     if isinstance(net, SequentialRule) and kind in (FA, KolenPollack, SignSymmetry):
         return _sequential(task, net, matrices)
@@ -73,18 +74,18 @@ def gradients(
 
 
 def _message_of(net: Wrapped) -> Message | None:
-    if (type(net) is DFA and net.error == "true") or type(net) is DirectKolenPollack:
+    if (net.rule is DFA and net.error == "true") or net.rule is DirectKolenPollack:
         return lambda e: e
-    if type(net) is ConditionedDFA:
+    if net.rule is ConditionedDFA:
         P = net.conditioner.clone()
-        return lambda e: torch.einsum("dc,...c->...d", P, e)
-    if type(net) in (DFA, DRTP):
+        return lambda e: torch.einsum("dc,...c->...d", P, e.to(P.dtype))
+    if net.rule in (DFA, DRTP):
         averages = net.reduction == "mean"
 
         def written_down(e: Tensor) -> Tensor:
             entries = max(1, sum(bool(row.any()) for row in e.flatten(0, -2))) if averages else 1
             one, zero = torch.ones_like(e), torch.zeros_like(e)
-            if type(net) is DRTP:
+            if net.rule is DRTP:
                 return torch.where(e < 0, -one, zero) / entries
             return torch.where(e > 0, one, torch.where(e < 0, -one, zero)) / entries
 
@@ -100,23 +101,39 @@ class Task:
     run: Callable[[nn.Module], Any]
     loss_of: Callable[[Any], Tensor]
     tap: ErrorTap
+    mask: Tensor | None = None
     found: Gradients = field(default_factory=dict)
-    output: Tensor = field(default_factory=lambda: torch.empty(0))
+    outputs: tuple[Tensor, ...] = ()
 
     def names(self) -> dict[int, str]:
         """Return the first name of each parameter, by id: a tied weight has several."""
         return {id(parameter): name for name, parameter in self.model.named_parameters()}
 
     def loss(self) -> Tensor:
-        """Return the loss, and keep the output that it takes."""
-        output = self.run(self.model)
-        tapped = self.tap.of(output)
-        # What the model itself makes of this entry, for another one, is no part of the error: hence not the entry, but
-        # an equal one in its place.
-        self.output = tapped.view_as(tapped)
-        if not self.output.requires_grad:  # above a frozen readout
-            self.output.requires_grad_()
-        return self.loss_of(exchange(output, tapped, self.output))
+        """Return the loss, and keep the Tensors at which the error is taken."""
+
+        def equal(tensor: Tensor) -> Tensor:
+            # What the model itself makes of this entry, for another one, is no part of the error: hence not the entry,
+            # but an equal one in its place.
+            other = tensor.view_as(tensor)
+            return other if other.requires_grad else other.requires_grad_()  # above a frozen readout
+
+        output, self.outputs = tapped(self.model, self.tap, lambda: self.run(self.model), equal)
+        return self.loss_of(output)
+
+    def real(self, shape: torch.Size, batch: torch.Size) -> Tensor:
+        """Return 1 for real entries of an activation, or of the error, and 0 for padding, in its shape."""
+        real = torch.ones(shape)
+        if self.mask is not None:
+            known = self.mask
+            while known.ndim > len(batch) and known.shape[-1] == 1:
+                known = known[..., 0]
+            if len(shape) <= known.ndim > len(batch):  # of tokens, while this has none
+                known = known.flatten(len(batch)).any(-1)
+            for place in (~known).nonzero().tolist():
+                # An axis of length 1 in the mask stands for a whole axis of the activation.
+                real[tuple(i if size > 1 else slice(None) for i, size in zip(place, known.shape, strict=True))] = 0
+        return real.double()
 
     def add(self, end: Tensor, sent: Tensor | None = None, also: tuple[Tensor, ...] = ()) -> tuple[Tensor | None, ...]:
         """Add to the parameters what `sent` at the end of a block makes of it, and return what `also` gets."""
@@ -133,14 +150,14 @@ class Task:
 
 def _direct(
     task: Task,
-    missing: Mapping[str, int],
+    forms: Mapping[str, Form],
     matrices: Mapping[str, Tensor],
     message: Message | None,
     learning: DirectKolenPollack | None,
 ) -> tuple[Gradients, dict[str, Tensor]]:
     """δ = F m(e) at the end of every block, and e at the output.
 
-    A point that lacks some of the output's batch axes is sent the sum over these axes; `missing` counts them, by point.
+    A point that lacks some of the output's batch axes is sent the sum over these axes.
     """
     ends: list[tuple[str, Tensor]] = []
 
@@ -151,35 +168,47 @@ def _direct(
 
         return hook
 
-    for name in missing:
+    for name in forms:
         task.model.get_submodule(name).register_forward_hook(cut(name))
     loss = task.loss()
     taken = tuple(ends)  # a checkpoint runs its part again in the backward pass, and the hooks with it
     task.add(loss)
     if message is None:
         return task.found, {}
-    error = task.tap.rows(torch.autograd.grad(loss, task.output)[0])
+    errors = torch.autograd.grad(loss, task.outputs, retain_graph=True, allow_unused=True, materialize_grads=True)
+    error = torch.cat([one.reshape(*task.tap.batch_shape(one), -1) for one in errors], -1)
+    error = error * task.real(error.shape, error.shape[:-1])
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
     for name, h in taken:
-        kept = error.ndim - 1 - missing[name]  # batch axes
-        e, m = (each.flatten(0, kept - 1) for each in (error, message(error)))
-        e, m = (each.flatten(1, -2).sum(1) if missing[name] else each for each in (e, m))
-        if h.numel() != len(m) * len(matrices[name]):
-            raise ArgumentError(
-                f"point {name!r} has {h.numel() // max(1, len(m))} features for each sample of this batch, and its "
-                f"feedback was drawn for {len(matrices[name])}; check the rule with a "
-                "batch of that length, or wrap the model with example_input= of this length"
-            )
-        task.add(h, torch.einsum("bc,hc->bh", m, matrices[name]).reshape(h.shape))
+        lacks = forms[name].summed
+        e, m = (each.flatten(-1 - lacks, -2).sum(-2) if lacks else each for each in (error, message(error)))
+        batch = e.shape[:-1]
+        e, m = e.flatten(0, -2), m.flatten(0, -2)
+        _check_length(name, h.numel() // max(1, len(m)), len(matrices[name]))
+        real = task.real(h.shape, batch)
+        # What is sent has the precision of the feedback, whatever the precision of the output and of the activation.
+        sent = torch.einsum("bc,hc->bh", m.to(matrices[name].dtype), matrices[name])
+        task.add(h, (sent.reshape(h.shape) * real).to(h.dtype))
         if learning is not None:
-            activity = h.detach().reshape(len(e), -1)
+            activity = h.detach().reshape(len(e), -1).to(matrices[name].dtype)
+            counted = real.reshape(len(e), -1).to(activity.dtype)
+            activity, counted = mean_over_copies(forms[name], activity, counted)
             if learning.centred:
-                counted = activity[[bool(row.any()) for row in e]]
-                activity = activity - (counted.mean(0, keepdim=True) if len(counted) else 0)
+                present = counted * torch.tensor([[float(row.any())] for row in e])
+                activity = activity - (present * activity).sum(0) / present.sum(0).clamp(min=1)
+            activity = activity * counted
             F = learned[name]
             decayed = F - learning.lr * learning.weight_decay * F
-            learned[name] = decayed - learning.lr * torch.einsum("bh,bc->hc", activity, e)
+            learned[name] = decayed - learning.lr * torch.einsum("bh,bc->hc", activity, e.to(F.dtype))
     return task.found, learned if learning is not None else {}
+
+
+def _check_length(name: str, features: int, drawn: int) -> None:
+    if features != drawn:
+        raise ArgumentError(
+            f"point {name!r} has {features} features for each sample of this batch, and its feedback was drawn for "
+            f"{drawn}; check the rule with a batch of that length, or wrap the model with example_input= of this length"
+        )
 
 
 def _sequential(task: Task, net: SequentialRule, matrices: Mapping[str, Tensor]) -> tuple[Gradients, dict[str, Tensor]]:

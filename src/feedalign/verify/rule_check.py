@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from feedalign.anatomy import arguments, copied, mapped, same_random_numbers
 from feedalign.errors import ArgumentError
-from feedalign.rules import Wrapped, check_wrapped
+from feedalign.rules import DirectRule, Wrapped, check_wrapped
 from feedalign.verify import reference
 
 Gradients = dict[str, Tensor]
@@ -88,25 +88,32 @@ def check_rule(
     target = _double(y)
     start = copied(net).double()
     start.zero_grad()
-    if not start.drawn:
-        start.prepare(args, kwargs)
-    ran, referred, true = copied(start), copied(start), copied(start).unwrap()
     try:
+        if not start.drawn:
+            start.prepare(args, kwargs)
+        ran, referred, true = copied(start), copied(start), copied(start).unwrap()
         with same_random_numbers(net), torch.enable_grad():
             loss_fn(ran(*args, **kwargs), target).backward()
     except RuntimeError as error:
-        if "dtype" not in str(error):
+        if not _about_precision(error):
             raise
         raise ArgumentError(
             f"a copy of the model in float64 fails: {error}. The model makes Tensors of a fixed precision, such as "
-            "x.float(); write x.to(self.layer.weight.dtype) there, so that the rule can be checked in float64"
+            "x.float(), or uses an operation that has no float64; write x.to(self.layer.weight.dtype) there, or let "
+            "the model use another operation, so that the rule can be checked in float64"
         ) from error
     # What was drawn for this batch the reference must have; what was learned in it, it must work out.
     used = start if net.learns_feedback else ran
     matrices = {name: matrix.clone() for name, matrix in used.feedback_matrices.items()}
+    mask = net.mask(args, kwargs) if isinstance(net, DirectRule) else None
     with same_random_numbers(net), torch.enable_grad():
         expected, learned = reference.gradients(
-            referred, matrices, lambda model: model(*args, **kwargs), lambda output: loss_fn(output, target), message
+            referred,
+            matrices,
+            lambda model: model(*args, **kwargs),
+            lambda output: loss_fn(output, target),
+            message,
+            mask,
         )
     with same_random_numbers(net), torch.enable_grad():
         loss_fn(true(*args, **kwargs), target).backward()
@@ -123,6 +130,11 @@ def check_rule(
 
 def _gradients(model: nn.Module) -> Gradients:
     return {name: p.grad.to_dense() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def _about_precision(error: RuntimeError) -> bool:
+    """Return whether torch refuses the precision of a Tensor; each operation says so in words of its own."""
+    return any(word in str(error).lower() for word in ("dtype", "double", "float64"))
 
 
 def _double(value: Any) -> Any:

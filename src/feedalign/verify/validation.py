@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from feedalign.anatomy import (
-    Entry,
+    Entries,
     ErrorTap,
     Problem,
     axes_problem,
     copied,
+    is_computed_from,
     name_problems,
     names_of,
+    place_problems,
     problems,
     same_random_numbers,
     tensors_in,
@@ -60,8 +62,9 @@ def validate(
     model: nn.Module,
     points: str | Iterable[str],
     *inputs: Any,
-    output: Entry = None,
+    output: Entries = None,
     batch_dims: int | None = None,
+    error_at: str | Iterable[str] | None = None,
     **keywords: Any,
 ) -> Validation:
     """List everything that keeps a direct rule (`DFA` and its kin) from training a model with these points.
@@ -71,7 +74,8 @@ def validate(
     on in place, or from which nothing reaches the output; an output without a Tensor to take the error at, or without
     a readout; parameters no feedback reaches; parameters used in several blocks (tied weights), whose gradient is a
     sum of what different feedback says; parameters from which a path leads to the output around a point, so that they
-    get the true gradient as well. A module that runs several times *as* a point is not tied, and a skip connection
+    get the true gradient as well; a module of `error_at` that does not run once, or leads to nothing, or does not lie
+    above all points. A module that runs several times *as* a point is not tied, and a skip connection
     passes no point if the sum, or what is computed from it, is a point.
 
     One forward pass runs on a copy of the model, in the mode it is in, cut at the points; what reaches what is read off
@@ -92,6 +96,7 @@ def validate(
         *inputs: of the model.
         output: see `DirectRule`.
         batch_dims: see `DirectRule`.
+        error_at: see `DirectRule`.
         **keywords: the model's inputs by keyword.
 
     Returns:
@@ -102,21 +107,28 @@ def validate(
         ArgumentError: `batch_dims` is no number of axes.
     """
     check_bare(model)
-    tap = ErrorTap(output, batch_dims)
+    tap = ErrorTap.given(output, batch_dims, error_at)
     names = names_of(model, points)
     known = dict(model.named_modules())
     watched = Watched(copied(model), [name for name in dict.fromkeys(names) if name and name in known])
+    unfit = place_problems(model, tap.places, names)
     with same_random_numbers(model), torch.enable_grad():
-        returned = watched.run(inputs, keywords)
-    tapped = tap.find(returned)
-    found = name_problems(model, names) + watched.problems
-    if isinstance(tapped, Tensor):
-        found += _shape_problems(watched, tap.batch_shape(tapped))
-        tops = [tapped]
-    else:
+        returned, tapped = watched.run_tapped(tap if not unfit else ErrorTap(), inputs, keywords)
+    found = name_problems(model, names) + watched.problems + unfit
+    entries = tensors_in(returned)
+    if unfit:
+        tops = entries
+    elif isinstance(tapped, Problem):
         found.append(tapped)
-        tops = tensors_in(returned)
-    found += _reach_problems(watched, tops, tensors_in(returned))
+        tops = entries
+    else:
+        found += _shape_problems(watched, tap.batch_shape(tapped[0]))
+        tops = list(tapped)
+        if tap.places:  # what lies above the place is a part of the readout
+            tops += [entry for entry in entries if any(is_computed_from(entry, one) for one in tapped)]
+            if len(tops) == len(tapped):
+                found.append(problems.place_leads_nowhere(tap.places))
+    found += _reach_problems(watched, tops, entries)
     return Validation(names, tuple(found), sum(parameter.requires_grad for parameter in model.parameters()))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from feedalign.anatomy import Problem, activation_in, mapped, problems
+from feedalign.anatomy import ErrorTap, Problem, activation_in, mapped, problems, seeing_places
 
 Node = torch.autograd.graph.Node
 Uses = set[tuple[int, Node | None]]  # the id of a parameter or other leaf, and what is computed from it there
@@ -53,6 +53,37 @@ class Watched:
         returned = self.model(*inputs, **keywords)
         self.problems += [problems.never_ran(name) for name in self.points if name not in self.ran]
         return returned
+
+    def run_tapped(
+        self, tap: ErrorTap, inputs: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> tuple[Any, tuple[Tensor, ...] | Problem]:
+        """Run the model as `run` does; return its output, and where the error is taken, or why there is no such."""
+        if not tap.places:
+            returned = self.run(inputs, keywords)
+            return returned, tap.find(returned)
+        seen: dict[str, Tensor] = {}
+        before: list[int] = []  # how many runs of points there were by then
+        wrong: list[Problem] = []
+
+        def see(place: str, found: Tensor | Problem) -> Tensor | None:
+            if isinstance(found, Problem):
+                wrong.append(found)
+                return None
+            if place in seen:
+                wrong.append(problems.place_runs_twice(place))
+            before.append(len(self.cuts))
+            # An equal Tensor goes on, of which it can be seen whether anything is computed from it.
+            seen[place] = (
+                found.view_as(found) if found.requires_grad else found.detach().requires_grad_().view_as(found)
+            )
+            return seen[place]
+
+        with seeing_places(self.model, tap, see):
+            returned = self.run(inputs, keywords)
+        late = dict.fromkeys(cut.point for cut in self.cuts[min(before, default=len(self.cuts)) :])
+        self.problems += [problems.above_the_place(name, tap.places[0]) for name in late]
+        wrong += [problems.place_never_ran(place) for place in tap.places if place not in seen and not wrong]
+        return returned, wrong[0] if wrong else tuple(seen[place] for place in tap.places)
 
     def _before(self, name: str, _module: nn.Module, _inputs: Any) -> None:
         self._look_for_changes(f"an operation that runs before {name!r}")

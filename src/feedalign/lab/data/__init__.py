@@ -1,4 +1,4 @@
-"""Image data sets with pinned digests: fetch them, load them, prepare them, spoil their labels."""
+"""Data: image sets with pinned digests, text as characters, and tasks that are drawn; label noise to spoil them."""
 
 from feedalign.extras import needs
 
@@ -6,17 +6,28 @@ with needs("lab", __name__):
     from feedalign.lab.data.fetching import fetch
     from feedalign.lab.data.image_data import ImageData
     from feedalign.lab.data.loading import NAMES, load
+    from feedalign.lab.data.ngrams import NGram, ngram
     from feedalign.lab.data.noise import label_noise
+    from feedalign.lab.data.recall import NO_TARGET, associative_recall
+    from feedalign.lab.data.text import TextData, every_window, load_text, windows
     from feedalign.lab.data.transforms import flatten, prepare, resize, standardise
 
 __all__ = [
     "NAMES",
+    "NO_TARGET",
     "ImageData",
+    "NGram",
+    "TextData",
+    "associative_recall",
+    "every_window",
     "fetch",
     "flatten",
     "label_noise",
     "load",
+    "load_text",
+    "ngram",
     "prepare",
     "resize",
     "standardise",
+    "windows",
 ]

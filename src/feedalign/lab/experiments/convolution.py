@@ -27,6 +27,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.convnets import (
@@ -191,8 +192,7 @@ def _draw_scattered(axes: Axes, dataset: xr.Dataset) -> None:
         at = {"share": share}
         axes.plot(np.exp(bounds.sel(at)), aligned.sel(at), "o", ms=4, alpha=alpha,
                   color=FEEDBACK_COLOURS["channelwise"], label=f"{share:.0%}")  # fmt: skip
-    axes.set(xscale="log", xlabel="alignability (geometric mean over layers)", ylabel="gradient alignment (cosine)")
-    axes.axhline(0, color="0.8", lw=0.8, zorder=0)
+    _name_axes(axes, 1.0, 1.5, 2.0, 3.0, 5.0)
     axes.legend(title="rows moved")
 
 
@@ -200,13 +200,23 @@ def _draw_kinds(axes: Axes, dataset: xr.Dataset) -> None:
     """Draw gradient alignment against alignability: one point for each seed and kind of fixed feedback."""
     bounds = np.exp(np.log(dataset.alignability).mean("weight_layer"))
     aligned = _below(dataset.gradient_alignment)
-    for variant in ("random", *STRUCTURED, "weights"):
+    shown = ["random", *STRUCTURED, "weights"]
+    for variant in shown:
         at = {"variant": variant}
         axes.plot(bounds.sel(at), aligned.sel(at), "o", ms=4, color=FEEDBACK_COLOURS[variant], alpha=0.8,
                   label=FEEDBACK_LABELS[variant])  # fmt: skip
-    axes.set(xscale="log", xlabel="alignability (geometric mean over layers)", ylabel="gradient alignment (cosine)")
+    _name_axes(axes, 1.0, 2.0, 5.0)
+    axes.set_ylim(top=1.6 * float(aligned.sel(variant=shown).max()))  # room for the legend
+    axes.legend(ncols=2)
+
+
+def _name_axes(axes: Axes, *ticks: float) -> None:
+    """Name the axes of gradient alignment against alignability; less than a decade needs ticks within the decade."""
+    axes.set(xscale="log", xlabel="alignability (mean over layers)", ylabel="gradient alignment (cosine)")
+    axes.xaxis.set_major_locator(LogLocator(subs=ticks))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.axhline(0, color="0.8", lw=0.8, zorder=0)
-    axes.legend()
 
 
 def _draw_recoveries(axes: Axes, recovered: xr.DataArray) -> None:

@@ -94,10 +94,8 @@ def _draw(config: Config, A: tuple[float, ...], draw: int) -> xr.Dataset:
     start = shallow.draw_start(A, students=len(A), input_dim=config.input_dim, rng=rng, w_std=scale, v_std=scale)
     F = shallow.draw_feedback("random", start, numpy_generator(config.first_seed, "feedback", len(A), draw))
     runs = [
-        shallow.integrate(
-            start, feedback=F, lr=config.lr, times=[config.end_time], rule=shallow_rule(rule),
-            stop_at_error=config.solved,
-        )
+        shallow.integrate(start, feedback=F, lr=config.lr, times=[config.end_time], rule=shallow_rule(rule),
+                          stop_at_error=config.solved)
         for rule in RULES
     ]  # fmt: skip
     nearest = [shallow.nearest_minimum(run.final) for run in runs]

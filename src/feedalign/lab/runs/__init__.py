@@ -5,7 +5,7 @@ from feedalign.extras import needs
 with needs("lab", __name__):
     from feedalign.lab.runs.checkpoints import Checkpoints, State
     from feedalign.lab.runs.jobs import Desk, Job, Progress, run_once
-    from feedalign.lab.runs.listing import Entry, clean, entries, show
+    from feedalign.lab.runs.listing import Entry, clean, description, entries, show, table
     from feedalign.lab.runs.running import Executor, ThisProcess, run_jobs
     from feedalign.lab.runs.store import RunStore, StoredRun, config_hash, environment
     from feedalign.lab.runs.workers import LocalWorkers
@@ -24,9 +24,11 @@ __all__ = [
     "ThisProcess",
     "clean",
     "config_hash",
+    "description",
     "entries",
     "environment",
     "run_jobs",
     "run_once",
     "show",
+    "table",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,7 @@ class Entry:
         size: bytes.
         seconds: that the computation took; NaN unless finished.
         config: every field of the config; empty unless finished.
+        environment: machine and versions it was made with; empty unless finished.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Entry:
     size: int
     seconds: float
     config: dict[str, Any]
+    environment: dict[str, Any]
 
 
 def entries(root: Path) -> list[Entry]:
@@ -67,6 +69,24 @@ def show(root: Path, prefix: str) -> Entry:
     return matching[0]
 
 
+def table(found: Iterable[Entry]) -> tuple[list[str], list[list[str]]]:
+    """Return heading and rows of a table of runs."""
+    heading = ["kind", "hash", "status", "size", "seconds"]
+    rows = []
+    for entry in found:
+        seconds = f"{entry.seconds:.1f}" if entry.seconds >= 0 else "–"
+        rows.append([entry.kind, entry.hash, entry.status, f"{entry.size / 1000:,.1f} kB", seconds])
+    return heading, rows
+
+
+def description(entry: Entry) -> list[str]:
+    """Return lines that say what one run is, and with what it was made."""
+    lines = [f"{entry.kind}/{entry.hash}: {entry.status}, {entry.size / 1000:,.1f} kB"]
+    lines += [f"{path}" for path in entry.paths]
+    lines += [f"  {name} = {value}" for name, value in entry.config.items()]
+    return lines + [f"  {name}: {value}" for name, value in entry.environment.items()]
+
+
 def clean(root: Path, *, everything: bool = False) -> Iterator[Entry]:
     """Remove what nobody will use: interrupted, stale and damaged runs; yield each when it is gone.
 
@@ -85,18 +105,19 @@ def clean(root: Path, *, everything: bool = False) -> Iterator[Entry]:
 def _entry(kind: Path, name: str, parts: list[Path]) -> Entry:
     own = tuple(path for path in parts if path.name.lstrip(".").partition(".")[0] == name)
     folder, lock = kind / name, lock_file(kind.parent, kind.name, name)
-    seconds, config = float("nan"), dict[str, Any]()
+    seconds, config, made = float("nan"), dict[str, Any](), dict[str, Any]()
     status: Status = "running" if _held(lock) else "interrupted"
     if folder in own:
         try:
             content = json.loads((folder / "config.json").read_text())
             config, schema = content["config"], content["schema_version"]
-            seconds = float(json.loads((folder / "environment.json").read_text())["seconds"])
+            made = json.loads((folder / "environment.json").read_text())
+            seconds = float(made["seconds"])
             status = "finished" if schema == SCHEMA_VERSION else "stale" if schema < SCHEMA_VERSION else "newer"
         except (OSError, ValueError, KeyError, TypeError):
             status = "damaged"
     size = sum(path.stat().st_size for part in own for path in [part, *part.rglob("*")] if path.is_file())
-    return Entry(kind.name, name, status, own, size, seconds, config)
+    return Entry(kind.name, name, status, own, size, seconds, config, made)
 
 
 def _held(lock: Path) -> bool:

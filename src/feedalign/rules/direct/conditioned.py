@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from feedalign.anatomy import Entry
+from feedalign.anatomy import Entries, Mask
 from feedalign.checks import number_between, whole_number
 from feedalign.errors import PointsError
 from feedalign.feedback import Feedback
@@ -54,6 +54,8 @@ class ConditionedDFA(DirectRule):
         example_input: see `DirectRule`.
         output: see `DirectRule`.
         batch_dims: see `DirectRule`.
+        error_at: see `DirectRule`.
+        mask: see `DirectRule`.
         recompute: see `DirectRule`.
 
     Raises:
@@ -71,8 +73,10 @@ class ConditionedDFA(DirectRule):
         seed: int = 0,
         *,
         example_input: Any = None,
-        output: Entry = None,
+        output: Entries = None,
         batch_dims: int | None = None,
+        error_at: str | Iterable[str] | None = None,
+        mask: Mask = None,
         recompute: bool = False,
         every: int = 10,
         decay: float = 0.99,
@@ -87,6 +91,8 @@ class ConditionedDFA(DirectRule):
             example_input=example_input,
             output=output,
             batch_dims=batch_dims,
+            error_at=error_at,
+            mask=mask,
             recompute=recompute,
         )
         self.every, self.decay = every, decay

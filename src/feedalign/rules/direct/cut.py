@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from feedalign.anatomy import activation_of, detached
+from feedalign.anatomy import Problem, activation_of, checked_place, detached, problems, real_features
+from feedalign.errors import PointsError
 from feedalign.feedback import Form
 from feedalign.rules.accounting import check_recording
 from feedalign.rules.direct.point_hooks import CuttingPass
 from feedalign.rules.direct.sender import Sender, check_shapes
 from feedalign.rules.direct.sending import receive, send
 from feedalign.rules.direct.signal import signal
+from feedalign.rules.direct.taking import Taking
 
 if TYPE_CHECKING:
     from feedalign.rules.direct.rule import DirectRule
@@ -48,8 +50,10 @@ class Cut(CuttingPass):
     Args:
         rule: what is sent.
         learning: whether the rule gathers and learns in the backward pass.
+        mask: which entries of the inputs are real; None if all of them are.
 
     Attributes:
+        learning: whether this is a pass of training, which accounts for every point.
         names: of the points reached so far. A module that runs twice is here twice.
         matrices: the numbers that are held for each.
         forms: how F of each is made of them.
@@ -57,12 +61,13 @@ class Cut(CuttingPass):
         waits: whether the signal of each is made when its block's turn comes.
         hidden: the activation of each with its past, or a token in its place; empty once they are tied.
         without_gradient: the points among them whose activations carry no gradient.
+        taking: where the error is taken; None once the forward pass is over, since the graph holds this object.
     """
 
-    def __init__(self, rule: DirectRule, *, learning: bool = True) -> None:
+    def __init__(self, rule: DirectRule, *, learning: bool = True, mask: Tensor | None = None) -> None:
         super().__init__()
-        self.slot, self.learns = rule.slot, learning and rule.learns_feedback
-        self.sender = Sender(rule, learning=learning)
+        self.slot, self.learning, self.learns = rule.slot, learning, learning and rule.learns_feedback
+        self.sender = Sender(rule, learning=learning, mask=mask)
         self.message = torch.empty(0)  # of the last backward pass, for the signals that are made later
         self.names: list[str] = []
         self.matrices: list[Tensor] = []
@@ -71,9 +76,14 @@ class Cut(CuttingPass):
         self.waits: list[bool] = []
         self.hidden: list[Tensor] = []
         self.without_gradient: list[str] = []
+        tie = partial(rule.tie, self) if learning else self.tie  # measured are controls as if they were DFA
+        watched = bool(rule.error_tap.places) and learning and not torch.compiler.is_compiling()
+        self.taking: Taking | None = Taking(rule.error_tap, rule.blocks[-1].parts, tie, watched=watched)
 
     def reached(self, name: str, output: Any) -> Any:
         """Keep the activation of a point, and return the output of the point without its past."""
+        if self.taking is not None and self.taking.seen:
+            raise PointsError(f"point {problems.above_the_place(name, self.taking.seen[0])}")
         plain = isinstance(output, Tensor) and output.requires_grad  # the usual case, in short
         if not plain:
             check_recording(name)
@@ -91,10 +101,21 @@ class Cut(CuttingPass):
         self.hidden.append(receive(activation, partial(self._later, matrix, form, shape)) if waits else activation)
         return output.detach() if plain else detached(output)
 
+    def taken(self, place: str, tensor: Tensor | Problem) -> Tensor | None:
+        """Return the Tensor at a place where the error is taken, tied to what was cut off."""
+        taking = self.taking
+        if taking is None:
+            return None
+        found = checked_place(place, tensor, taking.seen)
+        taking.seen.append(place)
+        return taking.tied(taking.tap.places.index(place), found)
+
     def tie(self, output: Tensor) -> Tensor:
         """Return the output, [*batch, C]. In its backward pass the error reaches everything that was cut off."""
         for name, form, shape in zip(self.names, self.forms, self.shapes, strict=True):
             check_shapes(name, form, self.sender.outputs, shape, output.shape)
+            if self.sender.mask is not None:
+                real_features(self.sender.mask, shape, output.shape[: output.ndim - 1 - form.summed], name)
         hidden, self.hidden = self.hidden, []  # held here, the graph would outlive its backward pass
         return send(output, self.signals, hidden, keep=self.learns)
 
@@ -107,6 +128,7 @@ class Cut(CuttingPass):
         """
         self.slot.enter_backward(Uncoupled())
         sender = self.sender
+        error = sender.counted(error)
         message = sender.begin(error)
         if any(self.waits):
             self.message = message
@@ -114,9 +136,9 @@ class Cut(CuttingPass):
             sender.learn(name, activation, error)
         nothing = error.new_empty(0)  # for a token: its signal is made when its block's turn comes
         return [
-            nothing if waits else signal(message, matrix, form, shape)
+            nothing if waits else signal(message, matrix, form, shape, sender.mask)
             for matrix, form, shape, waits in zip(self.matrices, self.forms, self.shapes, self.waits, strict=True)
         ]
 
     def _later(self, matrix: Tensor, form: Form, shape: torch.Size) -> Tensor:
-        return signal(self.message, matrix, form, shape)
+        return signal(self.message, matrix, form, shape, self.sender.mask)

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from feedalign.anatomy import Entry
+from feedalign.anatomy import Entries, Mask
 from feedalign.checks import one_of
 from feedalign.feedback import Feedback
 from feedalign.rules.direct.entries import entries_with_error
@@ -44,6 +44,8 @@ class DFA(DirectRule):
             product of all batch axes), "sum" by nothing. Not used with `error="true"`.
         output: see `DirectRule`.
         batch_dims: see `DirectRule`.
+        error_at: see `DirectRule`.
+        mask: see `DirectRule`.
         recompute: see `DirectRule`.
 
     Raises:
@@ -61,8 +63,10 @@ class DFA(DirectRule):
         example_input: Any = None,
         error: Literal["true", "sign"] = "true",
         reduction: Reduction = "mean",
-        output: Entry = None,
+        output: Entries = None,
         batch_dims: int | None = None,
+        error_at: str | Iterable[str] | None = None,
+        mask: Mask = None,
         recompute: bool = False,
     ) -> None:
         one_of("error", error, ("true", "sign"))
@@ -75,6 +79,8 @@ class DFA(DirectRule):
             example_input=example_input,
             output=output,
             batch_dims=batch_dims,
+            error_at=error_at,
+            mask=mask,
             recompute=recompute,
         )
         self.error, self.reduction = error, reduction
@@ -106,6 +112,8 @@ class DRTP(DirectRule):
             entries (the product of all batch axes), "sum" by nothing. Nor does it carry the factor of a `GradScaler`.
         output: see `DirectRule`.
         batch_dims: see `DirectRule`.
+        error_at: see `DirectRule`.
+        mask: see `DirectRule`.
         recompute: see `DirectRule`.
 
     Raises:
@@ -123,8 +131,10 @@ class DRTP(DirectRule):
         *,
         example_input: Any = None,
         reduction: Reduction = "mean",
-        output: Entry = None,
+        output: Entries = None,
         batch_dims: int | None = None,
+        error_at: str | Iterable[str] | None = None,
+        mask: Mask = None,
         recompute: bool = False,
     ) -> None:
         one_of("reduction", reduction, get_args(Reduction))
@@ -136,6 +146,8 @@ class DRTP(DirectRule):
             example_input=example_input,
             output=output,
             batch_dims=batch_dims,
+            error_at=error_at,
+            mask=mask,
             recompute=recompute,
         )
         self.reduction = reduction

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import BackwardHook
 
+from feedalign.anatomy import Problem
 from feedalign.errors import PointsError
 from feedalign.rules.slot import Slot
 from feedalign.torch_private import backward_hooks
@@ -22,6 +23,10 @@ class CuttingPass:
 
     def __init__(self) -> None:
         self.calling: list[tuple[str, BackwardHook]] = []
+
+    def taken(self, _place: str, _tensor: Tensor | Problem) -> Tensor | None:
+        """Return what goes on where the error is taken, inside of the pass; None for the Tensor itself."""
+        return None
 
 
 class PointHooks:
@@ -64,3 +69,17 @@ class PointHooks:
             _, hook = running.calling.pop()
             output = hook.setup_output_hook(output)
         return running.reached(self.name, output)
+
+
+class AtPlaces:
+    """What the hooks call at the modules where the error is taken: the pass that is running says what goes on."""
+
+    __slots__ = ("slot",)
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+
+    def see(self, place: str, tensor: Tensor | Problem) -> Tensor | None:
+        """Return what goes on in the Tensor's place; None for the Tensor itself."""
+        running = self.slot.now
+        return running.taken(place, tensor) if isinstance(running, CuttingPass) else None

@@ -64,7 +64,7 @@ class TwoRuns:
 
     def __init__(self, rule: DirectRule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.rule, self.args, self.kwargs = rule, args, kwargs
-        self.sender = Sender(rule)
+        self.sender = Sender(rule, mask=rule.mask(args, kwargs))
         self.surroundings, self.precision = Surroundings(rule.model), Precision(rule.model)
         given = tensors_in((args, kwargs))
         learning = [parameter for parameter in rule.model.parameters() if parameter.requires_grad]
@@ -77,15 +77,17 @@ class TwoRuns:
         with self.precision.again():
             output = self.rule.run_under(uncoupled, self.args, self.kwargs)
         self.rule.account_for(uncoupled.names, output)
-        return self.rule.error_tap.of(output)
+        (tapped,) = self.rule.error_tap.of(output)
+        return tapped
 
     def second(self, error: Tensor) -> list[Tensor | None]:
         """Run the model again, block by block, and return the gradients of all that is wanted."""
-        rows = self.rule.error_tap.rows(error)
+        rows = self.sender.counted(self.rule.error_tap.row(error))
         blocks = BlockByBlock(self.sender, self.wanted, rows, Precision(self.rule.model))
         with self.surroundings.again(), self.precision.again(), torch.enable_grad():
             output = self.rule.run_under(blocks, self.args, self.kwargs)
-            blocks.learn(self.rule.error_tap.of(output), error)
+            (end,) = self.rule.error_tap.of(output)
+            blocks.learn(end, error)
         return blocks.gradients
 
 
@@ -108,8 +110,8 @@ class BlockByBlock(CuttingPass):
             activation, form = activation_of(name, output), self.sender.forms[name]
             check_shapes(name, form, self.sender.outputs, activation.shape, self.error.shape)
             with torch.no_grad(), self.precision.again():
-                sent = signal(self.message, self.sender.matrix(name), form, activation.shape)
-                sent = sent.to(activation.dtype)
+                matrix = self.sender.matrix(name)
+                sent = signal(self.message, matrix, form, activation.shape, self.sender.mask).to(activation.dtype)
             self.learn(activation, sent)
             if self.sender.rule.learns_feedback:
                 self.sender.learn(name, activation.detach(), self.error)

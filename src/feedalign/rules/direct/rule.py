@@ -7,26 +7,28 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from feedalign.anatomy import (
     Block,
-    Entry,
+    Entries,
     ErrorTap,
+    InputMask,
+    Mask,
     check_points,
     convolution_between,
-    is_computed_from,
+    hook_places,
     mean_jacobians,
-    problems,
-    tensors_in,
+    place_problems,
     trace,
 )
 from feedalign.checks import flag
-from feedalign.errors import ArgumentError, OutputError, PointsError
+from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Convolution, Feedback, Place, needs_jacobian
 from feedalign.rules.direct.cut import Cut
-from feedalign.rules.direct.point_hooks import PointHooks
+from feedalign.rules.direct.one_pass import run_pass
+from feedalign.rules.direct.point_hooks import AtPlaces, PointHooks
 from feedalign.rules.direct.recompute import recomputed
 from feedalign.rules.distributed import Processes, sharded_modules
 from feedalign.rules.wrapped import Wrapped, check_wrapped
@@ -53,7 +55,8 @@ class DirectRule(Wrapped):
             or by keyword.
         points: dotted names of the modules whose outputs are the hidden activations. "auto" finds them in an
             `nn.Sequential`, so in every network of `feedalign.networks`.
-        feedback: recipe of the feedback matrices; Gaussian of standard deviation 1/√features unless given.
+        feedback: recipe of the feedback matrices. Unless given it is `feedback.Automatic()`: Gaussian of standard
+            deviation 1/√features, and one such matrix for all tokens where a sample is known to be tokens.
         seed: seed of the feedback, which has a generator of its own.
         example_input: one input of the model (a tuple for several). It is needed only to have the matrices before the
             first forward pass of a model that does not begin with a linear layer. Otherwise that pass draws them.
@@ -61,11 +64,22 @@ class DirectRule(Wrapped):
             index, a key, a field's name, or a function from the output to that entry. The wrapped model returns the
             same structure. Where the loss uses other entries too, their gradients train what lies between the last
             points below those entries and the entries, as in backprop. They pass no point, and they are no part of the
-            error that is sent.
+            error that is sent. For a loss of several entries, such as start and end of an answer, give a tuple: their
+            errors side by side are the C outputs.
         batch_dims: how many leading axes of the output and of every point are the batch. The other axes of the output,
             taken as one, are the C outputs. Unless given, all axes but the last are the batch: with an output
             [batch, token, C] every token is sent its own error, through a matrix [features of a token, C]. Give 1 for
             a sequence or an image whose error is sent as a whole, and for an output [batch] without a C.
+        error_at: dotted name of a module above all points. The error is then taken at what this module returns, inside
+            of the forward pass, so that the model may compute the loss itself. With ".input" after the name the error
+            is taken at the module's input: "lm_head.input" for the error before the vocabulary projection. For a loss
+            of several heads give several names: their errors side by side are the C outputs. Where such a module
+            returns more than a Tensor, `output` is the entry of what the module returns.
+        mask: which entries of a sequence are real, the others being padding: the name of an input of the model, such
+            as "attention_mask", or a function of the inputs (args, kwargs). The mask is a Tensor [batch, token] that
+            is true, or 1, for real entries. Padding is sent nothing, and no rule that counts or learns from what it
+            has seen counts padding. In a pass where this input is not given, or None, every entry is real. Unless
+            `mask` is given, entries of the batch whose error is zero count as padding.
         recompute: keep nothing of the forward pass. The backward pass runs the model a second time, and each block
             learns and is freed at once, so a step holds the graph of one block. The output must be a Tensor. In a
             compiled model this has no effect: the compiler decides what is kept.
@@ -77,10 +91,12 @@ class DirectRule(Wrapped):
     Raises:
         PointsError: points are unknown, repeated, none, never run, without a Tensor, or cannot be found by "auto";
             `feedalign.validate` lists everything of that kind at once. In a learning pass: a point runs without
-            gradients, or its module has been replaced.
-        ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, `recompute` is no
-            bool, or `recompute` with an `output`.
-        OutputError: (first pass) the error cannot be taken at the output, or at the entry `output`.
+            gradients, its module has been replaced, or it runs above a module of `error_at`.
+        ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, `mask` is no input of the model,
+            `recompute` is no bool, or `recompute` with `output` or `error_at`.
+        OutputError: (first pass) the error cannot be taken at the output, or at the entry `output`. In a learning pass:
+            a module of `error_at` does not run, runs twice, or leads to nothing that the model returns. In a backward
+            pass: the loss does not pass any module of `error_at`.
     """
 
     def __init__(
@@ -91,23 +107,30 @@ class DirectRule(Wrapped):
         seed: int = 0,
         *,
         example_input: Any = None,
-        output: Entry = None,
+        output: Entries = None,
         batch_dims: int | None = None,
+        error_at: str | Iterable[str] | None = None,
+        mask: Mask = None,
         recompute: bool = False,
     ) -> None:
-        super().__init__(model, feedback, seed, ErrorTap(output, batch_dims))
+        super().__init__(model, feedback, seed, ErrorTap.given(output, batch_dims, error_at))
         recompute = flag("recompute", recompute)
-        if recompute and output is not None:
+        if recompute and not (output is None and error_at is None):
+            given = f"output={output!r}" if error_at is None else f"error_at={error_at!r}"
             raise ArgumentError(
-                f"recompute=True with output={output!r}: the second run gives the Tensor of the error alone; wrap a "
+                f"recompute=True with {given}: the second run gives the Tensor of the error alone; wrap a "
                 "model that returns this Tensor, or checkpoint the blocks (torch.utils.checkpoint)"
             )
         self.recompute = recompute
         self.points = check_points(model, points)
+        if wrong := place_problems(model, self.error_tap.places, self.points):
+            raise PointsError("; ".join(f"error_at: {problem}" for problem in wrong))
+        self.mask = InputMask.of(model, mask)
         self.blocks: tuple[Block, ...] = ()
         self.hooked = {name: model.get_submodule(name) for name in self.points}
         self._hook()
-        self.prepare_early(example_input)
+        if example_input is not None or mask is None:  # a model with a mask takes sequences, not a row of numbers
+            self.prepare_early(example_input)
 
     def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
         """Return what is sent through every F_l: here e = ∂loss/∂output itself, with the loss's reduction factor."""
@@ -129,38 +152,33 @@ class DirectRule(Wrapped):
         hidden: Float[Tensor, "*batch features"],
         error: Float[Tensor, "*batch outputs"],
         processes: Processes,
+        counted: Bool[Tensor, "*batch features"] | None = None,
     ) -> None:
         """Change F_l in place; called if `learns_feedback`, for each run of a point, in the backward pass.
 
         Gradients are off in here. The change has no effect on what this pass sends. Activations and error are those of
         this process, and F_l becomes the mean over the processes. A change that is not finite is left out.
+
+        Args:
+            matrix: F_l.
+            hidden: activations, zero where the mask says padding.
+            error: e, zero where the mask says padding.
+            processes: those that train the model together.
+            counted: which activations are real; given only where the pass has a mask.
         """
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the model on the rule's graph and return its output."""
         if self.recompute and not torch.compiler.is_compiling():
             return recomputed(self, args, kwargs)
-        cut = Cut(self)
-        output = self.run_under(cut, args, kwargs)
-        self.account_for(cut.names, output)
-        tapped = self.error_tap.of(output, training=self.model.training)
-        self._check_gradients(cut, output, tapped)
-        rows = self.error_tap.rows(tapped)
-        tied = self.tie(cut, rows)
-        if tied is rows:
-            return output
-        return self.error_tap.put(output, tapped, tied if rows is tapped else tied.reshape(tapped.shape))
+        return run_pass(self, Cut(self, mask=self.mask(args, kwargs)), args, kwargs)
 
     def run_without_learning(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the output of the model on the graph that sends `message`; feedback and averages stay as they are.
 
         For measurements. Under a control, which sends nothing in training, this is what DFA would send.
         """
-        cut = Cut(self, learning=False)
-        output = self.run_under(cut, args, kwargs)
-        tapped = self.error_tap.of(output, training=self.model.training)
-        tied = cut.tie(self.error_tap.rows(tapped))
-        return self.error_tap.put(output, tapped, tied.reshape(tapped.shape))
+        return run_pass(self, Cut(self, learning=False, mask=self.mask(args, kwargs)), args, kwargs)
 
     def tie(self, cut: Cut, output: Tensor) -> Tensor:
         """Return the output [*batch, C], tied to what the pass has cut off."""
@@ -178,19 +196,6 @@ class DirectRule(Wrapped):
                 )
             self._hook()
 
-    def _check_gradients(self, cut: Cut, output: Any, tapped: Tensor) -> None:
-        """Raise an error where something that is to learn would get no gradient, or another one than the rule's."""
-        if not tapped.requires_grad and all(parameter.requires_grad for parameter in self.model.parameters()):
-            raise OutputError(f"the model's {problems.no_readout().words}")
-        structured = output is not tapped and not torch.compiler.is_compiling()  # no compiler sees the graph
-        if structured and any(is_computed_from(one, tapped) for one in tensors_in(output) if not one.ndim):
-            raise OutputError(f"the model's {problems.loss_inside(self.error_tap.entry)}")
-        for name in cut.without_gradient:
-            modules = [module for block in self.blocks if block.point == name for module in block.modules]
-            held = (p for module in modules for p in self.model.get_submodule(module).parameters(recurse=False))
-            if any(parameter.requires_grad for parameter in held):
-                raise PointsError(f"point {problems.no_gradient(name)}")
-
     @property
     def needs_data(self) -> bool:
         """Whether the recipe looks at the Jacobians of a first batch."""
@@ -198,6 +203,7 @@ class DirectRule(Wrapped):
 
     def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the blocks between the points and, if the recipe looks at them, the Jacobians at the points."""
+        self.mask.check(args, kwargs)
         blocks = trace(self.model, self.points, self.error_tap, args, kwargs)
         given = self.model, self.points, self.error_tap, args, kwargs
         return blocks, mean_jacobians(*given) if self.needs_data else {}
@@ -237,6 +243,7 @@ class DirectRule(Wrapped):
         for name, module in self.hooked.items():
             hooks = PointHooks(self.slot, name)
             self.handles += [module.register_forward_pre_hook(hooks.before), module.register_forward_hook(hooks.after)]
+        self.handles += hook_places(self.model, self.error_tap, AtPlaces(self.slot).see)
 
 
 def check_direct(net: object, instead: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from feedalign.anatomy import real_features, real_rows, without_padding
 from feedalign.errors import FeedbackShapeError
 from feedalign.feedback import Form
 from feedalign.rules.direct.signal import of_point
@@ -24,10 +25,11 @@ class Sender:
         processes: those that train the model together.
         forms: how the matrices are made of what is held, by point.
         outputs: C.
+        mask: which entries of the inputs are real; None if all of them are.
     """
 
-    def __init__(self, rule: DirectRule, *, learning: bool = True) -> None:
-        self.rule = rule
+    def __init__(self, rule: DirectRule, *, learning: bool = True, mask: Tensor | None = None) -> None:
+        self.rule, self.mask = rule, mask
         self.gathers = learning and rule.gathers
         self.message = rule.message_now()
         in_several = rule.learns_feedback or rule.gathers
@@ -39,6 +41,10 @@ class Sender:
     def matrix(self, point: str) -> Tensor:
         """Return the numbers that are held for a point, as they were when the pass began."""
         return self.kept[self.rule.feedback.keys[point]] if self.kept else self.rule.feedback[point]
+
+    def counted(self, error: Tensor) -> Tensor:
+        """Return the error, [*batch, C], with zeros where the mask says padding."""
+        return error if self.mask is None else error.masked_fill(~real_rows(self.mask, error.shape[:-1]), 0)
 
     def begin(self, error: Tensor) -> Tensor:
         """Return what is sent to the points for an error [*batch, C], and let the rule keep what it gathers.
@@ -71,14 +77,22 @@ class Sender:
             start = form.used(self.kept[key] if form.shared else held)
             changed = start.clone()
             error = of_point(feedback.projected(error), form)
-            self.rule.learn(changed, form.down(hidden, batch), error, self.processes)
+            rows, more = self._without_padding(form, hidden, batch)
+            self.rule.learn(changed, rows, error, self.processes, **more)
             changed = self.processes.averaged(changed)
+            now = form.used(held)
             if form.shared:
-                rows = form.used(held)
-                changed = rows + (changed - start) * (self._weight(point) / form.used(self._total_weight(key)))
-            else:
-                rows = held
-            rows.copy_(torch.where(changed.isfinite().all(), changed, rows))
+                changed = now + (changed - start) * (self._weight(point) / form.used(self._total_weight(key)))
+            now.copy_(torch.where(changed.isfinite().all(), changed, now))
+
+    def _without_padding(self, form: Form, hidden: Tensor, batch: torch.Size) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return an activation as the held numbers see it, the mean over what is no padding, and what counts of it."""
+        if self.mask is None:
+            return form.down(hidden, batch), {}
+        real = real_features(self.mask, hidden.shape, batch).expand(hidden.shape)
+        share = form.down(real.to(hidden.dtype), batch) * form.scale
+        rows = form.down(without_padding(hidden, self.mask, batch), batch)
+        return torch.where(share > 0, rows / share, 0), {"counted": share > 0}
 
     def _keys(self) -> set[str]:
         return set(self.rule.feedback.keys.values())

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from feedalign.anatomy import without_padding
 from feedalign.feedback import Form
 
 
@@ -34,7 +35,11 @@ def direct_signal(
 
 
 def signal(
-    message: Float[Tensor, "*batch columns"], stored: Float[Tensor, "stored columns"], form: Form, shape: Sequence[int]
+    message: Float[Tensor, "*batch columns"],
+    stored: Float[Tensor, "stored columns"],
+    form: Form,
+    shape: Sequence[int],
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Send a message to one point, through the few numbers that its matrix is made of.
 
@@ -43,11 +48,14 @@ def signal(
         stored: the numbers that are held for the point.
         form: how F of the point is made of them.
         shape: of the activation.
+        mask: which entries of the inputs are real; None if all of them are.
 
     Returns:
-        F_l times the message, in the shape of the activation.
+        F_l times the message, in the shape of the activation, and zeros where the mask says padding.
     """
-    return form.up(direct_signal(of_point(message, form), form.used(stored)), shape)
+    message = of_point(message, form)
+    sent = form.up(direct_signal(message, form.used(stored)), shape)
+    return without_padding(sent, mask, message.shape[:-1])
 
 
 def of_point(message: Float[Tensor, "*batch columns"], form: Form) -> Float[Tensor, "*batch columns"]:

@@ -11,6 +11,7 @@ from feedalign.anatomy import copied, same_random_numbers
 from feedalign.errors import PointsError
 from feedalign.rules.sequential.known_layers import known_layer, known_names, registered
 from feedalign.rules.sequential.linear_layer import LinearLayer
+from feedalign.streams import torch_generator
 
 # The same product, perhaps summed in another order, relative to the largest output. A weight that is rounded to 8 bits
 # makes a difference of some 3e-3.
@@ -39,7 +40,7 @@ def refusal_of(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Any
     runs = [(x, output, ", after its hooks,")]
     if "forward" in vars(layer) or type(layer).forward is not known.kind.forward or type(layer) in registered():
         # Noise, since a subclass may differ where these data do not show it, or in training only.
-        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), device="cpu")
+        noise = torch.randn(x.shape, generator=torch_generator(0, "check of a layer"), device="cpu")
         other = x + noise.to(x)
         rest = inputs[1:]
         runs += [

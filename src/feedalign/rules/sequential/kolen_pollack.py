@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from feedalign.anatomy import Entry
+from feedalign.anatomy import Entries, Mask
 from feedalign.feedback import Feedback
 from feedalign.rules.rates import check_rates
 from feedalign.rules.sequential.rule import SequentialRule
@@ -51,14 +51,24 @@ class KolenPollack(SequentialRule):
         seed: int = 0,
         *,
         example_input: Any = None,
-        output: Entry = None,
+        output: Entries = None,
         batch_dims: int | None = None,
+        error_at: str | Iterable[str] | None = None,
+        mask: Mask = None,
         lr: float = 0.1,
         weight_decay: float = 1e-2,
     ) -> None:
         lr, weight_decay = check_rates(lr, weight_decay)
         super().__init__(
-            model, points, feedback, seed, example_input=example_input, output=output, batch_dims=batch_dims
+            model,
+            points,
+            feedback,
+            seed,
+            example_input=example_input,
+            output=output,
+            batch_dims=batch_dims,
+            error_at=error_at,
+            mask=mask,
         )
         self.lr, self.weight_decay = lr, weight_decay
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import Entry, ErrorTap, check_points, evaluating, tensors_in
-from feedalign.errors import PointsError
+from feedalign.anatomy import Entries, ErrorTap, Mask, check_points, evaluating, place_problems, tensors_in
+from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Feedback, Place
 from feedalign.rules.sequential.checking import refusal_of, unknown
 from feedalign.rules.sequential.known_layers import known_layer
@@ -42,6 +42,10 @@ class SequentialRule(Wrapped):
         example_input: one input of the model (a tuple for several); then the matrices are there before the first pass.
         output: see `DirectRule`; used by the tools that look at the error at the output.
         batch_dims: see `DirectRule`; used by the tools that look at the error at the output.
+        error_at: see `DirectRule`; used by the tools that look at the error. A loss that the model computes itself
+            trains under a sequential rule without this argument.
+        mask: must be None. The argument is refused in words, since padding is sent what the layers above let through,
+            as in backprop.
 
     Attributes:
         points: names of the layers, in the order in which they run once that is known.
@@ -52,7 +56,7 @@ class SequentialRule(Wrapped):
         PointsError: a name is unknown or repeated, a layer never runs, its class is not known, or its output is not
             what its class computes: a `Linear` with noise, rounding or an adapter is not simply W x + b. In a learning
             pass: a layer runs without gradients, or its module has been replaced.
-        ArgumentError: `feedback` is no recipe, or `batch_dims` is no number of axes.
+        ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, or a `mask` is given.
     """
 
     holds_in_full: ClassVar[bool] = True
@@ -65,10 +69,19 @@ class SequentialRule(Wrapped):
         seed: int = 0,
         *,
         example_input: Any = None,
-        output: Entry = None,
+        output: Entries = None,
         batch_dims: int | None = None,
+        error_at: str | Iterable[str] | None = None,
+        mask: Mask = None,
     ) -> None:
-        super().__init__(model, feedback, seed, ErrorTap(output, batch_dims))
+        if mask is not None:
+            raise ArgumentError(
+                f"{type(self).__name__} sends the error down layer by layer, so padding is sent what the layers above "
+                "let through, as in backprop, and there is nothing to mask; leave mask= out"
+            )
+        super().__init__(model, feedback, seed, ErrorTap.given(output, batch_dims, error_at))
+        if wrong := place_problems(model, self.error_tap.places, ()):
+            raise PointsError("; ".join(f"error_at: {problem}" for problem in wrong))
         self.auto = isinstance(points, str) and points == "auto"
         self.points = self._candidates() if self.auto else self._checked(check_points(model, points))
         self.known: dict[str, LinearLayer] = {}
@@ -121,7 +134,7 @@ class SequentialRule(Wrapped):
         passing = LayerByLayer(self)
         output = self.run_under(passing, args, kwargs)
         self.account_for(passing.names, output)
-        if self.error_tap.entry is not None:
+        if self.error_tap.entry is not None and not self.error_tap.places:
             self.error_tap.of(output)
         if not torch.compiler.is_compiling():
             # Activation checkpointing may repeat parts of the forward pass, under a pass like this one.

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from feedalign.anatomy import Entry
+from feedalign.anatomy import Entries, Mask
 from feedalign.checks import one_of, shown
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback, Gaussian, Magnitudes, Rademacher, check_recipe, draw_at
@@ -45,8 +45,10 @@ class SignSymmetry(SequentialRule):
         seed: int = 0,
         *,
         example_input: Any = None,
-        output: Entry = None,
+        output: Entries = None,
         batch_dims: int | None = None,
+        error_at: str | Iterable[str] | None = None,
+        mask: Mask = None,
         magnitude: Literal["uniform", "batchwise", "fixed"] = "uniform",
     ) -> None:
         one_of("magnitude", magnitude, ("uniform", "batchwise", "fixed"))
@@ -59,7 +61,17 @@ class SignSymmetry(SequentialRule):
                 )
         check_recipe(Gaussian() if feedback is None else feedback)
         recipe = Magnitudes(Gaussian() if feedback is None else feedback)
-        super().__init__(model, points, recipe, seed, example_input=example_input, output=output, batch_dims=batch_dims)
+        super().__init__(
+            model,
+            points,
+            recipe,
+            seed,
+            example_input=example_input,
+            output=output,
+            batch_dims=batch_dims,
+            error_at=error_at,
+            mask=mask,
+        )
         self.magnitude = magnitude
         self.of_batches = torch_generator(self.feedback.seed, "magnitudes")
 

@@ -22,11 +22,13 @@ with needs("theory", __name__):
     from feedalign.theory.linear.drawing import draw_feedback
     from feedalign.theory.linear.first_steps import first_steps
     from feedalign.theory.linear.population import population
+    from feedalign.theory.linear.residual import ResidualTraining, train_residual
     from feedalign.theory.linear.residuals import residuals
     from feedalign.theory.linear.state import State
     from feedalign.theory.linear.training import Training, train
 
 __all__ = [
+    "ResidualTraining",
     "State",
     "Training",
     "conditioner",
@@ -35,4 +37,5 @@ __all__ = [
     "population",
     "residuals",
     "train",
+    "train_residual",
 ]

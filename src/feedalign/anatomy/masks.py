@@ -1,0 +1,135 @@
+"""Padding: which entries of a batch count, as a mask among the model's inputs says."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from feedalign.checks import refused
+from feedalign.errors import ArgumentError, FeedbackShapeError
+
+Mask = str | Callable[[tuple[Any, ...], dict[str, Any]], Tensor | None] | None
+
+
+@dataclass(frozen=True)
+class InputMask:
+    """How the mask is found among the inputs of a forward pass.
+
+    Attributes:
+        given: name of an input, or a function of the inputs (args, kwargs); None where nothing is padding.
+        position: where the input of this name stands among those given by position; None if it is given by keyword.
+    """
+
+    given: Mask = None
+    position: int | None = None
+
+    @classmethod
+    def of(cls, model: nn.Module, mask: Mask) -> InputMask:
+        """Return how the mask is found among the inputs of a model.
+
+        Raises:
+            ArgumentError: `mask` is neither a name nor a function, or the model has no input of this name.
+        """
+        if not isinstance(mask, str):
+            if mask is not None and not callable(mask):
+                raise refused("mask", "the name of a model input, or a function of the inputs (args, kwargs)", mask)
+            return cls(mask)
+        inputs = inspect.signature(model.forward).parameters
+        kinds = {parameter.kind for parameter in inputs.values()}
+        if mask not in inputs:
+            if inspect.Parameter.VAR_KEYWORD in kinds:
+                return cls(mask)
+            raise ArgumentError(f"mask={mask!r} is no input of the model, choose from: {', '.join(map(repr, inputs))}")
+        by_position = inputs[mask].kind is not inspect.Parameter.KEYWORD_ONLY
+        return cls(mask, list(inputs).index(mask) if by_position else None)
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        """Return which entries are real, as booleans; None if this pass has no mask, so that all of them are."""
+        found = self._found(args, kwargs)
+        return found if found is None or found.dtype == torch.bool else found != 0
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise ArgumentError unless a mask of numbers holds 0 and 1 alone: masks to be added mean the opposite."""
+        found = self._found(args, kwargs)
+        if found is not None and not bool(((found == 0) | (found == 1)).all()):
+            raise ArgumentError(
+                f"mask={self.given!r} holds other numbers than 0 and 1, expected 1 for real entries and 0 for padding; "
+                "give a function of the inputs (args, kwargs) that returns such a mask"
+            )
+
+    def _found(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+        if self.given is None:
+            return None
+        found: Any = None
+        if not isinstance(self.given, str):
+            found = self.given(args, kwargs)
+        elif self.given in kwargs:
+            found = kwargs[self.given]
+        elif self.position is not None and self.position < len(args):
+            found = args[self.position]
+        if found is None or isinstance(found, Tensor):
+            return found
+        raise ArgumentError(
+            f"mask={self.given!r} gives a {type(found).__name__}, expected a Tensor [batch, token]: true or 1 for real "
+            "entries, false or 0 for padding"
+        )
+
+
+def real_rows(mask: Tensor, batch: Sequence[int]) -> Tensor:
+    """Return which entries of the batch count, with axes of length 1 behind: it broadcasts to [*batch, C].
+
+    A mask with more axes than the batch, as [batch, token] where the batch is [batch], is of the features. Then an
+    entry counts if any feature does.
+
+    Raises:
+        FeedbackShapeError: the mask has other batch axes.
+    """
+    shared = min(mask.ndim, len(batch))
+    if tuple(mask.shape[:shared]) != tuple(batch[:shared]):
+        raise FeedbackShapeError(
+            f"the mask has shape {tuple(mask.shape)}, and where the error is taken the batch axes are {tuple(batch)}; "
+            "the mask must begin with the batch axes, or be [batch]"
+        )
+    rows = mask if mask.ndim <= len(batch) else mask.flatten(len(batch)).any(-1)
+    return _with_axes(rows, len(batch) + 1)
+
+
+def real_features(mask: Tensor, shape: Sequence[int], batch: Sequence[int], name: str = "") -> Tensor:
+    """Return which entries of an activation count; it broadcasts to the activation.
+
+    An activation [batch, n] without a token axis counts as a whole.
+
+    Args:
+        mask: booleans, [batch, token] for example.
+        shape: of the activation, [*batch, ...].
+        batch: batch axes of where the error is taken.
+        name: of the point.
+
+    Raises:
+        FeedbackShapeError: the mask fits neither the batch axes nor the first axes of the activation.
+    """
+    rows = real_rows(mask, batch)
+    while mask.ndim > len(batch) and mask.shape[-1] == 1:
+        mask = mask.squeeze(-1)
+    if mask.ndim <= len(batch) or len(shape) <= mask.ndim:
+        return _with_axes(rows.squeeze(-1), len(shape))
+    if any(have not in (1, want) for have, want in zip(mask.shape, shape, strict=False)):
+        raise FeedbackShapeError(
+            f"the mask has shape {tuple(mask.shape)}, which does not go with point {name!r} of shape {tuple(shape)}; "
+            "give mask= a function of the inputs (args, kwargs) that returns a mask with the first axes of the points"
+        )
+    return _with_axes(mask, len(shape))
+
+
+def without_padding(value: Tensor, mask: Tensor | None, batch: Sequence[int]) -> Tensor:
+    """Return an activation, or what is sent to one, with zeros where the mask says padding."""
+    return value if mask is None else value.masked_fill(~real_features(mask, value.shape, batch), 0)
+
+
+def _with_axes(mask: Tensor, axes: int) -> Tensor:
+    return mask.reshape(*mask.shape, *[1] * (axes - mask.ndim))

@@ -1,0 +1,83 @@
+"""A forward pass of a direct rule from its beginning to its end: run the model, tie the output, check the pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from feedalign.anatomy import check_all_ran, is_computed_from, problems, tensors_in
+from feedalign.errors import OutputError, PointsError
+from feedalign.rules.direct.cut import Cut, Uncoupled
+
+if TYPE_CHECKING:
+    from feedalign.rules.direct.rule import DirectRule
+
+
+def run_pass(rule: DirectRule, cut: Cut, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run the model of a rule under a pass, and return its output, tied to what the pass has cut off.
+
+    Raises:
+        PointsError: a point was not reached, or runs above the place of the error, or its block gets no gradient.
+        OutputError: the error cannot be taken, or no loss could send it.
+    """
+    try:
+        output = rule.run_under(cut, args, kwargs)
+        if cut.learning:
+            rule.account_for(cut.names, output)
+        return _tied_inside(rule, cut, output) if rule.error_tap.places else _tied_at_the_end(rule, cut, output)
+    finally:
+        cut.taking = None  # the graph holds the pass, so the pass must not hold the graph
+
+
+def _tied_at_the_end(rule: DirectRule, cut: Cut, output: Any) -> Any:
+    """Return the output with the entries tied at which the error is taken."""
+    tapped = rule.error_tap.of(output, training=rule.model.training)
+    if cut.learning:
+        _check_entries(rule, cut, output, tapped)
+    assert cut.taking is not None
+    tied = tuple(cut.taking.tied(i, one) for i, one in enumerate(tapped))
+    if all(after is before for after, before in zip(tied, tapped, strict=True)):
+        return output
+    return rule.error_tap.put(output, tapped, tied)
+
+
+def _tied_inside(rule: DirectRule, cut: Cut, output: Any) -> Any:
+    """Return the output of a model in which the error was taken inside of the pass."""
+    taking = cut.taking
+    assert taking is not None
+    check_all_ran(rule.error_tap.places, taking.seen)
+    if cut.learning:
+        check_blocks(rule, cut)
+    output = taking.guarded(output)
+    if not torch.compiler.is_compiling():
+        # The backward pass comes to modules above the place before it comes to the rule. If activation checkpointing
+        # repeats one of these, the graph must be cut there as it was the first time.
+        repeat = Uncoupled()
+        for tensor in tensors_in(output):
+            if tensor.grad_fn is not None:
+                tensor.grad_fn.register_prehook(lambda *_: rule.slot.enter_backward(repeat))
+    return output
+
+
+def _check_entries(rule: DirectRule, cut: Cut, output: Any, tapped: tuple[Tensor, ...]) -> None:
+    """Raise an error where something that is to learn would get no gradient, or another one than the rule's."""
+    learns = any(one.requires_grad for one in tapped)
+    if not learns and all(parameter.requires_grad for parameter in rule.model.parameters()):
+        raise OutputError(f"the model's {problems.no_readout().words}")
+    structured = output is not tapped[0] and not torch.compiler.is_compiling()  # no compiler sees the graph
+    if structured:
+        for number in (one for one in tensors_in(output) if not one.ndim):
+            if any(is_computed_from(number, one) for one in tapped):
+                raise OutputError(f"the model's {problems.loss_inside(rule.error_tap.entry)}")
+    check_blocks(rule, cut)
+
+
+def check_blocks(rule: DirectRule, cut: Cut) -> None:
+    """Raise PointsError where a block is to learn, and the activation at its end carries no gradient."""
+    for name in cut.without_gradient:
+        modules = [module for block in rule.blocks if block.point == name for module in block.modules]
+        held = (p for module in modules for p in rule.model.get_submodule(module).parameters(recurse=False))
+        if any(parameter.requires_grad for parameter in held):
+            raise PointsError(f"point {problems.no_gradient(name)}")

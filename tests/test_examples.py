@@ -1,0 +1,63 @@
+"""The scripts in `examples/`: their numbers stand in the documentation, so what they compute is tested too."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch.nn import functional
+
+import feedalign as fa
+
+ROOT = Path(__file__).parents[1]
+
+
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"examples/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_two_recurrent_networks_are_one_and_their_points_make_the_difference() -> None:
+    recurrent = example("recurrent")
+    x, cues = recurrent.batch(5, torch.Generator().manual_seed(0))
+    assert x.shape == (recurrent.BATCH, 6, recurrent.INPUTS)
+    cell, layer = recurrent.CellNet(3), recurrent.LayerNet(3)
+    torch.testing.assert_close(cell(x), layer(x))
+    for net in (fa.DFA(cell, points="cell"), fa.DFA(layer, points="layer")):
+        assert fa.check_rule(net, functional.cross_entropy, x, cues).worst < 1e-12
+
+
+def test_alignment_over_delay_begins_with_that_of_the_readout_and_goes_back_through_the_cell() -> None:
+    """The true derivative is Wᵀe at the last state, and Uᵀ((1 − h²) ⊙ Wᵀe) at the state before it."""
+    recurrent = example("recurrent")
+    model = recurrent.CellNet(3)
+    net = fa.DFA(model, points="cell", example_input=torch.zeros(1, 6, recurrent.INPUTS))
+    x, cues = recurrent.batch(5, torch.Generator().manual_seed(2))
+    h = torch.zeros(len(x), recurrent.UNITS)
+    with torch.no_grad():
+        for step in x.unbind(1):
+            h = model.cell(step, h)
+        output = model.readout(h)
+        e = output.softmax(1) - functional.one_hot(cues, recurrent.CUES)
+        sent = e @ net.feedback_matrices["cell"].T
+        last = e @ model.readout.weight
+        before = (last * (1 - h**2)) @ model.cell.weight_hh
+    found = recurrent.alignment_over_delay(net, 5)
+    assert len(found) == 6
+    for cosine, true in zip(found, (last, before), strict=False):
+        expected = float(functional.cosine_similarity(sent, true, dim=1).mean())
+        assert cosine == pytest.approx(expected, abs=1e-4)  # float32
+
+
+@pytest.mark.parametrize("arguments", [[], ["--rule", "frozen", "--norm", "pre"], ["--rule", "backprop", "--own"]])
+def test_the_character_model_trains(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.txt").write_text("to be or not to be, that is the question. " * 300)
+    example("character_model").main([*arguments, "--steps", "2", "--text", str(tmp_path / "text.txt")])
+    assert "bits per character" in capsys.readouterr().out.splitlines()[-1]
