@@ -110,7 +110,9 @@ BOUND_TO_A_PLACE = [
 ]
 
 
-@pytest.mark.parametrize("recipe", [feedback.LowRank, feedback.Channelwise, feedback.Shared, feedback.Smooth, feedback.Tokenwise])
+@pytest.mark.parametrize(
+    "recipe", [feedback.LowRank, feedback.Channelwise, feedback.Shared, feedback.Smooth, feedback.Tokenwise]
+)
 @pytest.mark.parametrize("base", BOUND_TO_A_PLACE, ids=repr)
 def test_a_matrix_of_one_point_cannot_be_drawn_at_another_size(recipe: Any, base: Any) -> None:
     with pytest.raises(ArgumentError, match="makes the matrix of one particular point, and would here be"):
