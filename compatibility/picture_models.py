@@ -143,6 +143,8 @@ CASES = [
             "hidden_sizes": [16, 16, 16],
             "neck_hidden_sizes": [8, 8, 8, 16, 16, 16, 16],
             "num_attention_heads": 2,
+            # At the usual 0.02 the batch norms enlarge what random feedback sends, until float32 overflows.
+            "initializer_range": 0.2,
             "num_labels": 4,
         },
         "mobilevit.encoder.layer",

@@ -91,7 +91,10 @@ def test_mnist_is_told_from_digits(mnist: ImageData, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize(
     "function",
-    ["good", "with_points", "one_point", "wrapped", "neighbour", "late", "prints", "endless", "varying"],
+    [
+        *("good", "with_points", "one_point", "wrapped", "neighbour", "late", "prints", "endless", "varying"),
+        *("clears_the_path", "without_words", "without_state", "sparse"),
+    ],
 )
 def test_a_model_of_ones_own(function: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", "--model", f"my_nets:{function}", "--steps", "5", "--samples", "100"]) == 0
@@ -196,6 +199,10 @@ def test_the_folder_is_looked_at_before_the_work(tmp_path: Path, capsys: pytest.
     [
         (["--steps", "0"], "steps must be a whole number of at least 1"),
         (["--lr", "nan"], "lr must be a finite number above 0, got nan"),
+        (["--steps", str(10**18)], "would take days; at most 10,000,000 are possible"),
+        (["--lr", "1e300"], "lr=1e+300 is beyond 3.4e+38, the largest number that the model's weights can hold"),
+        (["--hidden", "40000", "1000"], "at most 20,000,000 weights can be diagnosed in minutes"),
+        (["--hidden", *["2"] * 301], "hidden has 301 layers; at most 300 are possible"),
         (["--batch-size", "0"], "batch_size must be a whole number of at least 1"),
         (["--batch-size", "9999"], "batch_size=9999 must be at most the 1442 training samples"),
         (["--samples", "0"], "samples must be a whole number of at least 1"),
@@ -229,6 +236,14 @@ def test_the_folder_is_looked_at_before_the_work(tmp_path: Path, capsys: pytest.
         (["--model", "my_nets:number"], "my_nets has no function 'number'"),
         (["--model", "my_nets:raises"], "raises() raised RuntimeError: no disk; it must run without arguments"),
         (["--model", "my_nets:exits"], "exits() raised SystemExit: 0; it must run without arguments"),
+        (["--model", "my_nets:ends_the_process"], "ends_the_process() raised SystemExit: os._exit(7)"),
+        (["--model", "my_nets:ends_in_the_loss"], "on the first samples, raised SystemExit: os._exit(0)"),
+        (["--model", "my_nets:base_exception"], "base_exception() raised BaseException: base"),
+        (["--model", "my_nets:wordless"], "raised Wordless: (no words, for __str__ raised RuntimeError)"),
+        (["--model", "my_nets:broken_points"], "reading the points raised RuntimeError: points"),
+        (["--model", "my_nets:endless_points"], "there are more than 10,000 points; give a list of names"),
+        (["--model", "my_nets:on_meta"], "the model is on the meta device, so its weights are no numbers"),
+        (["--model", "my_nets:lazy"], "found no hidden layer"),
         (["--model", "my_nets:two"], "two() returned a tuple of 2, expected a tuple (model, loss function, batches)"),
         (["--model", "my_nets:no_module"], "first came a int, expected a torch.nn.Module"),
         (["--model", "my_nets:no_loss"], "second came a str, expected a loss function of (output, y)"),

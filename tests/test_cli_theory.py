@@ -99,6 +99,24 @@ def test_divergence_says_when_and_keeps_the_last_finite_state(capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [["--v-std", "1e19"], ["--noise-std", "1e300"], ["--readout", "1e300", "1e300"], ["--lr", "1e300"]],
+)
+def test_a_start_beyond_all_numbers_diverges_at_once(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["theory", *SHORT, *arguments]) == 1
+    assert "DIVERGED at t = 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--lr", "1e10"], ["--end-time", "50000", "--simulate", "2"]])
+def test_what_takes_longer_than_allowed_is_told_and_not_stored(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["theory", *SHORT, *arguments, "--max-seconds", "0.3"]) == 1
+    assert "took longer than max_seconds=0.3" in capsys.readouterr().err
+    assert not list(Path("runs").rglob("result.nc"))
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--lr", "0"], "lr must be a finite number above 0, got 0.0"),
@@ -108,6 +126,9 @@ def test_divergence_says_when_and_keeps_the_last_finite_state(capsys: pytest.Cap
         (["--lr-readout", "-1"], "lr_readout must be a finite number of at least 0, got -1.0"),
         (["--end-time", "inf"], "end_time=inf must be a positive number"),
         (["--end-time", "1e13"], "end_time=10000000000000.0 must be a positive number, and not beyond 1e+15 steps"),
+        (["--measurements", str(10**12)], "measurements must be a whole number of at least 2 and at most 100000"),
+        (["--simulate", str(10**12)], "at most 10,000,000,000 can be simulated, so lower one of the three"),
+        (["--max-seconds", "0"], "max_seconds must be a finite number above 0, got 0.0"),
         (["--measurements", "1"], "measurements must be a whole number of at least 2"),
         (["--simulate", "-1"], "simulate must be a whole number of at least 0"),
         (["--seed", "-1"], "seed must be a whole number of at least 0"),

@@ -119,6 +119,10 @@ CALLS: list[tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = [
         linear.population,
         lambda: {"cov_x": np.eye(N), "teacher": np.ones((C, N)), **train(), "steps": 2, "noise_std": 0.1},
     ),
+    (
+        linear.train_residual,
+        lambda: {"x": np.eye(N), "y": np.ones((N, C)), "feedback": [np.ones((5, C))] * 2, "lr": 0.01, "steps": 2},
+    ),
     (linear.conditioner, lambda: {"cov_yx": np.eye(C, N), "leave_out": 1e-9}),
     (linear.first_steps, lambda: {"cov_yx": np.eye(C, N), "feedback": [np.ones((5, C))], "conditioning": np.eye(C)}),
     (linear.residuals, lambda: {"weights": [np.ones((5, N)), np.ones((C, 5))], "feedback": [np.ones((5, C))]}),
@@ -151,6 +155,13 @@ CALLS: list[tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = [
             "head": "flatten", "batch_norm": True, "activation": "relu", "seed": 0,
         },
     ),
+    (
+        networks.Transformer,
+        lambda: {
+            "vocabulary": 5, "outputs": 5, "width": 8, "blocks": 1, "heads": 2, "context": 4, "causal": True,
+            "norm": "post", "tied": True, "pool": "none", "bias": True, "dropout": 0.1, "seed": 0,
+        },
+    ),
     (networks.TiledConv2d, lambda: {"convolution": layer(), "in_shape": (3, 4, 4), "regions": 2}),
     (networks.UnrolledConv2d, lambda: {"convolution": layer(), "in_shape": (3, 4, 4)}),
     (networks.unroll, lambda: {"convolution": layer(), "in_shape": (3, 4, 4)}),
@@ -163,7 +174,14 @@ CALLS: list[tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = [
 ]  # fmt: skip
 NAMES = [function.__qualname__ for function, _ in CALLS]
 # These are made by functions of the room, and take what the function has checked.
-RESULTS = {shallow.Trajectory, shallow.Minimum, linear.Training, convolution.Match, convolution.Offset}
+RESULTS = {
+    shallow.Trajectory,
+    shallow.Minimum,
+    linear.Training,
+    linear.ResidualTraining,
+    convolution.Match,
+    convolution.Offset,
+}
 
 
 def public_functions() -> Iterator[Any]:

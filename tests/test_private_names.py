@@ -15,6 +15,8 @@ ALLOWED = "torch_private.py"
 
 # The methods of named tuples. Their underscore only keeps them apart from the fields, and Python documents them.
 OF_NAMED_TUPLES = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}
+# A function that Python's manual documents under this name: it ends the process at once.
+OF_PYTHON = {"_exit"}
 # Private names of torch and numba that need no other sign: they are refused on `self` too, and as strings.
 KNOWN = {
     "BackwardCFunction", "_backward_hooks", "_backward_pre_hooks", "_buffers", "_cache_file", "_forward_hooks",
@@ -27,7 +29,9 @@ INTERNAL = ("numba.core",)
 
 def is_private(name: str) -> bool:
     dunder = name.startswith("__") and name.endswith("__")
-    return name in KNOWN or (name.startswith("_") and name != "_" and not dunder and name not in OF_NAMED_TUPLES)
+    return name in KNOWN or (
+        name.startswith("_") and name != "_" and not dunder and name not in OF_NAMED_TUPLES | OF_PYTHON
+    )
 
 
 def is_private_path(dotted: str) -> bool:

@@ -1,8 +1,9 @@
 """The command line: `feedalign reproduce`, `diagnose`, `theory`, `list`, `runs` and `data fetch`.
 
-Exit status: 0 done, and every claim that was checked is supported; 1 a claim is not supported, or a run diverged; 2 the
-command was used wrongly; 3 something outside failed (data, disk); 130 interrupted; 141 the reader of the output has
-gone (`feedalign list | head -1`): the work was finished and its files were written, but not everything was printed.
+Exit status: 0 done, and every claim that was checked is supported; 1 a claim is not supported, or a run diverged or
+took longer than allowed; 2 the command was used wrongly; 3 something outside failed (data, disk); 130 interrupted; 141
+the reader of the output has gone (`feedalign list | head -1`): the work was finished and its files were written, but
+not everything was printed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import lazy_loader
 
-from feedalign.errors import ArgumentError, FeedalignError
+from feedalign.errors import ArgumentError, FeedalignError, TimeLimitError
 from feedalign.lab.diagnose_command import DiagnoseConfig
 from feedalign.lab.own_setting import TheoryConfig
 from feedalign.terminal import Output, any_encoding
@@ -73,16 +74,18 @@ def theory(
     config: Annotated[TheoryConfig, tyro.conf.arg(name="")] = TheoryConfig(),  # noqa: B008 — frozen
     *,
     runs: Path = Path("runs"),
+    max_seconds: float = 300.0,
 ) -> int:
     """Integrate the learning dynamics of a shallow network for a setting of your own: table, figure and NetCDF.
 
     Args:
         config: the setting.
         runs: folder of the runs.
+        max_seconds: how long each integration, and the simulation under each rule, may take.
     """
     from feedalign.lab import own_setting
 
-    run = own_setting.compute(config, runs, _progress)
+    run = own_setting.compute(config, runs, _progress, max_seconds=max_seconds)
     _show(*own_setting.table(run.dataset))
     for line in own_setting.summary(run.dataset):
         _out.print(line, markup=False)
@@ -203,6 +206,9 @@ def _run(args: Sequence[str] | None) -> int:
     except ArgumentError as error:
         _err.print(f"feedalign: {error}", markup=False)
         return 2
+    except TimeLimitError as error:
+        _err.print(f"feedalign: {error}", markup=False)
+        return 1
     except (FeedalignError, OSError) as error:
         _err.print(f"feedalign: {error}", markup=False)
         return 3

@@ -42,7 +42,7 @@ class TimeLimitError(FeedalignError, TimeoutError):
 
     Attributes:
         time: how far the trajectory had come, in the trajectory's own unit of time.
-        state: the state at that time.
+        state: the state at that time; None where several simulated runs were under way.
     """
 
     def __init__(self, message: str, *, time: float, state: object) -> None:

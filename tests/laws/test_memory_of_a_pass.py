@@ -93,3 +93,14 @@ def test_an_input_that_is_not_finite_leaves_the_memory_as_it_was(rule: Any, opti
     x[0, 0] = float("nan")
     gradients(net, x, y)
     assert_same(memory(net), before, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("rule", "options"), RULES)
+def test_an_empty_batch_leaves_the_memory_as_it_was(rule: Any, options: Any) -> None:
+    """Not even the decay of learned feedback takes place."""
+    net = taught(rule, options)
+    before = memory(net)
+    x, y = batch()
+    net.zero_grad()
+    functional.cross_entropy(net(x[:0]), y[:0], reduction="sum").backward()
+    assert_same(memory(net), before)

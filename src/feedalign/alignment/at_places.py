@@ -18,7 +18,12 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from feedalign.alignment.inner_products import PIECE, Products, inner_products
 from feedalign.alignment.true_pass import Batch, backward, true_pass
 from feedalign.anatomy import activation_of, exchange, mapped, real_rows, tensors_in, without_padding
+<<<<<<< HEAD
 from feedalign.rules import DirectRule, signal
+=======
+from feedalign.errors import OutputError
+from feedalign.rules import DirectRule, direct_signal
+>>>>>>> main
 
 Pair = tuple[str, Tensor | None, Tensor | None]
 
@@ -92,6 +97,11 @@ class Runs:
     def pairs(self, net: DirectRule, entries: Sequence[Tensor], loss: Tensor, mask: Tensor | None) -> Iterator[Pair]:
         """Yield the true and the sent derivative at the place of every run, from the last run to the first."""
         found = self._true_derivatives([(loss, None)], list(entries), self.runs)
+        if all(e is None for e in found):
+            raise OutputError(
+                "the loss is not computed from the place where the error is taken, so there is no error to measure; "
+                "compute the loss outside of the model, or name with error_at= the module whose output the loss uses"
+            )
         errors = [torch.zeros_like(entry) if e is None else e for entry, e in zip(entries, found, strict=True)]
         error = net.error_tap.rows(errors)
         if mask is not None:

@@ -17,10 +17,14 @@ from feedalign.diagnosis.looking import look
 from feedalign.diagnosis.preparing import Task, copies_in_rules, task_for
 from feedalign.diagnosis.result import Diagnosis
 from feedalign.diagnosis.training import layers_of, train
+from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback
 from feedalign.rules import DirectRule
 
 Progress = Callable[[int, int], None]
+
+# Of training. A step takes a millisecond at the least, so this many take a night.
+MOST_STEPS = 10**7
 
 
 def diagnose(
@@ -83,6 +87,8 @@ def check_numbers(*, seed: int, steps: int, lr: float, samples: int, probe: int)
     whole_number("seed", seed, 0, 2**64 - 1)
     for name, value in {"steps": steps, "samples": samples, "probe": probe}.items():
         whole_number(name, value, 1)
+    if steps > MOST_STEPS:
+        raise ArgumentError(f"steps={steps} would take days; at most {MOST_STEPS:,} are possible")
     positive_number("lr", lr)
 
 

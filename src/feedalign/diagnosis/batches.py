@@ -103,6 +103,8 @@ def _pair(batch: Any, number: int) -> tuple[Any, Any]:
 
 def _shapes(x: Any, y: Any) -> tuple[Any, ...] | None:
     """Return shape and type of one sample; None where samples cannot be joined along a first axis."""
-    if not (isinstance(x, Tensor) and isinstance(y, Tensor) and x.ndim and y.ndim and len(x) == len(y)):
+    if not all(isinstance(side, Tensor) and side.layout == torch.strided and side.ndim for side in (x, y)):
+        return None
+    if len(x) != len(y):
         return None
     return x.shape[1:], y.shape[1:], x.dtype, y.dtype, x.device, y.device

@@ -167,8 +167,8 @@ def predicted_steps(moment: Array, feedback: Sequence[Array]) -> Array:
 
     values, vectors = _present(moment)
     values = values / values.mean()
-    teacher = vectors * np.sqrt(values)  # [C, directions]
-    scaled = [R / np.sqrt(np.square(R).sum() / R.shape[1]) for R in _triangles(feedback)]
+    teacher = np.diag(np.sqrt(values))  # in the directions: with fewer samples than outputs there are few
+    scaled = [(R / np.sqrt(np.square(R).sum() / R.shape[1])) @ vectors for R in _triangles(feedback)]
     needed = []
     for P in (None, linear.conditioner(teacher, leave_out=NOTHING)):
         # 0.02 as in the experiment conditioned-feedback; less where one direction is so large that it would diverge.

@@ -57,11 +57,14 @@ def look(net: DirectRule, task: Task, samples: int) -> Seen:
 
 
 def _added(total: Tensor | None, e0: Tensor, x: Any, batch: torch.Size) -> Tensor | None:
-    """Return the total with −e₀ xᵀ of one more batch; None where inputs are indices, several, or of another length."""
-    if total is None or not (isinstance(x, Tensor) and x.is_floating_point() and x.shape[: len(batch)] == batch):
+    """Return the total with −e₀ xᵀ of one more batch; None where inputs are no vectors of one length."""
+    if total is None or not (isinstance(x, Tensor) and x.layout == torch.strided and x.is_floating_point()):
+        return None
+    if x.shape[: len(batch)] != batch:
         return None
     inputs = x.detach().reshape(len(e0), -1).double()
     shape = (e0.shape[1], inputs.shape[1])
     if shape[0] * shape[1] > LARGEST or (total.ndim and total.shape != shape):
         return None
-    return total.to(e0.device) - e0.T @ inputs
+    added: Tensor = total.to(e0.device) - e0.T @ inputs
+    return added

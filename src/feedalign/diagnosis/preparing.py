@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from feedalign.alignment import output_errors
@@ -59,6 +60,9 @@ def task_for(net: DirectRule, loss_fn: Loss, source: Source, *, probe: int, seed
         raise ArgumentError(
             f"loss_fn={loss_fn!r} is no function of (output, y); give torch.nn.functional.cross_entropy"
         )
+    largest = min(torch.finfo(weight.dtype).max for weight in net.parameters() if weight.requires_grad)
+    if lr > largest:
+        raise ArgumentError(f"lr={lr:g} is beyond {largest:.3g}, the largest number that the model's weights can hold")
     batches = Batches(source)
     with seeded(seed):
         batch = batches.first(probe)
@@ -96,6 +100,10 @@ def copies_in_rules(net: nn.Module, *, seed: int, compare: bool, of_bare: dict[s
         raise ArgumentError(
             f"the model is wrapped in {type(net).__name__}, which sends no error straight to a layer; give the bare "
             "model, or one in a direct rule such as DFA"
+        )
+    if any(parameter.is_meta for parameter in net.parameters()):
+        raise ArgumentError(
+            "the model is on the meta device, so its weights are no numbers; call to_empty, and set the weights"
         )
     if not any(parameter.requires_grad for parameter in net.parameters()):
         raise ArgumentError("no parameter of the model requires a gradient, so nothing can be trained; unfreeze some")

@@ -32,17 +32,25 @@ def seeded(seed: int) -> Iterator[None]:
 def told(what: str, remedy: str) -> Iterator[None]:
     """Turn what the user's code raises into an ArgumentError that says where it was raised, and what to do.
 
-    `sys.exit` counts: a data set that ends the program must not end it without a word. The house's own errors say
-    already what to do.
+    `sys.exit` counts: a data set that ends the program must not end it without a word. So does every other exception
+    but Ctrl-C. The house's own errors say already what to do.
     """
     try:
         yield
-    except (ArgumentError, DataError, DivergenceError):
+    except (ArgumentError, DataError, DivergenceError, KeyboardInterrupt):
         raise
     except FeedalignError as error:
         raise ArgumentError(str(error)) from error
-    except (Exception, SystemExit) as error:
-        raise ArgumentError(f"{what} raised {type(error).__name__}: {error}; {remedy}") from error
+    except BaseException as error:
+        raise ArgumentError(f"{what} raised {type(error).__name__}: {_words(error)}; {remedy}") from error
+
+
+def _words(error: BaseException) -> str:
+    """Return what an exception of the user's says; its own words may fail."""
+    try:
+        return str(error)
+    except Exception as fault:
+        return f"(no words, for __str__ raised {type(fault).__name__})"
 
 
 def kind_of(value: Any) -> str:

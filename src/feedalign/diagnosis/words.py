@@ -13,7 +13,8 @@ from feedalign.diagnosis.training import Trained
 if TYPE_CHECKING:
     from feedalign.diagnosis.result import Diagnosis
 
-# Below this alignability a layer is named: its shape, not its training, keeps it from aligning.
+# Below this alignability a layer is named: its shape, not its training, keeps its weights from aligning with the
+# feedback. Its gradients can align all the same.
 LIMITED = 0.5
 # A mean gradient alignment above this one is called good, below the other one poor. The update of a layer then has
 # more than 0.3, or less than 0.1, of its length along the true gradient; chance is 0.

@@ -164,7 +164,10 @@ def _direct(
     def cut(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, h: Any) -> Any:
             ends.append((name, h if isinstance(h, Tensor) else h[0]))
-            return mapped(h, lambda tensor: tensor.detach().clone(), objects=True)
+            # In the usual memory format: torch's group norm ends the process where an input that needs no gradient is
+            # stored channels last.
+            plain = torch.contiguous_format
+            return mapped(h, lambda tensor: tensor.detach().clone(memory_format=plain), objects=True)
 
         return hook
 

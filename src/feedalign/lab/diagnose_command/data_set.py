@@ -18,8 +18,9 @@ from feedalign.lab.diagnose_command.config import DiagnoseConfig
 from feedalign.lab.diagnose_command.subject import Subject
 from feedalign.networks import MLP
 
-# A diagnosis holds weights, gradients and feedback of two nets. More than this would not fit many machines.
-MOST_WEIGHTS = 10**8
+# A diagnosis trains two nets and measures each some thirty times on the probe. With this many weights that takes
+# minutes on two cores; with this many layers too, because every layer is measured with every other one's graph.
+MOST_WEIGHTS, MOST_LAYERS = 2 * 10**7, 300
 MOST_SAMPLES = 10**7
 
 
@@ -54,13 +55,19 @@ def subject_of(config: DiagnoseConfig) -> Subject:
 def _shuffled(x: Tensor, y: Tensor, indices: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches of one size in a new order, drawn from torch's global generator, which `diagnose` seeds."""
     whole = len(indices) // size * size
-    for batch in indices[torch.randperm(len(indices))[:whole]].split(size):
+    order = torch.randperm(len(indices))
+    for begin in range(0, whole, size):
+        batch = indices[order[begin : begin + size]]
         yield x[batch], y[batch]
 
 
 def _sizes(inputs: int, hidden: tuple[int, ...], classes: int) -> list[int]:
     if not hidden:
         raise ArgumentError("hidden=() leaves no hidden layer to align; give widths such as 100 100")
+    if len(hidden) > MOST_LAYERS:
+        raise ArgumentError(
+            f"hidden has {len(hidden):,} layers; at most {MOST_LAYERS} are possible, so give fewer, such as 100 100"
+        )
     if min(hidden) < 1:
         raise ArgumentError(f"hidden={hidden} must be widths of at least 1, such as 100 100")
     sizes = [inputs, *hidden, classes]
@@ -68,7 +75,7 @@ def _sizes(inputs: int, hidden: tuple[int, ...], classes: int) -> list[int]:
     if weights > MOST_WEIGHTS:
         raise ArgumentError(
             f"hidden={' '.join(map(str, hidden))} makes a network of {weights:,} weights, {4 * weights / 1e9:,.1f} GB; "
-            f"at most {MOST_WEIGHTS:,} weights are possible, so give smaller widths"
+            f"at most {MOST_WEIGHTS:,} weights can be diagnosed in minutes, so give smaller widths"
         )
     return sizes
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import nn
 
@@ -17,22 +18,45 @@ from feedalign.diagnosis import kind_of, told
 from feedalign.errors import ArgumentError
 from feedalign.lab.diagnose_command.subject import Subject
 
+# Of the names of points that the user's function gives: an endless generator would fill the memory.
+MOST_POINTS = 10_000
+
 
 @contextmanager
 def at_home() -> Iterator[None]:
     """Within this context the user's code can import its neighbours in the present folder, and prints to stderr.
 
     Code may import a neighbour as late as in `forward`, so this surrounds all that runs it. The command's own output
-    is on stdout, and what the user's code prints must not stand in the middle of it.
+    is on stdout, and what the user's code prints must not stand in the middle of it. `os._exit` raises SystemExit, so
+    that the command can say who ended it. Folders that the user's code takes out of `sys.path` are put back
+    afterwards, because this program needs them.
     """
-    here = os.getcwd()
+    here, folders = os.getcwd(), list(sys.path)
     sys.path.insert(0, here)
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), _exit_told():
             yield
     finally:
         if here in sys.path:  # the user's code may have taken it out
             sys.path.remove(here)
+        sys.path += [folder for folder in folders if folder not in sys.path]
+
+
+@contextmanager
+def _exit_told() -> Iterator[None]:
+    """Within this context `os._exit` raises SystemExit in this process; forked processes really end by it."""
+    process, really = os.getpid(), os._exit
+
+    def exit_told(status: int) -> NoReturn:
+        if os.getpid() == process:
+            raise SystemExit(f"os._exit({status})")
+        really(status)
+
+    os._exit = exit_told
+    try:
+        yield
+    finally:
+        os._exit = really
 
 
 def made_by(spec: str, points: tuple[str, ...]) -> Subject:
@@ -104,7 +128,11 @@ def _sources(module: ModuleType) -> tuple[bytes, ...]:
 
 
 def _names(spec: str, points: Any) -> tuple[str, ...]:
-    named = tuple(points) if isinstance(points, Iterable) and not isinstance(points, str) else (points,)
+    with told(f"model={spec!r}: reading the points", "give a list of names"):
+        several = isinstance(points, Iterable) and not isinstance(points, str)
+        named = tuple(itertools.islice(points, MOST_POINTS + 1)) if several else (points,)
+    if len(named) > MOST_POINTS:
+        raise ArgumentError(f"model={spec!r}: there are more than {MOST_POINTS:,} points; give a list of names")
     for name in named:
         if not isinstance(name, str):
             raise ArgumentError(

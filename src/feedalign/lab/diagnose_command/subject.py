@@ -45,13 +45,13 @@ class Subject:
 
         The batches are those that a diagnosis reads in one pass: of the steps, and of the samples looked at. Their
         losses are there because model and loss function may hold numbers that neither the code nor the weights show,
-        such as class weights read from a file. Where a batch holds objects of unknown kinds the digest is new every
-        time.
+        such as class weights read from a file. Where a batch holds objects of unknown kinds, or something cannot be
+        read, the digest is new every time.
         """
         digest = hashlib.sha256()
         _update(digest, [*(file.read_bytes() for file in sorted(PACKAGE.rglob("*.py"))), *self.code])
-        requires_grad = [weight.requires_grad for weight in self.model.parameters()]
-        _update(digest, [repr(self.model), self.model.state_dict(), requires_grad])
+        _update(digest, [_got(lambda: repr(self.model)), _got(lambda: dict(self.model.state_dict()))])
+        _update(digest, [weight.requires_grad for weight in self.model.parameters()])
         twin = self.model
         with suppress(Exception):  # a model that cannot be copied is refused by `diagnose`, in words
             twin = copied(self.model).eval()
@@ -68,16 +68,31 @@ class Subject:
         """Return the loss of a batch to all digits; what goes wrong here is told by `diagnose`, in words."""
         try:
             return repr(self.loss_fn(output_on(model, x), y).tolist())
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the user's code raises
             return type(error).__name__
+
+
+def _got(read: Callable[[], Any]) -> Any:
+    """Return what is read; an object of no known kind, which makes the digest new, where that raises."""
+    try:
+        return read()
+    except Exception:
+        return object()
+
+
+def _numbers(tensor: Tensor) -> Any:
+    dense = tensor.detach().cpu()
+    dense = dense if dense.layout == torch.strided else dense.to_dense()
+    return dense.resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8).numpy()
 
 
 def _update(digest: Any, value: Any) -> None:
     """Take a value into a digest, with its kind, so that no two values look alike."""
     if isinstance(value, Tensor):
-        dense = value.detach().cpu().to_dense() if value.layout != torch.strided else value.detach().cpu()
-        numbers = dense.resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8).numpy()
-        _update(digest, ["tensor", str(value.dtype), tuple(value.shape), numbers])
+        # Tensors on the meta device have no numbers, and those of lazy modules not even a shape.
+        _update(digest, _got(lambda: ["tensor", str(value.dtype), tuple(value.shape), _numbers(value)]))
     elif isinstance(value, np.ndarray) and value.dtype != object:
         digest.update(f"array {value.dtype} {value.shape}".encode() + value.tobytes())
     elif isinstance(value, Mapping):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from feedalign.checks import whole_number
-from feedalign.errors import ArgumentError, DivergenceError
+from feedalign.errors import ArgumentError, DivergenceError, TimeLimitError
 from feedalign.lab.experiments import Progress
 from feedalign.lab.own_setting.config import TheoryConfig
 from feedalign.lab.shallow_rule import shallow_rule
@@ -18,6 +19,8 @@ from feedalign.streams import derived_seed, numpy_generator
 from feedalign.theory import shallow
 
 MOST_STEPS = 1e15  # times are whole steps / N; beyond 2^53 floats cannot tell neighbouring steps apart
+# Of table and figure; of simulated runs together, which take an hour or two.
+MOST_MEASUREMENTS, MOST_SIMULATED = 10**5, 10**10
 QUANTITIES = ("generalisation_error", "overlap")
 
 
@@ -30,8 +33,9 @@ def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.f
     Raises:
         ArgumentError: a value is out of range, or lists and numbers of units do not fit together.
     """
-    for name, least in {"students": 1, "teachers": 1, "measurements": 2, "simulate": 0, "seed": 0}.items():
+    for name, least in {"students": 1, "teachers": 1, "simulate": 0, "seed": 0}.items():
         whole_number(name, getattr(config, name), at_least=least)
+    whole_number("measurements", config.measurements, 2, MOST_MEASUREMENTS)
     if not config.rules or len(set(config.rules)) < len(config.rules):
         raise ArgumentError(f"rules={config.rules} must name dfa, backprop, or both, each once")
     A = (
@@ -56,12 +60,19 @@ def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.f
         raise ArgumentError(
             f"end_time={config.end_time} must be a positive number, and not beyond {MOST_STEPS:.0g} steps"
         )
+    steps = config.simulate * config.end_time * config.input_dim
+    if steps > MOST_SIMULATED:
+        raise ArgumentError(
+            f"simulate={config.simulate} asks for {steps:.3g} steps, runs times end_time times input_dim; at most "
+            f"{MOST_SIMULATED:,} can be simulated, so lower one of the three"
+        )
     times = np.geomspace(min(0.1, config.end_time / 10), config.end_time, config.measurements)
     times = np.unique(np.concatenate([[0.0], np.rint(times * config.input_dim) / config.input_dim]))
     theory, simulation = _arguments(config, F)
     shallow.integrate(start, times=[0.0], **theory)  # no step, but all arguments are looked at
     if config.simulate:
-        shallow.simulate(start, times=times[:1], **simulation)
+        one = simulation | {"seeds": simulation["seeds"][:1]}
+        shallow.simulate(start, times=times[:1], **one)
     return start, F, times
 
 
@@ -93,8 +104,10 @@ def _numbers(name: str, values: tuple[float, ...], units: str, count: int) -> ND
     return array
 
 
-def run(config: TheoryConfig, progress: Progress) -> xr.Dataset:
+def run(config: TheoryConfig, progress: Progress, max_seconds: float) -> xr.Dataset:
     """Integrate the setting under each rule, and simulate it if asked to.
+
+    `max_seconds` is how long each integration, and the simulation under each rule, may take; TimeLimitError after it.
 
     Where a rule diverges or stops early, the variables *_theory are NaN at the times after it; `ended_at` and the
     variables last_* say when the rule ended and in which finite state. If a simulated run diverges, *_simulation is
@@ -104,9 +117,10 @@ def run(config: TheoryConfig, progress: Progress) -> xr.Dataset:
     of_theory, of_simulation = _arguments(config, F)
     parts = []
     for i, rule in enumerate(config.rules):
-        part = _integrated(start, rule, times, of_theory)
+        part = _integrated(start, rule, times, of_theory | {"max_seconds": max_seconds})
         tell = partial(_within, progress, i, len(config.rules))
-        part = part.assign(_simulated(start, rule, times, of_simulation, config.simulate, tell))
+        limited = _limited(tell, max_seconds, float(times[-1]))
+        part = part.assign(_simulated(start, rule, times, of_simulation, config.simulate, limited))
         parts.append(part.expand_dims(rule=[rule]))
         tell(1, 1)
     units = {"units": "steps / input dimension"}
@@ -171,3 +185,20 @@ def _simulated(
 def _within(progress: Progress, rule: int, rules: int, done: int, total: int) -> None:
     """Report how far all rules are, when the present rule is this far."""
     progress(100 * rule + 100 * done // total, 100 * rules)
+
+
+def _limited(progress: Progress, max_seconds: float, end_time: float) -> Progress:
+    """Return a progress that raises TimeLimitError once a simulation, which begins now, has taken so many seconds."""
+    deadline = time.monotonic() + max_seconds
+
+    def tell(done: int, total: int) -> None:
+        if time.monotonic() > deadline:
+            raise TimeLimitError(
+                f"the simulation took longer than max_seconds={max_seconds:g} and was {100 * done // total} % done; "
+                "lower simulate, end_time or input_dim, or allow more seconds",
+                time=end_time * done / total,
+                state=None,
+            )
+        progress(done, total)
+
+    return tell

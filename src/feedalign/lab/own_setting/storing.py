@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from feedalign.checks import positive_number
 from feedalign.lab.experiments import Watch, unwatched
 from feedalign.lab.files import check_folder, replacing
 from feedalign.lab.own_setting.config import TheoryConfig
@@ -14,9 +15,17 @@ from feedalign.lab.runs import StoredRun, run_once
 from feedalign.style import svg
 
 NAME = "theory"
+# An integration of ordinary size takes seconds. With very large numbers the equations are so stiff that it never ends.
+MAX_SECONDS = 300.0
 
 
-def compute(config: TheoryConfig, runs: Path = Path("runs"), progress: Watch = unwatched) -> StoredRun:
+def compute(
+    config: TheoryConfig,
+    runs: Path = Path("runs"),
+    progress: Watch = unwatched,
+    *,
+    max_seconds: float = MAX_SECONDS,
+) -> StoredRun:
     """Compute a setting, unless `runs` holds it already, and draw its figure.
 
     Args:
@@ -24,6 +33,8 @@ def compute(config: TheoryConfig, runs: Path = Path("runs"), progress: Watch = u
         runs: folder of the runs; made if missing. The run lies in `runs/theory/<hash of the setting>`.
         progress: called with "theory", returns a context manager that is entered while the setting is computed; what
             the context manager gives is called with (done, total).
+        max_seconds: how long each integration, and the simulation under each rule, may take. This does not decide the
+            result, so it is no part of the setting.
 
     Returns:
         The run; its folder holds figure.svg beside result.nc.
@@ -31,11 +42,13 @@ def compute(config: TheoryConfig, runs: Path = Path("runs"), progress: Watch = u
     Raises:
         ArgumentError: a value of the config is out of range, or `runs` cannot be written. Raised before any work.
         DataError: the run cannot be stored or read.
+        TimeLimitError: max_seconds were over. Nothing is stored.
     """
+    positive_number("max_seconds", max_seconds)
     check_folder("runs", runs)
     prepare(config)
     with progress(NAME) as tell:
-        stored = run_once(NAME, config, partial(run, config, tell), runs)
+        stored = run_once(NAME, config, partial(run, config, tell, max_seconds), runs)
     with replacing(stored.folder / "figure.svg") as aside:
         aside.write_bytes(svg(plot(stored.dataset)))
     return stored

@@ -11,13 +11,13 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import safetensors.torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from feedalign.errors import DataError
 from feedalign.lab.files import replacing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EVERY = 60.0  # seconds of work that a killed run loses at most
 KEEP = 2  # the last one, and one in case the last one is damaged
@@ -65,10 +65,12 @@ class Checkpoints:
         Raises:
             DataError: the folder cannot be written; the checkpoints before are kept.
         """
+        from safetensors.torch import save  # only here: the theory's command needs no torch
+
         begin = time.monotonic()
         here = self._numbered()
         number = here[-1][0] + 1 if here else 0
-        tensors = safetensors.torch.save({name: tensor.contiguous() for name, tensor in state.tensors.items()})
+        tensors = save({name: tensor.contiguous() for name, tensor in state.tensors.items()})
         values = json.dumps({"seconds": self.seconds(), "values": dict(state.values)}, sort_keys=True)
         try:
             with replacing(self.folder / f"checkpoint-{number:06d}") as aside:
@@ -88,6 +90,8 @@ class Checkpoints:
 
     def load(self) -> State | None:
         """Return the state of the last whole checkpoint; None if there is none. A damaged one is named in a warning."""
+        from safetensors.torch import load
+
         for _, path in reversed(self._numbered()):
             try:
                 tensors, values = (path / "tensors.safetensors").read_bytes(), (path / "values.json").read_bytes()
@@ -101,7 +105,7 @@ class Checkpoints:
                 continue
             self.earlier = content["seconds"]
             self.log(f"goes on from {path.name}, after {self.earlier:.0f} s of work")
-            return State(safetensors.torch.load(tensors), content["values"])
+            return State(load(tensors), content["values"])
         return None
 
     def log(self, text: str) -> None:

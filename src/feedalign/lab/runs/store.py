@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import io
@@ -99,6 +100,11 @@ class RunStore:
             yield True
         finally:
             lock.release()
+            if not self.has(kind, config):  # a run that was refused leaves no trace
+                with contextlib.suppress(OSError):  # not empty: others have runs there
+                    file.unlink()
+                    file.parent.rmdir()
+                    self.root.rmdir()
 
     def write(self, kind: str, config: Any, dataset: xr.Dataset, seconds: float) -> None:
         """Write a result; its folder appears whole or not at all, also on Ctrl-C or a full disk.

@@ -27,6 +27,7 @@ from feedalign.checks import flag
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Convolution, Feedback, Place, needs_jacobian
 from feedalign.rules.direct.cut import Cut
+from feedalign.rules.direct.group_norm import GroupNormHook
 from feedalign.rules.direct.one_pass import run_pass
 from feedalign.rules.direct.point_hooks import AtPlaces, PointHooks
 from feedalign.rules.direct.recompute import recomputed
@@ -243,6 +244,8 @@ class DirectRule(Wrapped):
         for name, module in self.hooked.items():
             hooks = PointHooks(self.slot, name)
             self.handles += [module.register_forward_pre_hook(hooks.before), module.register_forward_hook(hooks.after)]
+        norms = (module for module in self.model.modules() if isinstance(module, nn.GroupNorm))
+        self.handles += [module.register_forward_pre_hook(GroupNormHook(self.slot)) for module in norms]
         self.handles += hook_places(self.model, self.error_tap, AtPlaces(self.slot).see)
 
 

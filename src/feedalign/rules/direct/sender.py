@@ -67,10 +67,17 @@ class Sender:
         how many tokens they had when the feedback was drawn.
 
         A change that is not finite is left out: a training loop that skips such a batch keeps its weights, and so the
-        feedback must stay as well.
+        feedback must stay as well. An empty batch is no update either. Only where several processes train together, the
+        batches of the others still count.
         """
+<<<<<<< HEAD
         feedback, form, key = self.rule.feedback, self.forms[point], self.rule.feedback.keys[point]
         held = feedback.get_buffer(key)
+=======
+        if not error.numel() and self.processes.group is None:
+            return
+        matrix, batch = self.rule.feedback[point], error.shape[:-1]
+>>>>>>> main
         with torch.no_grad():
             batch = error.shape[: error.ndim - 1 - form.summed]
             # All points that share a matrix start from the same one, in whatever order they learn.

@@ -100,7 +100,8 @@ class LayerByLayer:
         weight = held.detach()
         instead = rule.backward_weight(known.as_weight(rule.feedback[name], weight.shape), weight)
         learn = None
-        if rule.learns_feedback and held.requires_grad:  # B does not move where W stays
+        counts = y.numel() or self.processes.group is not None  # an empty batch of a process alone is no update
+        if rule.learns_feedback and held.requires_grad and counts:  # B does not move where W stays
             instead = instead.clone()  # what is learned in a backward pass changes nothing of that pass
             learn = partial(learn_layer, rule, name, layer, self.processes)
         if (gradients := known.gradients_of(layer)) is not None:

@@ -160,7 +160,8 @@ def train_residual(
         )
     lr, steps = positive_number("lr", lr), whole_number("steps", steps, 1)
     basis, picks = _shared_columns(matrices, C)
-    G = basis.T @ basis
+    with np.errstate(over="ignore"):  # the first step then diverges, and is refused
+        G = basis.T @ basis
     alignment = [np.zeros((C, inputs.shape[1])), *(np.zeros((C, len(G))) for _ in matrices)]
     losses = []
     for step in range(steps + 1):

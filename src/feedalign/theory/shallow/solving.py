@@ -92,13 +92,12 @@ def _integrated(watch: _Watch, times: Array, solver: dict[str, Any]) -> Trajecto
     # A failing solver warns and returns a status; the status becomes our error.
     with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         warnings.filterwarnings("ignore", module="scipy")
+        # A solver sees a limit only where a step crosses it, and without a finite slope it tries for ever.
+        if watch.headroom(0.0, watch.state) <= 0 or not np.isfinite(watch.slope(0.0, watch.state)).all():
+            raise watch.diverged("the start is beyond what floating-point numbers can follow")
         solution = solve_ivp(watch.slope, (0.0, times[-1]), watch.state, t_eval=times, events=events, **solver)
     if solution.status == -1 or len(solution.t_events[0]):
-        raise DivergenceError(
-            f"the dynamics diverged at t = {watch.time:.4g} ({solution.message}); lower lr={setting.lr} or stop before",
-            time=watch.time,
-            state=watch.last(),
-        )
+        raise watch.diverged(solution.message)
     if solution.status == 0:
         return _trajectory(solution.t, solution.y.T, start, setting)
     before = times < solution.t_events[1]
@@ -170,6 +169,14 @@ class _Watch:
             self.setting.activation, C, state[len(state) - self.start.students :], self.start.A
         )
         return float(error) - (self.stop_at_error or 0.0)
+
+    def diverged(self, why: str) -> DivergenceError:
+        """Return the error that says when the dynamics diverged."""
+        return DivergenceError(
+            f"the dynamics diverged at t = {self.time:.4g} ({why}); lower lr={self.setting.lr} or stop before",
+            time=self.time,
+            state=self.last(),
+        )
 
     def last(self) -> OrderParameters:
         """Return the last finite state that the solver reached."""
