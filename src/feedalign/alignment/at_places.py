@@ -18,12 +18,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from feedalign.alignment.inner_products import PIECE, Products, inner_products
 from feedalign.alignment.true_pass import Batch, backward, true_pass
 from feedalign.anatomy import activation_of, exchange, mapped, real_rows, tensors_in, without_padding
-<<<<<<< HEAD
-from feedalign.rules import DirectRule, signal
-=======
 from feedalign.errors import OutputError
-from feedalign.rules import DirectRule, direct_signal
->>>>>>> main
+from feedalign.rules import DirectRule, signal
 
 Pair = tuple[str, Tensor | None, Tensor | None]
 

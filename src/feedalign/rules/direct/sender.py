@@ -70,14 +70,10 @@ class Sender:
         feedback must stay as well. An empty batch is no update either. Only where several processes train together, the
         batches of the others still count.
         """
-<<<<<<< HEAD
-        feedback, form, key = self.rule.feedback, self.forms[point], self.rule.feedback.keys[point]
-        held = feedback.get_buffer(key)
-=======
         if not error.numel() and self.processes.group is None:
             return
-        matrix, batch = self.rule.feedback[point], error.shape[:-1]
->>>>>>> main
+        feedback, form, key = self.rule.feedback, self.forms[point], self.rule.feedback.keys[point]
+        held = feedback.get_buffer(key)
         with torch.no_grad():
             batch = error.shape[: error.ndim - 1 - form.summed]
             # All points that share a matrix start from the same one, in whatever order they learn.
