@@ -8,7 +8,7 @@ The purposes are:
 
 * `"weights"`: initial weights of a network;
 * `"feedback"`, with the name of a point: the feedback matrix of that point;
-* `"shared feedback"` and `"fitted feedback"`: feedback that belongs to several points together;
+* `"shared feedback"`, `"sketch"` and `"fitted feedback"`: feedback that belongs to several points together;
 * `"magnitudes"`: what sign symmetry draws anew for each batch;
 * `"order"`: the order of the samples;
 * `"check of a layer"`: the input on which a sequential rule tries whether a layer is linear;

@@ -49,6 +49,7 @@ ARGUMENTS: list[tuple[Callable[[Any], Any], str, list[Any]]] = [
     *((recipe, "scale", [None, *ODD]) for recipe in (feedback.Orthogonal, feedback.Aligned)),
     (feedback.Sparse, "density", [None, 0, 1 + 1e-9, 2, *ODD]),
     (feedback.LowRank, "rank", [None, *ODD_COUNTS]),
+    (feedback.Sketched, "rank", [None, *ODD_COUNTS]),
     (feedback.Smooth, "modes", [None, *ODD_COUNTS]),
     (feedback.Channelwise, "channels", [odd for odd in ODD_COUNTS if not isinstance(odd, dict)]),
     (lambda odd: feedback.Channelwise({"1": odd}), "channels['1']", [None, *ODD_COUNTS]),
@@ -72,6 +73,7 @@ def test_a_wrong_argument_is_refused_by_name(make: Callable[[Any], Any], name: s
 WITH_A_BASE: dict[type, dict[str, Any]] = {
     **{getattr(feedback, name): {} for name in ("Sparse", "LowRank", "Channelwise", "Shared", "Smooth", "Toeplitz")},
     **{getattr(feedback, name): {} for name in ("FromMask", "FromWeights", "Magnitudes")},
+    **{getattr(feedback, name): {} for name in ("Tokenwise", "Sketched", "InFull")},
     feedback.Conditioned: {"P": torch.eye(3)},
 }
 
@@ -108,7 +110,9 @@ BOUND_TO_A_PLACE = [
 ]
 
 
-@pytest.mark.parametrize("recipe", [feedback.LowRank, feedback.Channelwise, feedback.Shared, feedback.Smooth])
+@pytest.mark.parametrize(
+    "recipe", [feedback.LowRank, feedback.Channelwise, feedback.Shared, feedback.Smooth, feedback.Tokenwise]
+)
 @pytest.mark.parametrize("base", BOUND_TO_A_PLACE, ids=repr)
 def test_a_matrix_of_one_point_cannot_be_drawn_at_another_size(recipe: Any, base: Any) -> None:
     with pytest.raises(ArgumentError, match="makes the matrix of one particular point, and would here be"):

@@ -38,6 +38,12 @@ RANDOM: list[Any] = [
     feedback.Toeplitz(),
     feedback.FromMask(),
     feedback.Magnitudes(),
+    feedback.Tokenwise(),
+    feedback.Tokenwise(feedback.Shared()),
+    feedback.Sketched(2),
+    feedback.Sketched(2, feedback.Channelwise()),
+    feedback.InFull(feedback.Channelwise()),
+    feedback.Automatic(),
     feedback.Conditioned(torch.eye(3) + 0.1),
 ]
 CERTAIN: list[Any] = [feedback.Aligned(), feedback.FromWeights(), feedback.FromArray({"0": F_1.repeat(2, 1), "1": F_1})]
@@ -76,7 +82,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 def test_every_public_recipe_is_in_the_list() -> None:
-    recipes = {name for name in feedback.__all__ if name[0].isupper()} - {"Convolution", "Feedback", "Place"}
+    recipes = {name for name in feedback.__all__ if name[0].isupper()} - {"Convolution", "Feedback", "Form", "Place"}
     assert {type(recipe).__name__ for recipe in EVERY} == recipes
 
 

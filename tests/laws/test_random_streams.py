@@ -32,6 +32,7 @@ NETWORKS: dict[str, Any] = {
 DENSE: list[Any] = [
     feedback.Gaussian(), feedback.Uniform(), feedback.Rademacher(), feedback.Orthogonal(), feedback.Sparse(0.5),
     feedback.LowRank(2), feedback.Shared(), feedback.Magnitudes(), feedback.Conditioned(torch.eye(10) + 0.1),
+    feedback.Automatic(), feedback.Tokenwise(), feedback.Sketched(4), feedback.InFull(),
 ]  # fmt: skip
 OF_IMAGES: list[Any] = [feedback.Channelwise(), feedback.Smooth(2), feedback.Toeplitz(), feedback.FromMask()]
 NOT_RANDOM = {"Aligned", "FromWeights", "FromArray"}
@@ -70,7 +71,7 @@ def assert_unrelated(one: Tensor, other: Tensor, what: str) -> None:
 
 
 def test_every_random_recipe_is_tried() -> None:
-    recipes = {name for name in feedback.__all__ if name[0].isupper()} - {"Convolution", "Feedback", "Place"}
+    recipes = {name for name in feedback.__all__ if name[0].isupper()} - {"Convolution", "Feedback", "Form", "Place"}
     assert {type(recipe).__name__ for recipe in DENSE + OF_IMAGES} == recipes - NOT_RANDOM
 
 

@@ -83,7 +83,7 @@ def test_the_last_state_of_a_recurrent_point_is_detached(kind: Any) -> None:
             return out
 
     model = FromState(kind)
-    net = fa.DFA(model, points=("memory",))
+    net = fa.DFA(model, points=("memory",), feedback=fa.feedback.Gaussian())  # held in full, so that it can be zeroed
     net(floats(4, 3, 5)).sum().backward()
     assert model.memory.weight_ih_l0.grad.any()  # from the sequence, which is the activation
     with torch.no_grad():

@@ -44,6 +44,9 @@ CASES: dict[str, dict[str, Any]] = {
     "DirectKolenPollack, error inside": {"rule": fa.DirectKolenPollack, "error_at": "4"},
     "DirectKolenPollack, masked": {"rule": fa.DirectKolenPollack, "mask": positive},
     "ConditionedDFA, masked": {"rule": fa.ConditionedDFA, "mask": positive, "every": 1},
+    "DFA, shared": {"rule": fa.DFA, "feedback": fa.feedback.Sketched(2, fa.feedback.Shared())},
+    "DirectKolenPollack, shared": {"rule": fa.DirectKolenPollack, "feedback": fa.feedback.Shared()},
+    "DirectKolenPollack, sketched": {"rule": fa.DirectKolenPollack, "feedback": fa.feedback.Sketched(2)},
     "DFA, aligned late": {"rule": fa.DFA, "late": True, "feedback": fa.feedback.Aligned()},
 }
 

@@ -19,7 +19,7 @@ from feedalign.alignment.inner_products import PIECE, Products, inner_products
 from feedalign.alignment.true_pass import Batch, backward, true_pass
 from feedalign.anatomy import activation_of, exchange, mapped, real_rows, tensors_in, without_padding
 from feedalign.errors import OutputError
-from feedalign.rules import DirectRule, direct_signal
+from feedalign.rules import DirectRule, signal
 
 Pair = tuple[str, Tensor | None, Tensor | None]
 
@@ -100,10 +100,9 @@ class Runs:
             )
         errors = [torch.zeros_like(entry) if e is None else e for entry, e in zip(entries, found, strict=True)]
         error = net.error_tap.rows(errors)
-        batch = error.shape[:-1]
         if mask is not None:
-            error = error.masked_fill(~real_rows(mask, batch), 0)
-        message = net.message(error)
+            error = error.masked_fill(~real_rows(mask, error.shape[:-1]), 0)
+        message = net.feedback.sketched(net.message(error))
         closed, waiting = True, []
         for i, run in reversed(list(enumerate(self.runs))):
             # What the loss does not use, such as a last hidden state, has no derivative.
@@ -112,17 +111,17 @@ class Runs:
             true, *past = self._true_derivatives(ends, [run.place, *(lower.place for lower in below)], below)
             run.true = []
             closed = closed and all(one is None for one in past)
-            signal = direct_signal(message, net.feedback[run.point]).reshape(run.shape).to(run.dtype)
-            signal = without_padding(signal, mask, batch)
-            if signal.numel() > PIECE:
-                (sent,) = backward([(run.given[0], signal)], [run.place])
+            form = net.feedback.forms[run.point]
+            sent_there = signal(message, net.feedback[run.point], form, run.shape, mask).to(run.dtype)
+            if sent_there.numel() > PIECE:
+                (sent,) = backward([(run.given[0], sent_there)], [run.place])
                 yield run.point, true, sent
             else:
-                waiting.append((run, true, signal))
+                waiting.append((run, true, sent_there))
         # Small signals share one call, unless a path leads past a point from one block into another.
         for together in [waiting] if closed else [[one] for one in waiting]:
             found = backward(
-                [(run.given[0], signal) for run, _, signal in together], [run.place for run, *_ in together]
+                [(run.given[0], sent_there) for run, _, sent_there in together], [run.place for run, *_ in together]
             )
             yield from ((run.point, true, sent) for (run, true, _), sent in zip(together, found, strict=True))
 
@@ -152,6 +151,8 @@ def products_at_places(net: DirectRule, batch: Batch, *, preactivations: bool) -
     runs = Runs(net.points, before)
     entries, loss = true_pass(net, batch, runs.see, before.difference(net.points))
     axes = net.error_tap.batch_shape(entries[0])
+    # An encoder has the samples in common with the output, and not the tokens.
+    axes = axes[: len(axes) - max(form.summed for form in net.feedback.forms.values())]
     pairs = runs.pairs(net, entries, loss, batch.mask)
     if batch.mask is None:
         return inner_products(pairs, net.points, axes)

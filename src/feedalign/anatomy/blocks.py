@@ -15,13 +15,26 @@ from feedalign.anatomy import problems
 from feedalign.anatomy.error_tap import ErrorTap
 from feedalign.anatomy.hooks import evaluating, observing
 from feedalign.anatomy.outputs import activation_in, activation_of
-from feedalign.anatomy.points import axes_problem
+from feedalign.anatomy.points import axes_missing, axes_problem
 from feedalign.anatomy.tapping import tapped
 from feedalign.anatomy.undisturbed import Buffers, same_random_numbers
 from feedalign.anatomy.weights import weight_matrices
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
 from feedalign.feedback import Convolution
 from feedalign.geometry import Geometry
+
+# Layers whose output has its features on the last axis, and tokens, or samples, on all others.
+FEATURES_LAST = (
+    nn.Linear,
+    nn.Bilinear,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.Embedding,
+    nn.MultiheadAttention,
+    nn.RNNBase,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,10 @@ class Block:
             What is used but never called itself, such as the output projection of `nn.MultiheadAttention`, goes with
             the module around it, and parameters of the model itself, "", with the last block.
         shape: of one sample at the point; its product is `features`.
+        tokens: whether a sample is known to be tokens: it has several axes, and the last layer that ran puts its
+            features on the last one.
+        summed: how many of the output's batch axes the point does not have, as an encoder whose sequences have another
+            length than those of the output.
         parts: at the output, the numbers per sample of each Tensor at which the error is taken; `features` is the sum.
     """
 
@@ -48,6 +65,8 @@ class Block:
     preactivation: str
     modules: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
+    tokens: bool = False
+    summed: int = 0
     parts: tuple[int, ...] = ()
 
 
@@ -111,9 +130,12 @@ def _trace(
             inside.append((name, returned))
         if name in points or not name:
             activation = activation_of(name, returned)
-            if name and (wrong := axes_problem(name, modules[name], activation, batch_shape)):
+            by_token = bool(name) and tap.batch_dims is None and _features_last(inside, modules, activation)
+            summed = axes_missing(activation, batch_shape) if by_token else 0
+            own_batch = batch_shape[: len(batch_shape) - summed]
+            if name and (wrong := axes_problem(name, modules[name], activation, own_batch)):
                 raise FeedbackShapeError(f"point {wrong}")
-            shape = activation.shape[len(batch_shape) :]
+            shape = activation.shape[len(own_batch) :]
             blocks.append(
                 Block(
                     name,
@@ -122,12 +144,15 @@ def _trace(
                     _preactivation(inside, batch_shape) or name,
                     tuple(held for n, _ in inside for held in going_with.get(n, ())),
                     tuple(shape),
+                    by_token and len(shape) > 1,
+                    summed,
                     () if name else tuple(tap.row(one).shape[-1] for one in taken),
                 )
             )
             inside = []
     for name in points:
-        if len(widths := {block.features for block in blocks if block.point == name}) > 1:
+        runs = [block for block in blocks if block.point == name]
+        if len(widths := {block.shape[-1] if block.tokens else block.features for block in runs}) > 1:
             raise FeedbackShapeError(f"point {problems.several_widths(name, widths)}")
     return tuple(blocks)
 
@@ -154,6 +179,15 @@ def _preactivation(inside: Sequence[tuple[str, Any]], batch_shape: torch.Size) -
     output = activation_in(returned)
     fits = output is not None and output.ndim > len(batch_shape) and output.shape[: len(batch_shape)] == batch_shape
     return name if fits else None
+
+
+def _features_last(inside: Sequence[tuple[str, Any]], modules: Mapping[str, nn.Module], activation: Tensor) -> bool:
+    """Return whether the last layer that ran in a block puts its features on the last axis of the activation."""
+    if not inside:
+        return False
+    name, returned = inside[-1]
+    output = activation_in(returned)
+    return isinstance(modules[name], FEATURES_LAST) and output is not None and output.shape[-1] == activation.shape[-1]
 
 
 def convolution_between(below: Block, block: Block, modules: Mapping[str, nn.Module]) -> Convolution | str:

@@ -73,6 +73,19 @@ def name_problems(model: nn.Module, names: Sequence[str]) -> list[Problem]:
     ]
 
 
+def axes_missing(activation: Tensor, batch_shape: Sequence[int]) -> int:
+    """Return how many of the output's last batch axes an activation [*batch, tokens, features] does not have.
+
+    A sequence of another length than the output's has the samples in common with it, and not the tokens. Axes are
+    missing only if the first axis is common, and if the activation has an axis of tokens of its own.
+    """
+    common = 0
+    while common < len(batch_shape) and activation.shape[common : common + 1] == (batch_shape[common],):
+        common += 1
+    has_tokens = 0 < common <= activation.ndim - 2
+    return len(batch_shape) - common if has_tokens else 0
+
+
 def axes_problem(name: str, module: nn.Module, activation: Tensor, batch_shape: Sequence[int]) -> Problem | None:
     """Return what is wrong with the axes of an activation, which must be [*batch, ...] with the output's batch axes."""
     if activation.shape[: len(batch_shape)] != tuple(batch_shape) or activation.ndim <= len(batch_shape):

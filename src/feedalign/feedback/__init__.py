@@ -5,7 +5,9 @@ scale, 1/√features, gives columns of length about one, whatever the width of t
 repeats the matrix of another recipe scales the result, so that its columns keep that length.
 """
 
+from feedalign.feedback.compact import Automatic, InFull, Sketched, Tokenwise
 from feedalign.feedback.convolutional import FromMask, FromWeights, Smooth, Toeplitz
+from feedalign.feedback.form import Form, draw_sketch, draw_stored, form_at
 from feedalign.feedback.from_network import Aligned
 from feedalign.feedback.given import FromArray
 from feedalign.feedback.random import Gaussian, Orthogonal, Rademacher, Uniform
@@ -15,25 +17,33 @@ from feedalign.feedback.transformed import Conditioned, Magnitudes, Sparse
 
 __all__ = [
     "Aligned",
+    "Automatic",
     "Channelwise",
     "Conditioned",
     "Convolution",
     "Feedback",
+    "Form",
     "FromArray",
     "FromMask",
     "FromWeights",
     "Gaussian",
+    "InFull",
     "LowRank",
     "Magnitudes",
     "Orthogonal",
     "Place",
     "Rademacher",
     "Shared",
+    "Sketched",
     "Smooth",
     "Sparse",
     "Toeplitz",
+    "Tokenwise",
     "Uniform",
     "check_recipe",
     "draw_at",
+    "draw_sketch",
+    "draw_stored",
+    "form_at",
     "needs_jacobian",
 ]

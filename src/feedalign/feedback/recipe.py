@@ -70,6 +70,9 @@ class Place:
         seed: seed of the rule's feedback.
         jacobian: mean over a batch of ∂output/∂features, [outputs, features]; None unless the recipe asked for it.
         convolutions: the convolutions between the model's points, from the bottom (under a sequential rule: none).
+        tokens: whether a sample is known to be tokens, with the features of a token on the last axis.
+        widest_token: the largest last axis of the samples at the model's places.
+        summed: how many of the output's batch axes the place does not have. It is sent the sum over these axes.
     """
 
     name: str
@@ -80,6 +83,9 @@ class Place:
     seed: int
     jacobian: Tensor | None = None
     convolutions: tuple[Convolution, ...] = ()
+    tokens: bool = False
+    widest_token: int = 0
+    summed: int = 0
 
 
 class Over:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from feedalign.checks import refused, whole_number
 from feedalign.errors import FeedbackShapeError
+from feedalign.feedback.form import Compact, Form, draw_stored, form_at
 from feedalign.feedback.random import Gaussian, normal
-from feedalign.feedback.recipe import Feedback, Over, Place, check_recipe, draw_at, draw_sized
+from feedalign.feedback.recipe import Feedback, Over, Place, check_recipe, draw_sized
 from feedalign.streams import torch_generator
 
 
@@ -46,12 +47,15 @@ class LowRank(Over):
 
 
 @dataclass(frozen=True)
-class Channelwise(Over):
+class Channelwise(Compact):
     """One row for each channel, the same at all positions of that channel, divided by √positions.
 
     The division keeps the length of a column. Features are in the order of `flatten()`: all positions of channel 0,
     then all positions of channel 1, and so on. Under feedback without such structure, the weight alignment of a
     convolution stays near zero.
+
+    Stored are the rows of the channels, [channels, outputs]; so an image of another size can be sent its signal too.
+    The factor 1/√positions is that of the image for which the rows were drawn.
 
     Attributes:
         channels: how many channels each point has; or a mapping from the names of points to their numbers of channels,
@@ -78,14 +82,18 @@ class Channelwise(Over):
         """Whether the channels must be told from the shape of a sample."""
         return self.channels is None
 
-    def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
-        """Draw F of a place."""
+    def form_at(self, place: Place) -> Form:
+        """Return the form of F: one row for each channel."""
+        channels = self._channels_at(place)
+        return form_at(self.base, place) if channels is None else Form(channels, place.outputs, channels, "positions")
+
+    def draw_stored(self, place: Place, generator: torch.Generator) -> Tensor:
+        """Draw the rows of the channels, [channels, outputs], divided by √positions."""
         channels = self._channels_at(place)
         if channels is None:
-            return draw_at(self.base, place, generator)
-        positions = place.features // channels
+            return draw_stored(self.base, place, generator)
         rows = draw_sized(self.base, channels, place.outputs, generator)
-        return rows.repeat_interleave(positions, 0) / math.sqrt(positions)
+        return rows / math.sqrt(place.features // channels)
 
     def _channels_at(self, place: Place) -> int | None:
         """Return the number of channels of a place; None where the base itself draws."""
@@ -110,10 +118,12 @@ class Channelwise(Over):
 
 
 @dataclass(frozen=True)
-class Shared(Over):
+class Shared(Compact):
     """One matrix for all points: the base draws it for the widest point, and each point takes the first rows it needs.
 
     Rows are scaled by √(widest/features). So the columns of a narrower point have the length that the base gives.
+    Stored is the one matrix. A rule that learns its feedback (`DirectKolenPollack`) learns the one matrix from all
+    points; with `InFull(Shared())` each point begins with a copy, which it then changes for itself.
 
     Attributes:
         base: recipe of the one matrix.
@@ -127,11 +137,15 @@ class Shared(Over):
     def __post_init__(self) -> None:
         check_recipe(self.base, "base", resized=True)
 
-    def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:  # noqa: ARG002
-        """Draw F of a place, from the seed alone: each point has another `generator`."""
+    def form_at(self, place: Place) -> Form:
+        """Return the form of F: the first rows of the one matrix."""
+        scale = math.sqrt(place.widest / place.features)
+        return Form(place.features, place.outputs, place.widest, scale=scale, shared=True)
+
+    def draw_stored(self, place: Place, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """Draw the one matrix, [widest, outputs], from the seed alone: each point has another `generator`."""
         own = torch_generator(place.seed, "shared feedback")
-        whole = draw_sized(self.base, place.widest, place.outputs, own)
-        return whole[: place.features] * math.sqrt(place.widest / place.features)
+        return draw_sized(self.base, place.widest, place.outputs, own)
 
 
 def _checked_channels(channels: object) -> int | dict[str, int] | None:

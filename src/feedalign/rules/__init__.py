@@ -9,6 +9,7 @@ from feedalign.rules.direct import (
     DirectRule,
     check_direct,
     direct_signal,
+    signal,
 )
 from feedalign.rules.distributed import Processes
 from feedalign.rules.registry import RULES, get
@@ -37,4 +38,5 @@ __all__ = [
     "direct_signal",
     "get",
     "register_linear_layer",
+    "signal",
 ]

@@ -1,4 +1,4 @@
-"""The feedback of a wrapped model: its recipe, its seed, and the matrices as buffers."""
+"""The feedback of a wrapped model: its recipe, its seed, and the numbers that its matrices are made of, as buffers."""
 
 from __future__ import annotations
 
@@ -7,48 +7,89 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from feedalign.checks import whole_number
-from feedalign.errors import ArgumentError, FeedbackShapeError
-from feedalign.feedback import Feedback, Place, check_recipe, draw_at
+from feedalign.errors import ArgumentError, FeedbackShapeError, PointsError
+from feedalign.feedback import Feedback, Form, Place, check_recipe, draw_at, draw_sketch, draw_stored, form_at
 from feedalign.streams import torch_generator
+
+# Names of what all points share. No point has such a key: the name of a point does not begin with a dot.
+SHARED, SKETCH = "/shared", "/sketch"
 
 
 class Matrices(nn.Module):
-    """Feedback matrices by point, [features, outputs], drawn once from a recipe or loaded from a saved state.
+    """Feedback matrices by point, drawn once from a recipe or loaded from a saved state.
 
-    They are buffers, so they are saved, moved and cast with the model, and no optimizer sees them.
+    Of each matrix the numbers are held that the recipe says: all entries, or the few numbers of a `Form`. They are
+    buffers, so they are saved, moved and cast with the model, and no optimizer sees them.
 
     Args:
         recipe: draws each matrix.
         seed: seed of the matrices. Each point has a generator of its own, derived from the seed and the point's name.
+        in_full: whether every matrix is held with all its entries, whatever the recipe says.
 
     Attributes:
-        keys: the buffers' names, by point.
+        keys: the names of the points' buffers, by point.
+        forms: how the matrices are made of the buffers, by point; of a state that was loaded before the shapes at the
+            points were known, there are no forms yet.
         places: what the matrices were drawn for.
         unset: whether the matrices hold no numbers yet, since they were drawn for a model on the meta device. Once the
             model is on another device (`to_empty`), they hold whatever the memory held, until they are drawn again.
     """
 
-    def __init__(self, recipe: Feedback, seed: int) -> None:
+    def __init__(self, recipe: Feedback, seed: int, *, in_full: bool = False) -> None:
         super().__init__()
         check_recipe(recipe)
         seed = whole_number("seed", seed, at_least=-(2**63), at_most=2**64 - 1)
-        self.recipe, self.seed = recipe, seed
+        self.recipe, self.seed, self.in_full = recipe, seed, in_full
         self.keys: dict[str, str] = {}
+        self.forms: dict[str, Form] = {}
         self.places: tuple[Place, ...] = ()
         self.unset = False
         self.register_load_state_dict_pre_hook(_make_room)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_see_what_was_loaded)  # type: ignore[no-untyped-call]
 
+    def check_drawn(self) -> None:
+        """Raise PointsError if the shapes at the points are not known yet."""
+        if not self.forms:
+            raise PointsError(
+                "the feedback is not drawn yet, since the shapes at the points are not known; "
+                "give example_input=, or run one forward pass"
+            )
+
     def by_point(self) -> dict[str, Tensor]:
-        """Return the matrices by point, in the order in which they were drawn."""
-        return {point: self.get_buffer(key) for point, key in self.keys.items()}
+        """Return F of every point, [features, outputs], in the order in which they were drawn.
+
+        A matrix that is held with all its entries is the buffer itself. Any other is made now.
+        """
+        return {place.name: self._with_all_entries(place) for place in self.places if place.name in self.forms}
 
     def __getitem__(self, point: str) -> Tensor:
+        """Return the numbers that are held for a point."""
         matrix: Tensor = getattr(self, self.keys[point])
         return matrix
+
+    @property
+    def sketch(self) -> Float[Tensor, "outputs rank"] | None:
+        """R, which all points share; None if there is none."""
+        found: Tensor | None = getattr(self, SKETCH, None)
+        return found
+
+    def sketched(self, message: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch columns"]:
+        """Return the message times R; the message itself if there is no R."""
+        R = self.sketch
+        return message if R is None else functional.linear(message.to(R.dtype), R.T)
+
+    def projected(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch columns"]:
+        """Return the numbers c for which R c is next to the error; the error itself if there is no R.
+
+        The columns of R are at right angles and have the squared length outputs/rank.
+        """
+        R = self.sketch
+        return error if R is None else self.sketched(error) * (R.shape[1] / R.shape[0])
 
     def draw(self, places: Sequence[Place], model: nn.Module) -> None:
         """Draw the matrix of each place that has none yet, with the device and the precision of the model.
@@ -58,24 +99,25 @@ class Matrices(nn.Module):
             FeedbackShapeError: a matrix that was loaded does not fit its place.
         """
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-        self.places = tuple(replace(place, jacobian=None) for place in places)
         for place in places:
-            expected = place.features, place.outputs
-            if place.name not in self.keys:
+            shapes = {point: self[point].shape for point in self.keys}
+            form = self._form_of(place, shapes, sketch=self.sketch is not None)
+            key = SHARED if form.shared else _key(place.name)
+            if not hasattr(self, key):
                 # A stream for each point: a point that is drawn later gets no numbers of a point drawn before.
                 generator = torch_generator(self.seed, "feedback", place.name)
-                matrix = draw_at(self.recipe, place, generator)
-                if (largest := float(matrix.abs().max())) > torch.finfo(like.dtype).max:
-                    raise ArgumentError(
-                        f"the feedback of {place.name!r} has an entry of size {largest:.3g}, which is infinite in the "
-                        f"model's {like.dtype}; give the recipe a smaller scale, or the model float32"
-                    )
-                self.put(place.name, matrix.to(device=like.device, dtype=like.dtype))
-            elif (found := tuple(self[place.name].shape)) != expected:
+                drawn = (draw_at if form.is_full else draw_stored)(self.recipe, place, generator)
+                self._put(key, drawn, place, like)
+            if form.sketched and not hasattr(self, SKETCH):
+                self._put(SKETCH, draw_sketch(form.columns, place), place, like)
+            self.keys[place.name], self.forms[place.name] = key, form
+            if (found := tuple(self[place.name].shape)) != form.stored_shape:
                 raise FeedbackShapeError(
-                    f"the feedback of {place.name!r} has shape {found}, expected {expected}, features by outputs; load "
-                    "a state of this model, or wrap the model again after a change of its shape"
+                    f"the feedback of {place.name!r} has shape {found}, expected {form.stored_shape}, "
+                    f"{'features by outputs' if form.is_full else 'rows by columns of what is stored'}; load a state "
+                    "of this model, or wrap the model again after a change of its shape"
                 )
+        self.places = tuple(replace(place, jacobian=None) for place in places)
         self.unset = like.is_meta
 
     def draw_again(self, model: nn.Module) -> None:
@@ -85,15 +127,67 @@ class Matrices(nn.Module):
 
     def forget(self) -> None:
         """Drop every matrix."""
-        for key in self.keys.values():
+        for key in list(self._buffers_held()):
             delattr(self, key)
         self.keys.clear()
+        self.forms.clear()
         self.unset = False
 
-    def put(self, point: str, matrix: Tensor) -> None:
-        """Hold this matrix for a point."""
-        self.keys[point] = _key(point)
-        self.register_buffer(self.keys[point], matrix)
+    def arrange(self, saved: Mapping[str, Tensor]) -> None:
+        """Make buffers of the shapes that a saved state has.
+
+        A state may hold a matrix with all its entries where the recipe says few numbers, as states of earlier versions
+        do. The matrix is then held so here as well.
+        """
+        shapes = {point: saved[_key(point)].shape for point in self.keys if _key(point) in saved}
+        forms = {place.name: self._form_of(place, shapes, sketch=SKETCH in saved) for place in self.places}
+        if not self.forms or forms == self.forms:
+            return
+        like = self[next(iter(self.keys))]
+        before = self._buffers_held()
+        self.forget()
+        for place in self.places:
+            form = self.forms[place.name] = forms[place.name]
+            key = self.keys[place.name] = SHARED if form.shared else _key(place.name)
+            needed = {key: form.stored_shape} | ({SKETCH: (place.outputs, form.columns)} if form.sketched else {})
+            for name, shape in needed.items():
+                if name not in before or before[name].shape != shape:
+                    before[name] = like.new_zeros(shape)
+                self.register_buffer(name, before[name])
+
+    def _form_of(self, place: Place, held: Mapping[str, torch.Size], *, sketch: bool) -> Form:
+        """Return the recipe's form of a place, unless a matrix with all its entries is held for the place.
+
+        Args:
+            place: the place.
+            held: shapes of what is held, or saved, by point.
+            sketch: whether an R is held, or saved.
+        """
+        full = replace(Form.full(place), summed=place.summed)
+        if self.in_full:
+            return full
+        form = replace(form_at(self.recipe, place), summed=place.summed)
+        own = held.get(place.name)
+        of_the_form = own == form.stored_shape and not form.shared and (sketch or not form.sketched)
+        return full if own == full.stored_shape and not of_the_form else form
+
+    def _with_all_entries(self, place: Place) -> Tensor:
+        form = self.forms[place.name]
+        if form.is_full:
+            return self[place.name]
+        return form.matrix(self[place.name], place.features, self.sketch if form.sketched else None)
+
+    def _put(self, key: str, matrix: Tensor, place: Place, like: Tensor) -> None:
+        """Hold what was drawn as a buffer, with the device and the precision of a parameter of the model."""
+        if (largest := float(matrix.abs().max())) > torch.finfo(like.dtype).max:
+            raise ArgumentError(
+                f"the feedback of {place.name!r} has an entry of size {largest:.3g}, which is infinite in the "
+                f"model's {like.dtype}; give the recipe a smaller scale, or the model float32"
+            )
+        self.register_buffer(key, matrix.to(device=like.device, dtype=like.dtype))
+
+    def _buffers_held(self) -> dict[str, Tensor]:
+        return dict(self.named_buffers(recurse=False))
 
 
 def _key(point: str) -> str:
@@ -102,16 +196,19 @@ def _key(point: str) -> str:
 
 
 def _make_room(matrices: Matrices, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
-    """Before a state is loaded into a model whose shapes are not known yet, make buffers of the saved shapes."""
-    saved = {key: value for key, value in state_dict.items() if key.startswith(prefix)}
+    """Before a state is loaded, make buffers of the saved shapes where they are not known, or are others."""
+    saved = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
     if not matrices.keys:
         for key, value in saved.items():
-            point = key.removeprefix(prefix).replace("/", ".").replace("\\", "/")
-            matrices.put(point, torch.empty_like(value))
-    elif all(f"{prefix}{key}" in saved for key in matrices.keys.values()):
+            matrices.register_buffer(key, torch.empty_like(value))
+            if key not in (SHARED, SKETCH):
+                matrices.keys[key.replace("/", ".").replace("\\", "/")] = key
+        return
+    matrices.arrange(saved)
+    if all(key in saved for key, _ in matrices.named_buffers(recurse=False)):
         matrices.unset = False
 
 
 def _see_what_was_loaded(matrices: Matrices, _keys: Any) -> None:
     """After a state was loaded, note if nothing was: on the meta device torch only warns of that."""
-    matrices.unset = matrices.unset or any(matrix.is_meta for matrix in matrices.by_point().values())
+    matrices.unset = matrices.unset or any(buffer.is_meta for buffer in matrices.buffers(recurse=False))

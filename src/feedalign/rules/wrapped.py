@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from feedalign.anatomy import ErrorTap, recordable, weight_matrices
 from feedalign.checks import instance_of
 from feedalign.errors import ArgumentError, PointsError
-from feedalign.feedback import Feedback, Gaussian, needs_jacobian
+from feedalign.feedback import Automatic, Feedback, needs_jacobian
 from feedalign.rules import saving
 from feedalign.rules.accounting import account_for, forget_compiled_code
 from feedalign.rules.distributed import Processes, group_of_shards, reshard, sharded_modules
@@ -35,7 +35,7 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
 
     Args:
         model: any module. The rule uses this module itself, not a copy of it.
-        feedback: recipe of the feedback matrices; Gaussian of standard deviation 1/√features unless given.
+        feedback: recipe of the feedback matrices; `feedback.Automatic` unless given.
         seed: seed of the feedback. The feedback has a generator of its own.
         error_tap: where in the model's output the error is taken.
 
@@ -58,6 +58,7 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
 
     learns_feedback: ClassVar[bool] = False
     gathers: ClassVar[bool] = False  # from the error of every backward pass
+    holds_in_full: ClassVar[bool] = False  # every matrix with all its entries
     rule: ClassVar[type[Wrapped]]
 
     def __init__(self, model: nn.Module, feedback: Feedback | None, seed: int, error_tap: ErrorTap) -> None:
@@ -66,7 +67,7 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
         super().__init__()
         self.model = model
         self.error_tap = error_tap
-        self.feedback = Matrices(Gaussian() if feedback is None else feedback, seed)
+        self.feedback = Matrices(Automatic() if feedback is None else feedback, seed, in_full=self.holds_in_full)
         self.drawn = False
         self.agreed = False
         self.shards: distributed.ProcessGroup | None = None
@@ -102,14 +103,13 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
     def feedback_matrices(self) -> dict[str, Tensor]:
         """F_l, [features, outputs], by point, in the order in which the points run.
 
+        A matrix of which fewer numbers are held than it has entries (`feedback.Shared`, `Channelwise`, `Tokenwise`,
+        `Sketched`) is made by this call. All other matrices are the buffers of the rule.
+
         Raises:
             PointsError: the matrices are not drawn yet, since no forward pass has shown their shapes.
         """
-        if not self.feedback.keys:
-            raise PointsError(
-                "the feedback is not drawn yet, since the shapes at the points are not known; "
-                "give example_input=, or run one forward pass"
-            )
+        self.feedback.check_drawn()
         self.settle()
         return self.feedback.by_point()
 
@@ -124,7 +124,8 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
         Raises:
             PointsError: the matrices are not drawn yet.
         """
-        _ = self.feedback_matrices  # raises if there are none
+        self.feedback.check_drawn()
+        self.settle()
         self.agreed = False
         if needs_jacobian(self.feedback.recipe):
             self.feedback.forget()
@@ -238,7 +239,7 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
         """
         processes = Processes.of_this_pass(self.shards)
         if processes.group is not None and not self.agreed:
-            for matrix in self.feedback.by_point().values():
+            for matrix in self.feedback.buffers():
                 matrix.copy_(processes.from_first(matrix.clone()))
             self.agreed = True
 

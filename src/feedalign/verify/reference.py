@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from feedalign.anatomy import ErrorTap, mapped, plain_copy, tapped
 from feedalign.errors import ArgumentError
+from feedalign.feedback import Form
 from feedalign.rules import (
     DFA,
     DRTP,
@@ -28,6 +29,7 @@ from feedalign.rules import (
     SignSymmetry,
     Wrapped,
 )
+from feedalign.verify.nearest import mean_over_copies, nearest
 
 Gradients = dict[str, Tensor]
 Message = Callable[[Tensor], Tensor]
@@ -53,7 +55,8 @@ def gradients(
         message = _message_of(net)
     if message is not None or kind is ReadoutOnly:
         learning = net if isinstance(net, DirectKolenPollack) else None
-        return _direct(task, net.points, matrices, message, learning)
+        found, learned = _direct(task, net.feedback.forms, matrices, message, learning)
+        return found, nearest(net, learned) if learned else {}
     if isinstance(net, SequentialRule) and kind in (FA, KolenPollack, SignSymmetry):
         return _sequential(task, net, matrices)
     if isinstance(net, Backprop):  # and Frozen, which is one
@@ -147,12 +150,15 @@ class Task:
 
 def _direct(
     task: Task,
-    points: tuple[str, ...],
+    forms: Mapping[str, Form],
     matrices: Mapping[str, Tensor],
     message: Message | None,
     learning: DirectKolenPollack | None,
 ) -> tuple[Gradients, dict[str, Tensor]]:
-    """δ = F m(e) at the end of every block, and e at the output."""
+    """δ = F m(e) at the end of every block, and e at the output.
+
+    A point that lacks some of the output's batch axes is sent the sum over these axes.
+    """
     ends: list[tuple[str, Tensor]] = []
 
     def cut(name: str) -> Any:
@@ -165,7 +171,7 @@ def _direct(
 
         return hook
 
-    for name in points:
+    for name in forms:
         task.model.get_submodule(name).register_forward_hook(cut(name))
     loss = task.loss()
     taken = tuple(ends)  # a checkpoint runs its part again in the backward pass, and the hooks with it
@@ -174,11 +180,14 @@ def _direct(
         return task.found, {}
     errors = torch.autograd.grad(loss, task.outputs, retain_graph=True, allow_unused=True, materialize_grads=True)
     error = torch.cat([one.reshape(*task.tap.batch_shape(one), -1) for one in errors], -1)
-    batch = error.shape[:-1]
-    error = error * task.real(error.shape, batch)
-    e, m = error.flatten(0, -2), message(error).flatten(0, -2)
+    error = error * task.real(error.shape, error.shape[:-1])
     learned = {name: matrix.clone() for name, matrix in matrices.items()}
     for name, h in taken:
+        lacks = forms[name].summed
+        e, m = (each.flatten(-1 - lacks, -2).sum(-2) if lacks else each for each in (error, message(error)))
+        batch = e.shape[:-1]
+        e, m = e.flatten(0, -2), m.flatten(0, -2)
+        _check_length(name, h.numel() // max(1, len(m)), len(matrices[name]))
         real = task.real(h.shape, batch)
         # What is sent has the precision of the feedback, whatever the precision of the output and of the activation.
         sent = torch.einsum("bc,hc->bh", m.to(matrices[name].dtype), matrices[name])
@@ -186,6 +195,7 @@ def _direct(
         if learning is not None:
             activity = h.detach().reshape(len(e), -1).to(matrices[name].dtype)
             counted = real.reshape(len(e), -1).to(activity.dtype)
+            activity, counted = mean_over_copies(forms[name], activity, counted)
             if learning.centred:
                 present = counted * torch.tensor([[float(row.any())] for row in e])
                 activity = activity - (present * activity).sum(0) / present.sum(0).clamp(min=1)
@@ -194,6 +204,14 @@ def _direct(
             decayed = F - learning.lr * learning.weight_decay * F
             learned[name] = decayed - learning.lr * torch.einsum("bh,bc->hc", activity, e.to(F.dtype))
     return task.found, learned if learning is not None else {}
+
+
+def _check_length(name: str, features: int, drawn: int) -> None:
+    if features != drawn:
+        raise ArgumentError(
+            f"point {name!r} has {features} features for each sample of this batch, and its feedback was drawn for "
+            f"{drawn}; check the rule with a batch of that length, or wrap the model with example_input= of this length"
+        )
 
 
 def _sequential(task: Task, net: SequentialRule, matrices: Mapping[str, Tensor]) -> tuple[Gradients, dict[str, Tensor]]:

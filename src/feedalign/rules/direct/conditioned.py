@@ -98,7 +98,7 @@ class ConditionedDFA(DirectRule):
         self.every, self.decay = every, decay
         self.gathered = Gathered()
         if self.drawn:
-            self.gathered.begin(self.feedback_matrices)
+            self.gathered.begin(self.blocks[-1].features, self.feedback[self.points[0]].device)
 
     @property
     def conditioner(self) -> Tensor:
@@ -142,13 +142,13 @@ class ConditionedDFA(DirectRule):
     def reset_feedback(self) -> None:
         """Draw the feedback anew, and forget the average of the errors: P is the identity again."""
         super().reset_feedback()
-        self.gathered.begin({"": self.gathered.moment})
+        self.gathered.begin(len(self.gathered.moment), self.gathered.moment.device)
 
     def draw(self, found: Any) -> None:
         """Draw the matrix of every point, and make room for the average of the errors."""
         super().draw(found)
         if hasattr(self, "gathered") and not self.gathered.known:  # the constructor may draw before it comes so far
-            self.gathered.begin(self.feedback_matrices)
+            self.gathered.begin(self.blocks[-1].features, self.feedback[self.points[0]].device)
 
 
 class Gathered(nn.Module):
@@ -173,17 +173,16 @@ class Gathered(nn.Module):
         if self.moment.dtype != wide:
             self.moment, self.conditioner = self.moment.to(wide), self.conditioner.to(wide)
 
-    def begin(self, feedback: Mapping[str, Tensor]) -> None:
-        """Begin with P = I; the number of outputs and the device are those of the feedback matrices.
+    def begin(self, outputs: int, device: torch.device) -> None:
+        """Begin with P = I, [outputs, outputs].
 
         Average and P are in double precision, whatever the model's: in half precision the average of many errors would
         not stay positive.
         """
-        matrix = next(iter(feedback.values()))
-        outputs, wide = matrix.shape[1], _wide(matrix.device)
-        self.register_buffer("moment", matrix.new_zeros(outputs, outputs, dtype=wide))
-        self.register_buffer("conditioner", torch.eye(outputs, dtype=wide, device=matrix.device))
-        self.register_buffer("passes", torch.zeros((), dtype=torch.int64, device=matrix.device))
+        wide = _wide(device)
+        self.register_buffer("moment", torch.zeros(outputs, outputs, dtype=wide, device=device))
+        self.register_buffer("conditioner", torch.eye(outputs, dtype=wide, device=device))
+        self.register_buffer("passes", torch.zeros((), dtype=torch.int64, device=device))
 
 
 def _wide(device: torch.device) -> torch.dtype:
@@ -194,7 +193,8 @@ def _wide(device: torch.device) -> torch.dtype:
 def _make_room(gathered: Gathered, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
     """Before a state is loaded, make buffers of the saved shape where the number of outputs is not known yet."""
     if not gathered.known and f"{prefix}moment" in state_dict:
-        gathered.begin({"": state_dict[f"{prefix}moment"]})
+        moment = state_dict[f"{prefix}moment"]
+        gathered.begin(len(moment), moment.device)
 
 
 def _inverse_root(moment: Tensor) -> Tensor:

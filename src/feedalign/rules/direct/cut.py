@@ -11,10 +11,12 @@ from torch import Tensor
 
 from feedalign.anatomy import Problem, activation_of, checked_place, detached, problems, real_features
 from feedalign.errors import PointsError
+from feedalign.feedback import Form
 from feedalign.rules.accounting import check_recording
 from feedalign.rules.direct.point_hooks import CuttingPass
-from feedalign.rules.direct.sender import Sender, check_shapes, signal
+from feedalign.rules.direct.sender import Sender, check_shapes
 from feedalign.rules.direct.sending import receive, send
+from feedalign.rules.direct.signal import signal
 from feedalign.rules.direct.taking import Taking
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ class Cut(CuttingPass):
     Attributes:
         learning: whether this is a pass of training, which accounts for every point.
         names: of the points reached so far. A module that runs twice is here twice.
-        matrices: F of each, [features, outputs].
+        matrices: the numbers that are held for each.
+        forms: how F of each is made of them.
         shapes: of the activation of each.
         waits: whether the signal of each is made when its block's turn comes.
         hidden: the activation of each with its past, or a token in its place; empty once they are tied.
@@ -68,6 +71,7 @@ class Cut(CuttingPass):
         self.message = torch.empty(0)  # of the last backward pass, for the signals that are made later
         self.names: list[str] = []
         self.matrices: list[Tensor] = []
+        self.forms: list[Form] = []
         self.shapes: list[torch.Size] = []
         self.waits: list[bool] = []
         self.hidden: list[Tensor] = []
@@ -86,14 +90,15 @@ class Cut(CuttingPass):
         activation = output if plain else activation_of(name, output)
         if not activation.requires_grad:
             self.without_gradient.append(name)
-        shape, matrix = activation.shape, self.sender.matrix(name)
+        shape, matrix, form = activation.shape, self.sender.matrix(name), self.sender.forms[name]
         # What learns must see all activations first. A compiler orders the work itself.
         waits = shape.numel() >= LARGE and not (self.learns or torch.compiler.is_compiling())
         self.names.append(name)
         self.matrices.append(matrix)
+        self.forms.append(form)
         self.shapes.append(shape)
         self.waits.append(waits)
-        self.hidden.append(receive(activation, partial(self._later, matrix, shape)) if waits else activation)
+        self.hidden.append(receive(activation, partial(self._later, matrix, form, shape)) if waits else activation)
         return output.detach() if plain else detached(output)
 
     def taken(self, place: str, tensor: Tensor | Problem) -> Tensor | None:
@@ -107,10 +112,10 @@ class Cut(CuttingPass):
 
     def tie(self, output: Tensor) -> Tensor:
         """Return the output, [*batch, C]. In its backward pass the error reaches everything that was cut off."""
-        for name, matrix, shape in zip(self.names, self.matrices, self.shapes, strict=True):
-            check_shapes(name, matrix, shape, output.shape)
+        for name, form, shape in zip(self.names, self.forms, self.shapes, strict=True):
+            check_shapes(name, form, self.sender.outputs, shape, output.shape)
             if self.sender.mask is not None:
-                real_features(self.sender.mask, shape, output.shape[:-1], name)
+                real_features(self.sender.mask, shape, output.shape[: output.ndim - 1 - form.summed], name)
         hidden, self.hidden = self.hidden, []  # held here, the graph would outlive its backward pass
         return send(output, self.signals, hidden, keep=self.learns)
 
@@ -131,9 +136,9 @@ class Cut(CuttingPass):
             sender.learn(name, activation, error)
         nothing = error.new_empty(0)  # for a token: its signal is made when its block's turn comes
         return [
-            nothing if waits else signal(message, matrix, shape, sender.mask)
-            for matrix, shape, waits in zip(self.matrices, self.shapes, self.waits, strict=True)
+            nothing if waits else signal(message, matrix, form, shape, sender.mask)
+            for matrix, form, shape, waits in zip(self.matrices, self.forms, self.shapes, self.waits, strict=True)
         ]
 
-    def _later(self, matrix: Tensor, shape: torch.Size) -> Tensor:
-        return signal(self.message, matrix, shape, self.sender.mask)
+    def _later(self, matrix: Tensor, form: Form, shape: torch.Size) -> Tensor:
+        return signal(self.message, matrix, form, shape, self.sender.mask)

@@ -18,7 +18,8 @@ from torch.autograd.function import once_differentiable
 from feedalign.anatomy import Buffers, RandomNumbers, activation_of, detached, same_random_numbers, tensors_in
 from feedalign.rules.direct.cut import Uncoupled
 from feedalign.rules.direct.point_hooks import CuttingPass
-from feedalign.rules.direct.sender import Sender, check_shapes, signal
+from feedalign.rules.direct.sender import Sender, check_shapes
+from feedalign.rules.direct.signal import signal
 
 if TYPE_CHECKING:
     from feedalign.rules.direct.rule import DirectRule
@@ -106,10 +107,11 @@ class BlockByBlock(CuttingPass):
     def reached(self, name: str, output: Any) -> Any:
         """Let the block below a point learn, and return the output of the point without its past."""
         if not self.learning:  # activation checkpointing may run a point a third time, which tells nothing new
-            activation, matrix = activation_of(name, output), self.sender.matrix(name)
-            check_shapes(name, matrix, activation.shape, self.error.shape)
+            activation, form = activation_of(name, output), self.sender.forms[name]
+            check_shapes(name, form, self.sender.outputs, activation.shape, self.error.shape)
             with torch.no_grad(), self.precision.again():
-                sent = signal(self.message, matrix, activation.shape, self.sender.mask).to(activation.dtype)
+                matrix = self.sender.matrix(name)
+                sent = signal(self.message, matrix, form, activation.shape, self.sender.mask).to(activation.dtype)
             self.learn(activation, sent)
             if self.sender.rule.learns_feedback:
                 self.sender.learn(name, activation.detach(), self.error)

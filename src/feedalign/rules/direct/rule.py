@@ -56,7 +56,8 @@ class DirectRule(Wrapped):
             or by keyword.
         points: dotted names of the modules whose outputs are the hidden activations. "auto" finds them in an
             `nn.Sequential`, so in every network of `feedalign.networks`.
-        feedback: recipe of the feedback matrices; Gaussian of standard deviation 1/√features unless given.
+        feedback: recipe of the feedback matrices. Unless given it is `feedback.Automatic()`: Gaussian of standard
+            deviation 1/√features, and one such matrix for all tokens where a sample is known to be tokens.
         seed: seed of the feedback, which has a generator of its own.
         example_input: one input of the model (a tuple for several). It is needed only to have the matrices before the
             first forward pass of a model that does not begin with a linear layer. Otherwise that pass draws them.
@@ -225,6 +226,9 @@ class DirectRule(Wrapped):
                 seed=self.feedback.seed,
                 jacobian=jacobians.get(block.point),
                 convolutions=tuple(link for link in links if isinstance(link, Convolution)),
+                tokens=block.tokens,
+                widest_token=max(each.shape[-1] for each in blocks[:-1]),
+                summed=block.summed,
             )
             for block in {block.point: block for block in blocks[:-1]}.values()
         ]

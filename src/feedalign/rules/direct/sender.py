@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +9,8 @@ from torch import Tensor
 
 from feedalign.anatomy import real_features, real_rows, without_padding
 from feedalign.errors import FeedbackShapeError
-from feedalign.rules.direct.signal import direct_signal
+from feedalign.feedback import Form
+from feedalign.rules.direct.signal import of_point
 from feedalign.rules.distributed import Processes
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ class Sender:
     Attributes:
         message: from the error at the output to what is sent.
         processes: those that train the model together.
+        forms: how the matrices are made of what is held, by point.
+        outputs: C.
         mask: which entries of the inputs are real; None if all of them are.
     """
 
@@ -32,26 +34,37 @@ class Sender:
         self.message = rule.message_now()
         in_several = rule.learns_feedback or rule.gathers
         self.processes = Processes.of_this_pass(rule.shards) if in_several else Processes()
-        self.kept = {name: F.clone() for name, F in rule.feedback.by_point().items()} if rule.learns_feedback else {}
+        self.forms, self.outputs = rule.feedback.forms, rule.feedback.places[0].outputs
+        kept = {key: rule.feedback.get_buffer(key).clone() for key in self._keys()} if rule.learns_feedback else {}
+        self.kept: dict[str, Tensor] = kept
 
     def matrix(self, point: str) -> Tensor:
-        """Return F of a point, [features, C], as it was when the pass began."""
-        return self.kept[point] if self.kept else self.rule.feedback[point]
+        """Return the numbers that are held for a point, as they were when the pass began."""
+        return self.kept[self.rule.feedback.keys[point]] if self.kept else self.rule.feedback[point]
 
     def counted(self, error: Tensor) -> Tensor:
         """Return the error, [*batch, C], with zeros where the mask says padding."""
         return error if self.mask is None else error.masked_fill(~real_rows(self.mask, error.shape[:-1]), 0)
 
     def begin(self, error: Tensor) -> Tensor:
-        """Return the message for an error at the output, both [*batch, C], and let the rule keep what it gathers."""
-        message = self.message(error)
+        """Return what is sent to the points for an error [*batch, C], and let the rule keep what it gathers.
+
+        What is sent is the message behind the matrix R that all points share, if there is one: [*batch, columns].
+        """
+        feedback = self.rule.feedback
+        message = feedback.sketched(self.message(error))
         if self.gathers:
             with torch.no_grad():
                 self.rule.gather(error, self.processes)
         return message
 
     def learn(self, point: str, hidden: Tensor, error: Tensor) -> None:
-        """Let the rule change the matrix of a point, from the activation there and the error at the output.
+        """Let the rule change what is held for a point, from the activation there and the error at the output.
+
+        The rule sees the activation and the error as the held numbers do: for F next to what the rule would make of it,
+        in least squares, among all matrices of this form. A matrix that several points share changes by the mean of
+        what the points make of it, as it was when the pass began, weighted by the squares of their scales, and by
+        how many tokens they had when the feedback was drawn.
 
         A change that is not finite is left out: a training loop that skips such a batch keeps its weights, and so the
         feedback must stay as well. An empty batch is no update either. Only where several processes train together, the
@@ -59,34 +72,67 @@ class Sender:
         """
         if not error.numel() and self.processes.group is None:
             return
-        matrix, batch = self.rule.feedback[point], error.shape[:-1]
+        feedback, form, key = self.rule.feedback, self.forms[point], self.rule.feedback.keys[point]
+        held = feedback.get_buffer(key)
         with torch.no_grad():
-            changed = matrix.clone()
-            more: dict[str, Tensor] = {}
-            if self.mask is not None:
-                real = real_features(self.mask, hidden.shape, batch).expand(hidden.shape)
-                more["counted"] = real.reshape(*batch, len(matrix))
-                hidden = without_padding(hidden, self.mask, batch)
-            self.rule.learn(changed, hidden.reshape(*batch, len(matrix)), error, self.processes, **more)
+            batch = error.shape[: error.ndim - 1 - form.summed]
+            # All points that share a matrix start from the same one, in whatever order they learn.
+            start = form.used(self.kept[key] if form.shared else held)
+            changed = start.clone()
+            error = of_point(feedback.projected(error), form)
+            rows, more = self._without_padding(form, hidden, batch)
+            self.rule.learn(changed, rows, error, self.processes, **more)
             changed = self.processes.averaged(changed)
-            matrix.copy_(torch.where(changed.isfinite().all(), changed, matrix))
+            now = form.used(held)
+            if form.shared:
+                changed = now + (changed - start) * (self._weight(point) / form.used(self._total_weight(key)))
+            now.copy_(torch.where(changed.isfinite().all(), changed, now))
+
+    def _without_padding(self, form: Form, hidden: Tensor, batch: torch.Size) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return an activation as the held numbers see it, the mean over what is no padding, and what counts of it."""
+        if self.mask is None:
+            return form.down(hidden, batch), {}
+        real = real_features(self.mask, hidden.shape, batch).expand(hidden.shape)
+        share = form.down(real.to(hidden.dtype), batch) * form.scale
+        rows = form.down(without_padding(hidden, self.mask, batch), batch)
+        return torch.where(share > 0, rows / share, 0), {"counted": share > 0}
+
+    def _keys(self) -> set[str]:
+        return set(self.rule.feedback.keys.values())
+
+    def _total_weight(self, key: str) -> Tensor:
+        """Return the sum of the weights of the points that use each row of a shared matrix, [rows, 1]."""
+        total = torch.zeros_like(self.kept[key][:, :1])
+        for point, form in self.forms.items():
+            if self.rule.feedback.keys[point] == key:
+                total[: form.rows] += self._weight(point)
+        return total
+
+    def _weight(self, point: str) -> float:
+        """Return how much a point counts for a shared matrix: its squared scale, for each copy of a row in F."""
+        form, place = self.forms[point], next(each for each in self.rule.feedback.places if each.name == point)
+        return form.scale**2 * (place.features // form.rows)
 
 
-def signal(message: Tensor, matrix: Tensor, shape: torch.Size, mask: Tensor | None) -> Tensor:
-    """Return the message through one matrix, in the shape of an activation, and zeros where the mask says padding."""
-    sent = direct_signal(message, matrix)
-    sent = sent if len(shape) == sent.ndim else sent.reshape(shape)
-    return without_padding(sent, mask, message.shape[:-1])
+def check_shapes(point: str, form: Form, outputs: int, activation: torch.Size, output: torch.Size) -> None:
+    """Raise FeedbackShapeError unless an activation and the output, [*batch, C], fit the matrix of a point.
 
-
-def check_shapes(point: str, matrix: Tensor, activation: torch.Size, output: torch.Size) -> None:
-    """Raise FeedbackShapeError unless an activation and the output, [*batch, C], fit the matrix of a point."""
-    *batch, outputs = output
-    features, expected = matrix.shape
-    fits = activation.numel() == math.prod(batch) * features and outputs == expected
-    if not fits or activation[: len(batch)] != output[:-1]:
-        raise FeedbackShapeError(
-            f"the feedback of point {point!r} has shape {tuple(matrix.shape)}, which does not fit the activation "
-            f"{tuple(activation)} and the output {tuple(output)}; both must begin with the same batch axes; after a "
-            "change of the network's shape wrap it again"
-        )
+    Args:
+        point: its name.
+        form: of its matrix.
+        outputs: columns of F.
+        activation: shape of the activation.
+        output: shape of the output.
+    """
+    batch = output[: len(output) - 1 - form.summed]
+    sample = activation[len(batch) :]
+    if activation[: len(batch)] == batch and form.fits(sample) and output[-1] == outputs:
+        return
+    shape = (form.rows, outputs)
+    tokens = len(sample) > 1 and form.is_full
+    raise FeedbackShapeError(
+        f"the feedback of point {point!r} has shape {shape}, which does not fit the activation {tuple(activation)} and "
+        f"the output {tuple(output)}; both must begin with the same batch axes; after a change of the network's shape "
+        "wrap it again"
+        + ("; for samples of several lengths or sizes give feedback=feedback.Tokenwise() or Channelwise()" * tokens)
+    )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
+
+from feedalign.anatomy import without_padding
+from feedalign.feedback import Form
 
 
 def direct_signal(
@@ -27,3 +32,32 @@ def direct_signal(
     if error.dtype != feedback.dtype:
         error = error.to(feedback.dtype)
     return functional.linear(error, feedback)
+
+
+def signal(
+    message: Float[Tensor, "*batch columns"],
+    stored: Float[Tensor, "stored columns"],
+    form: Form,
+    shape: Sequence[int],
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Send a message to one point, through the few numbers that its matrix is made of.
+
+    Args:
+        message: what the rule sends, behind the matrix R that all points share, if there is one.
+        stored: the numbers that are held for the point.
+        form: how F of the point is made of them.
+        shape: of the activation.
+        mask: which entries of the inputs are real; None if all of them are.
+
+    Returns:
+        F_l times the message, in the shape of the activation, and zeros where the mask says padding.
+    """
+    message = of_point(message, form)
+    sent = form.up(direct_signal(message, form.used(stored)), shape)
+    return without_padding(sent, mask, message.shape[:-1])
+
+
+def of_point(message: Float[Tensor, "*batch columns"], form: Form) -> Float[Tensor, "*batch columns"]:
+    """Return a message, or an error, for a point: summed over the batch axes of the output that the point lacks."""
+    return message.sum(tuple(range(-1 - form.summed, -1))) if form.summed else message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,8 @@ class SequentialRule(Wrapped):
             pass: a layer runs without gradients, or its module has been replaced.
         ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, or a `mask` is given.
     """
+
+    holds_in_full: ClassVar[bool] = True
 
     def __init__(
         self,
