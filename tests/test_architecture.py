@@ -33,7 +33,7 @@ ARROW = (
     ("verify",),
     ("alignment",),
     ("diagnosis",),
-    ("lab.files", "lab.shallow_rule"),
+    ("lab.files", "lab.progress", "lab.shallow_rule"),
     ("lab.data",),
     ("lab.runs",),
     ("lab.training",),
@@ -59,6 +59,7 @@ WITHOUT_TORCH = {
     "style",
     "theory",
     "lab.files",
+    "lab.progress",
     "lab.shallow_rule",
     "terminal",
 }

@@ -55,7 +55,7 @@ class RandomNumbers:
         torch.set_rng_state(self.torch)
         for device, state in self.cuda.items():
             torch.cuda.set_rng_state(state, device)
-        np.random.set_state(self.numpy)  # noqa: NPY002
+        np.random.set_state(self.numpy)  # noqa: NPY002 — as above
         random.setstate(self.python)
 
 

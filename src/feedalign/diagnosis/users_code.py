@@ -23,7 +23,7 @@ def seeded(seed: int) -> Iterator[None]:
     with same_random_numbers(nn.Identity()), torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         # The user's data sets may draw from numpy's global generator, and both nets must see the same batches.
-        np.random.seed(seed % 2**32)  # noqa: NPY002
+        np.random.seed(seed % 2**32)  # noqa: NPY002 — the global state, which data sets use
         random.seed(seed)
         yield
 

@@ -71,7 +71,7 @@ class Automatic(Compact):
     `batch_dims` the sample is taken as a whole, and the matrix is `Gaussian`.
     """
 
-    base: ClassVar[Feedback] = Gaussian()  # type: ignore[misc]
+    base: ClassVar[Feedback] = Gaussian()  # type: ignore[misc]  # in other recipes it is a field; here it is fixed
 
     def form_at(self, place: Place) -> Form:
         """Return the form of F."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -115,19 +116,19 @@ class Form:
         return rows if sketch is None else rows @ sketch.T.to(rows.dtype)
 
 
-class Compact(Over):
+class Compact(Over, ABC):
     """A recipe whose matrices are stored by fewer numbers than they have entries.
 
     A subclass says which form a place has (`form_at`), and draws the stored numbers (`draw_stored`).
     """
 
+    @abstractmethod
     def form_at(self, place: Place) -> Form:
         """Return the form of the matrix of a place. Nothing is drawn."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draw_stored(self, place: Place, generator: torch.Generator) -> Tensor:
         """Draw S of a place, with the shape that the form says."""
-        raise NotImplementedError
 
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
         """Draw F of a place, with all its entries."""

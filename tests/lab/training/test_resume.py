@@ -42,7 +42,7 @@ def trained(kind: str, optimizer: str, folder: Path, stop: int) -> tuple[dict[st
 
     def before(step: int) -> None:
         if step == stop:
-            raise StoppedError
+            raise StoppedError(f"before step {step}")
         gathered.add(xr.Dataset({"weight": float(next(net.parameters()).detach().sum())}))
 
     order = torch.Generator().manual_seed(4)
@@ -58,7 +58,7 @@ def trained(kind: str, optimizer: str, folder: Path, stop: int) -> tuple[dict[st
 def test_interrupted_after_every_step_it_ends_at_the_same_bits(kind: str, optimizer: str, tmp_path: Path) -> None:
     expected, measured = trained(kind, optimizer, tmp_path / "unbroken", stop=-1)
     for stop in range(EPOCHS * (SAMPLES // BATCH + 1) + 1):
-        with pytest.raises(StoppedError):
+        with pytest.raises(StoppedError, match=f"before step {stop}$"):
             trained(kind, optimizer, tmp_path / "broken", stop)
     state, dataset = trained(kind, optimizer, tmp_path / "broken", stop=-1)
     xr.testing.assert_identical(dataset, measured)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from feedalign.errors import ArgumentError
 from feedalign.lab.experiments.catalogue import CLAIMS, DATASETS, NAMES
-from feedalign.lab.experiments.common.progress import Progress, Watch, unwatched
 from feedalign.lab.experiments.common.verdict import LEVEL, Verdict, holm
+from feedalign.lab.progress import Progress, Watch, unwatched
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -22,8 +22,8 @@ from scipy import stats
 
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.outputs import covariance_root
-from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.progress import Progress
 from feedalign.streams import numpy_generator
 from feedalign.style import figure_style, layer_colours, letter
 from feedalign.theory import linear

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.outputs import covariance_root
-from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.verdict import Side, Verdict, weakest
+from feedalign.lab.progress import Progress
 from feedalign.streams import numpy_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter, mean_and_range
 from feedalign.theory import linear

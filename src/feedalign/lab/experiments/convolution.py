@@ -39,8 +39,8 @@ from feedalign.lab.experiments.common.convnets import (
     measured_run,
     recovery,
 )
-from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.progress import Progress
 from feedalign.streams import derived_seed
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, figure_style, letter
 

@@ -28,8 +28,8 @@ from scipy import stats
 
 from feedalign.errors import ArgumentError
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.progress import Progress
 from feedalign.lab.shallow_rule import shallow_rule
 from feedalign.streams import numpy_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter

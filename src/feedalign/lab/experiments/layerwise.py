@@ -32,8 +32,8 @@ from feedalign.lab.data import label_noise, load, prepare
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensembles import measured_ensemble, scaled_ensemble, summed_cross_entropy
 from feedalign.lab.experiments.common.images import ImageTask
-from feedalign.lab.experiments.common.progress import Progress, counted_on
 from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.progress import Progress, counted_on
 from feedalign.lab.training import one_thread, steps_per_epoch, train
 from feedalign.rules import DFA, Backprop, ReadoutOnly
 from feedalign.streams import derived_seed, torch_generator

@@ -31,8 +31,8 @@ from torch import Tensor
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensembles import alignment_by_network, scaled_ensemble
 from feedalign.lab.experiments.common.outputs import covariance, covariance_root
-from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.verdict import Side, Verdict, weakest
+from feedalign.lab.progress import Progress
 from feedalign.lab.training import one_thread
 from feedalign.rules import DFA
 from feedalign.streams import derived_seed, numpy_generator

@@ -27,9 +27,9 @@ from scipy import stats
 
 from feedalign.errors import DivergenceError
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.shallow_runs import in_threads, log_times, phases
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.progress import Progress
 from feedalign.lab.shallow_rule import shallow_rule
 from feedalign.streams import derived_seed, numpy_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, layer_colours, letter

@@ -26,9 +26,9 @@ from scipy import stats
 
 from feedalign.errors import DivergenceError
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.shallow_runs import in_threads
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.progress import Progress
 from feedalign.streams import derived_seed, numpy_generator
 from feedalign.style import figure_style, layer_colours, letter
 from feedalign.theory import shallow

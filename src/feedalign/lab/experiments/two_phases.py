@@ -26,9 +26,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.progress import Progress
 from feedalign.lab.experiments.common.shallow_runs import log_times, phases
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.progress import Progress
 from feedalign.lab.shallow_rule import shallow_rule
 from feedalign.streams import derived_seed, numpy_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter

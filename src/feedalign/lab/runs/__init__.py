@@ -4,7 +4,7 @@ from feedalign.extras import needs
 
 with needs("lab", __name__):
     from feedalign.lab.runs.checkpoints import Checkpoints, State
-    from feedalign.lab.runs.jobs import Desk, Job, Progress, run_once
+    from feedalign.lab.runs.jobs import Desk, Job, run_once
     from feedalign.lab.runs.listing import Entry, clean, description, entries, show, table
     from feedalign.lab.runs.running import Executor, ThisProcess, run_jobs
     from feedalign.lab.runs.store import RunStore, StoredRun, config_hash, environment
@@ -17,7 +17,6 @@ __all__ = [
     "Executor",
     "Job",
     "LocalWorkers",
-    "Progress",
     "RunStore",
     "State",
     "StoredRun",

@@ -11,11 +11,9 @@ from typing import Any, ClassVar
 
 import xarray as xr
 
+from feedalign.lab.progress import Progress
 from feedalign.lab.runs.checkpoints import Checkpoints
 from feedalign.lab.runs.store import RunStore, StoredRun
-
-# Called with (done, total), both counted in any unit.
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from feedalign.lab.runs.jobs import Job, Progress, run_job
+from feedalign.lab.progress import Progress
+from feedalign.lab.runs.jobs import Job, run_job
 from feedalign.lab.runs.store import RunStore, StoredRun
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from feedalign.lab.experiments.common.progress import Progress
+from feedalign.lab.progress import Progress
 
 Array = NDArray[np.float64]
 Case = TypeVar("Case")
