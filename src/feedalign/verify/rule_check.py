@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,20 +89,12 @@ def check_rule(
     target = _double(y)
     start = copied(net).double()
     start.zero_grad()
-    try:
+    with _precision_told():
         if not start.drawn:
             start.prepare(args, kwargs)
         ran, referred, true = copied(start), copied(start), copied(start).unwrap()
         with same_random_numbers(net), torch.enable_grad():
             loss_fn(ran(*args, **kwargs), target).backward()
-    except RuntimeError as error:
-        if not _about_precision(error):
-            raise
-        raise ArgumentError(
-            f"a copy of the model in float64 fails: {error}. The model makes Tensors of a fixed precision, such as "
-            "x.float(), or uses an operation that has no float64; write x.to(self.layer.weight.dtype) there, or let "
-            "the model use another operation, so that the rule can be checked in float64"
-        ) from error
     # What was drawn for this batch the reference must have; what was learned in it, it must work out.
     used = start if net.learns_feedback else ran
     matrices = {name: matrix.clone() for name, matrix in used.feedback_matrices.items()}
@@ -117,15 +110,35 @@ def check_rule(
         )
     with same_random_numbers(net), torch.enable_grad():
         loss_fn(true(*args, **kwargs), target).backward()
-    found = _gradients(ran.model)
+    return RuleCheck(type(net).__name__, *_compared(ran, true, expected, learned))
+
+
+@contextmanager
+def _precision_told() -> Iterator[None]:
+    """Raise ArgumentError in place of torch's own error where a model cannot run in float64."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _about_precision(error):
+            raise
+        raise ArgumentError(
+            f"a copy of the model in float64 fails: {error}. The model makes Tensors of a fixed precision, such as "
+            "x.float(), or uses an operation that has no float64; write x.to(self.layer.weight.dtype) there, or let "
+            "the model use another operation, so that the rule can be checked in float64"
+        ) from error
+
+
+def _compared(
+    ran: Wrapped, true: nn.Module, expected: Gradients, learned: Mapping[str, Tensor]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the errors of gradients and learned feedback, and the cosines of gradients with backprop's, by name."""
+    found, of_backprop, after = _gradients(ran.model), _gradients(true), ran.feedback_matrices
     # Some gradients are zero but for rounding, as that of a bias before batch norm: nothing can be asked of those.
     floor = 1e-3 * max((float(gradient.abs().max()) for gradient in expected.values()), default=0.0)
-    errors = {name: _error(found.get(name), expected.get(name), floor) for name, _ in ran.model.named_parameters()}
-    after = ran.feedback_matrices
+    names = [name for name, _ in ran.model.named_parameters()]
+    errors = {name: _error(found.get(name), expected.get(name), floor) for name in names}
     errors |= {f"feedback.{name}": _error(after[name], matrix, 0.0) for name, matrix in learned.items()}
-    of_backprop = _gradients(true)
-    cosines = {name: _cosine(found.get(name), of_backprop.get(name)) for name, _ in ran.model.named_parameters()}
-    return RuleCheck(type(net).__name__, errors, cosines)
+    return errors, {name: _cosine(found.get(name), of_backprop.get(name)) for name in names}
 
 
 def _gradients(model: nn.Module) -> Gradients:
