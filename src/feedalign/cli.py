@@ -45,6 +45,9 @@ def reproduce(
     report: Path = Path("feedalign-report.html"),
     seeds: int = 0,
     table: Path = Path("results/seed_robustness.csv"),
+    workers: int = 2,
+    executor: Literal["local", "ray"] = "local",
+    address: str | None = None,
 ) -> int:
     """Run experiments, check their claims, write one report. Finished runs are not run again.
 
@@ -56,12 +59,16 @@ def reproduce(
         report: the page to write.
         seeds: number of other base seeds to run as well; each part of a claim is counted over them.
         table: CSV file to which these counts are added, and from which the report takes them.
+        workers: number of local processes that compute; 1 computes in this process.
+        executor: local processes, or Ray, which starts here or joins a cluster (needs the extra feedalign[cluster]).
+        address: of a Ray cluster, such as auto or ray://HOST:10001; one is started on this machine unless given.
     """
     from feedalign import lab
 
     done = lab.reproduce(
-        names, preset, dataset, runs, report, seeds=seeds, table=table, progress=_progress, finished=_show_verdicts
-    )
+        names, preset, dataset, runs, report, seeds=seeds, table=table,
+        executor=lab.runs.chosen_executor(executor, workers, address), progress=_progress, finished=_show_verdicts,
+    )  # fmt: skip
     for row in done.robustness:
         _out.print(f"{row.experiment}: {row.words} other base seeds: {row.claim}", markup=False)
     if done.robustness:
@@ -224,7 +231,8 @@ def _show(heading: list[str], rows: list[list[str]]) -> None:
 
 
 def _show_verdicts(result: Result) -> None:
-    """Print the verdicts on one experiment's claim."""
+    """Print an experiment's name and the verdicts on its claim."""
+    _out.print(f"[bold]{result.experiment.NAME}[/bold]")
     for verdict in result.verdicts:
         _out.print(f"  {verdict.word}: {verdict.claim}: {verdict.numbers}", markup=False)
 

@@ -16,7 +16,7 @@ from feedalign.lab.robustness import SEED_STRIDE, Robustness, counted, merge, re
 
 if TYPE_CHECKING:
     from feedalign.lab.report import Result
-    from feedalign.lab.runs import StoredRun
+    from feedalign.lab.runs import Executor, Job
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ def reproduce(
     *,
     seeds: int = 0,
     table: Path = Path("results/seed_robustness.csv"),
+    executor: Executor | None = None,
     progress: Watch = unwatched,
     finished: Callable[[Result], None] | None = None,
 ) -> Reproduction:
@@ -65,8 +66,10 @@ def reproduce(
             `table`, and returned.
         table: CSV file of seed robustness. The report shows what the table says of the runs on the page; a table that
             does not exist says nothing.
-        progress: called with an experiment's name, returns a context manager that is entered while the experiment
-            runs; what the context manager gives is called with (done, total).
+        executor: who computes the jobs of the experiments, such as `feedalign.lab.runs.LocalWorkers(2)`; this process,
+            one job after another, unless given.
+        progress: called with the number of jobs in words, returns a context manager that is entered while they are
+            computed; what the context manager gives is called with (done, total).
         finished: called with each result as soon as its claim is checked.
 
     Returns:
@@ -88,40 +91,87 @@ def reproduce(
     check_file("table", table)
     read(table)  # a damaged table is refused before work is spent
     # Loaded only now: wrong arguments are refused without waiting for xarray and matplotlib.
-    from feedalign.lab.report import Result, write_report
+    from feedalign.lab.report import write_report
+    from feedalign.lab.runs import ThisProcess, run_jobs
 
-    results, robustness = [], []
-    for name in names:
-        experiment = get(name)
-        config = _config(experiment, preset, dataset)
-        run = _run(experiment, config, name, runs, progress)
-        command = ["feedalign", "reproduce", name, "--preset", preset]
-        command += ["--dataset", dataset] if dataset is not None else []
-        results.append(Result(experiment, run, experiment.check(run.dataset), shlex.join(command)))
-        if finished is not None:
-            finished(results[-1])
-        if seeds:
-            others = [replace(config, first_seed=config.first_seed + SEED_STRIDE * (i + 1)) for i in range(seeds)]
-            checks = [
-                experiment.check(
-                    _run(experiment, other, f"{name}, base seed {other.first_seed}", runs, progress).dataset
-                )
-                for other in others
-            ]
-            rows = counted(name, run.config_hash, preset, dataset, checks)
-            merge(table, rows)  # at once: an interruption keeps what is counted
-            robustness += rows
+    plans = [_Plan(get(name), preset, dataset, seeds) for name in names]
+    jobs = [plan.jobs(runs) for plan in plans]
+    results: list[Result] = []
+    robustness: list[Robustness] = []
+    done: set[Job] = set()
+
+    def settle() -> None:
+        """Check the experiments in their order, as far as their jobs are finished."""
+        while len(results) < len(plans) and done.issuperset(jobs[len(results)]):
+            result, rows = plans[len(results)].checked(runs)
+            if rows:
+                merge(table, rows)  # at once: an interruption keeps what is counted
+            results.append(result)
+            robustness.extend(rows)
+            if finished is not None:
+                finished(result)
+
+    def tell(job: Job) -> None:
+        done.add(job)
+        settle()
+
+    settle()
+    if every := [job for of_plan in jobs for job in of_plan]:
+        with progress(f"{len(set(every))} jobs") as told:
+            run_jobs(every, runs, executor or ThisProcess(), told, tell)
     write_report(results, report, read(table))
     return Reproduction(tuple(results), report, tuple(robustness))
 
 
-def _run(experiment: Experiment, config: Any, label: str, runs: Path, progress: Watch) -> StoredRun:
-    """Return the run of this config, computed unless `runs` holds it; progress is told under the label."""
-    from feedalign.lab.runs import run_once
+@dataclass(frozen=True)
+class _Plan:
+    """One experiment of a reproduction.
 
-    with progress(label) as tell:
-        return run_once(experiment.NAME, config, partial(experiment.run, config, tell), runs)
+    Attributes:
+        experiment: its module.
+        preset: "quick" or "paper".
+        dataset: data set that was asked for; None for the preset's own.
+        seeds: number of other base seeds.
+    """
 
+    experiment: Experiment
+    preset: str
+    dataset: str | None
+    seeds: int
 
-def _config(experiment: Experiment, preset: str, dataset: str | None) -> Any:
-    return (experiment.CONFIGS if dataset is None else experiment.ON_DATASET[dataset])[preset]
+    @property
+    def configs(self) -> list[Any]:
+        """The preset's config, and the same at the other base seeds."""
+        presets = self.experiment.CONFIGS if self.dataset is None else self.experiment.ON_DATASET[self.dataset]
+        config = presets[self.preset]
+        return [replace(config, first_seed=config.first_seed + SEED_STRIDE * i) for i in range(self.seeds + 1)]
+
+    def jobs(self, runs: Path) -> list[Job]:
+        """Return the jobs of all configs whose result is not put together yet."""
+        from feedalign.lab.runs import RunStore
+
+        store = RunStore(runs)
+        return [
+            job
+            for config in self.configs
+            if not store.has(self.experiment.NAME, config)
+            for job in self.experiment.jobs(config)
+        ]
+
+    def checked(self, runs: Path) -> tuple[Result, list[Robustness]]:
+        """Return the result, whose jobs are all finished, and a row for each part of its claim if seeds are asked."""
+        from feedalign.lab.report import Result
+        from feedalign.lab.runs import gathered
+
+        name, check = self.experiment.NAME, self.experiment.check
+        found = [
+            gathered(name, config, self.experiment.jobs(config), partial(self.experiment.gather, config), runs)
+            for config in self.configs
+        ]
+        command = ["feedalign", "reproduce", name, "--preset", self.preset]
+        command += ["--dataset", self.dataset] if self.dataset is not None else []
+        result = Result(self.experiment, found[0], check(found[0].dataset), shlex.join(command))
+        if not self.seeds:
+            return result, []
+        checks = [check(run.dataset) for run in found[1:]]
+        return result, counted(name, found[0].config_hash, self.preset, self.dataset, checks)

@@ -48,8 +48,7 @@ TINY: dict[str, dict[str, Any]] = {
 
 @cache
 def _result(name: str) -> xr.Dataset:
-    experiment = experiments.get(name)
-    return experiment.run(_config(name), lambda done, total: None)
+    return experiments.compute(experiments.get(name), _config(name))
 
 
 def _config(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import re
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, replace
@@ -20,7 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from feedalign.lab import experiments
-from feedalign.lab.experiments import CLAIMS, DATASETS, NAMES, Experiment, get
+from feedalign.lab.experiments import CLAIMS, DATASETS, NAMES, Experiment, compute, get
+from feedalign.lab.runs import config_hash
 from feedalign.rules import RULES
 from feedalign.style import FEEDBACK_LABELS, RULE_COLOURS, RULE_LABELS, svg
 from feedalign.theory import linear, shallow
@@ -43,13 +45,12 @@ REPETITIONS = {
 # Coordinates that mean nothing without a unit.
 WITH_UNITS = {"time", "late_time", "epoch", "step"}
 
+# Kinds of jobs that belong to no single experiment.
+SHARED: set[str] = set()
+
 Config = Callable[[str], Any]
 Result = Callable[[str], xr.Dataset]
 every_experiment = pytest.mark.parametrize("name", NAMES)
-
-
-def silent(done: int, total: int) -> None:
-    """Report no progress."""
 
 
 def generators() -> tuple[str, list[int]]:
@@ -66,7 +67,14 @@ def test_the_front_door_is_complete_and_agrees_with_the_catalogue(name: str) -> 
     assert tuple(experiment.ON_DATASET) == DATASETS.get(name, ())
     for presets in (experiment.CONFIGS, *experiment.ON_DATASET.values()):
         assert set(presets) == {"quick", "paper"}
-    for function in (experiment, experiment.run, experiment.check, experiment.plot, experiment.caption):
+    for function in (
+        experiment,
+        experiment.jobs,
+        experiment.gather,
+        experiment.check,
+        experiment.plot,
+        experiment.caption,
+    ):
         assert (function.__doc__ or "").strip()
 
 
@@ -78,6 +86,21 @@ def test_configs_are_frozen_and_hashable_and_paper_is_not_quick(name: str) -> No
     for field in fields(configs["quick"]):
         with pytest.raises(FrozenInstanceError, match=field.name):
             setattr(configs["quick"], field.name, None)
+
+
+@every_experiment
+def test_jobs_are_different_plain_values_and_say_all_that_decides(name: str, tiny_config: Config) -> None:
+    """Another config with the same jobs reads the same runs, so a job must not depend on how many others there are."""
+    config = tiny_config(name)
+    jobs = get(name).jobs(config)
+    assert jobs
+    assert len(set(jobs)) == len(jobs)
+    assert len({config_hash(job.kind, job) for job in jobs}) == len(jobs)
+    for job in jobs:
+        assert pickle.loads(pickle.dumps(job)) == job
+        assert job.kind.startswith(f"{name}-") or job.kind in SHARED
+    fewer = replace(config, **{REPETITIONS[name][0]: 1})
+    assert set(get(name).jobs(fewer)) < set(jobs)
 
 
 @every_experiment
@@ -113,7 +136,7 @@ def test_a_run_repeats_bit_for_bit_and_more_repetitions_keep_the_first(
 ) -> None:
     field, dim, _ = REPETITIONS[name]
     before = generators()
-    once = get(name).run(replace(tiny_config(name), **{field: 1}), silent)
+    once = compute(get(name), replace(tiny_config(name), **{field: 1}))
     assert generators() == before, "the global random number generators are nobody's"
     xr.testing.assert_identical(once, tiny_result(name).isel({dim: slice(1)}))
 
@@ -121,7 +144,7 @@ def test_a_run_repeats_bit_for_bit_and_more_repetitions_keep_the_first(
 @every_experiment
 def test_another_first_seed_gives_another_result(name: str, tiny_config: Config, tiny_result: Result) -> None:
     field, dim, _ = REPETITIONS[name]
-    other = get(name).run(replace(tiny_config(name), first_seed=100, **{field: 1}), silent)
+    other = compute(get(name), replace(tiny_config(name), first_seed=100, **{field: 1}))
     assert not other.equals(tiny_result(name).isel({dim: slice(1)}))
 
 
@@ -137,7 +160,7 @@ def streams_of(name: str, config: Any, monkeypatch: pytest.MonkeyPatch) -> set[t
 
     with monkeypatch.context() as patch:
         patch.setattr(np.random, "SeedSequence", recorded)
-        get(name).run(config, silent)
+        compute(get(name), config)
     return begun
 
 
@@ -157,13 +180,13 @@ def test_the_first_seed_decides_every_random_stream(
 
 @pytest.mark.parametrize(("name", "rule"), [("conditioned-feedback", "dfa"), ("conditioned-feedback", "backprop")])
 def test_each_rule_sees_other_random_inputs(name: str, rule: str, tiny_config: Config, tiny_result: Result) -> None:
-    other = get(name).run(replace(tiny_config(name), first_seed=1), silent)
+    other = compute(get(name), replace(tiny_config(name), first_seed=1))
     assert not other.steps.sel(rule=rule).equals(tiny_result(name).steps.sel(rule=rule))
 
 
 def test_simulated_runs_are_other_runs_where_start_and_theory_are_the_same(tiny_config: Config) -> None:
     """Within a result: the simulated seeds of two draws are other seeds, and a first seed shares none with the next."""
-    one, other = (get("two-phases").run(replace(tiny_config("two-phases"), first_seed=seed), silent) for seed in (0, 1))
+    one, other = (compute(get("two-phases"), replace(tiny_config("two-phases"), first_seed=seed)) for seed in (0, 1))
     runs = np.concatenate([each.overlap_simulation.isel(time=-1).values.ravel() for each in (one, other)])
     assert len(set(runs.tolist())) == runs.size
 
@@ -171,7 +194,7 @@ def test_simulated_runs_are_other_runs_where_start_and_theory_are_the_same(tiny_
 @every_experiment
 def test_progress_grows_to_the_end(name: str, tiny_config: Config) -> None:
     told: list[tuple[int, int]] = []
-    get(name).run(replace(tiny_config(name), **{REPETITIONS[name][0]: 1}), lambda *now: told.append(now))
+    compute(get(name), replace(tiny_config(name), **{REPETITIONS[name][0]: 1}), lambda *now: told.append(now))
     done, totals = zip(*told, strict=True)
     assert list(done) == sorted(done)
     assert len(set(totals)) == 1
@@ -242,7 +265,7 @@ def test_a_figure_is_labelled_repeats_byte_for_byte_and_trains_nothing(
 ) -> None:
     for owner, attribute in [
         (torch.Tensor, "backward"), (shallow, "integrate"), (shallow, "simulate"), (linear, "train"),
-        (linear, "population"), (get(name), "run"),
+        (linear, "population"), (get(name), "jobs"),
     ]:  # fmt: skip
         monkeypatch.setattr(owner, attribute, refuse)
     figure = get(name).plot(tiny_result(name))
@@ -281,7 +304,7 @@ def told(name: str) -> list[str]:
 @every_experiment
 def test_the_quick_preset_supports_what_the_readme_says(name: str) -> None:
     experiment: Experiment = experiments.get(name)
-    verdicts = experiment.check(experiment.run(experiment.CONFIGS["quick"], silent))
+    verdicts = experiment.check(compute(experiment, experiment.CONFIGS["quick"]))
     assert [verdict.word for verdict in verdicts] == told(name)
 
 

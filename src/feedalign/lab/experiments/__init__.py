@@ -1,4 +1,4 @@
-"""One file per claim: its configs, how it is run, drawn and checked."""
+"""One file per claim: its configs, its jobs, how their results are put together, drawn and checked."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from feedalign.lab.experiments.common.verdict import LEVEL, Verdict, holm
 from feedalign.lab.progress import Progress, Watch, unwatched
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import xarray as xr
     from matplotlib.figure import Figure
+
+    from feedalign.lab.runs import Job
 
 
 __all__ = [
@@ -26,6 +30,7 @@ __all__ = [
     "Verdict",
     "Watch",
     "check_names",
+    "compute",
     "get",
     "holm",
     "unwatched",
@@ -49,8 +54,11 @@ class Experiment(Protocol):
     CONFIGS: dict[str, Any]
     ON_DATASET: dict[str, dict[str, Any]]
 
-    def run(self, config: Any, progress: Progress) -> xr.Dataset:
-        """Compute the result of a config."""
+    def jobs(self, config: Any) -> Sequence[Job]:
+        """Return the pieces of work that a config asks for. Each has a result of its own, whoever else needs it."""
+
+    def gather(self, config: Any, results: Sequence[xr.Dataset]) -> xr.Dataset:
+        """Put the results of the jobs, in their order, together to the result of a config."""
 
     def check(self, dataset: xr.Dataset) -> list[Verdict]:
         """Test the claim against a result."""
@@ -70,6 +78,24 @@ def get(name: str) -> Experiment:
     """
     check_names([name])
     return import_module(f"feedalign.lab.experiments.{name.replace('-', '_')}")
+
+
+def compute(experiment: Experiment, config: Any, progress: Progress = lambda _done, _total: None) -> xr.Dataset:
+    """Return the result of a config, computed here, one job after another, with nothing kept on disk.
+
+    Args:
+        experiment: the module of an experiment.
+        config: one of its configs.
+        progress: called with (done, total).
+    """
+    from feedalign.lab.runs import compute_job
+
+    jobs = experiment.jobs(config)
+    results = []
+    for number, job in enumerate(jobs):
+        results.append(compute_job(job))
+        progress(number + 1, len(jobs))
+    return experiment.gather(config, results)
 
 
 def check_names(names: Iterable[str], dataset: str | None = None) -> None:

@@ -13,6 +13,7 @@ Source: Refinetti et al. (2021), section 3.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +22,10 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from feedalign.lab.experiments.catalogue import CLAIMS
+from feedalign.lab.experiments.common.gathering import chosen, on_grid
 from feedalign.lab.experiments.common.outputs import covariance_root
 from feedalign.lab.experiments.common.verdict import Verdict
-from feedalign.lab.progress import Progress
+from feedalign.lab.runs import Desk, Job
 from feedalign.streams import numpy_generator
 from feedalign.style import figure_style, layer_colours, letter
 from feedalign.theory import linear
@@ -67,46 +69,71 @@ CONFIGS = {"quick": Config(), "paper": Config(inputs=100, samples=1000, width=30
 ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
 
 
-def run(config: Config, progress: Progress) -> xr.Dataset:
-    """Train every draw of every pair (α, β) in its alignment matrices."""
-    times = np.unique(np.geomspace(5, config.steps, config.measurements).round().astype(int))
-    cells = []
-    for i, cell in enumerate(config.outputs):
-        draws = []
-        for draw in range(config.draws):
-            draws.append(_draw(config, cell, draw, times.tolist()))
-            progress(i * config.draws + draw + 1, len(config.outputs) * config.draws)
-        cells.append(xr.concat(draws, "draw"))
-    dataset = xr.concat(cells, "outputs")
+@dataclass(frozen=True)
+class Training(Job):
+    """One teacher, sample and set of feedback matrices.
+
+    Attributes:
+        output: (α, β).
+        inputs: as in `Config`, and so are `samples`, `width`, `hidden`, `noise_std`, `lr`, `steps`, `measurements` and
+            `first_seed`.
+        draw: number of the draw.
+    """
+
+    kind = f"{NAME}-training"
+    output: tuple[float, float]
+    inputs: int
+    samples: int
+    width: int
+    hidden: int
+    noise_std: float
+    lr: float
+    steps: int
+    measurements: int
+    first_seed: int
+    draw: int
+
+    def compute(self, desk: Desk) -> xr.Dataset:  # noqa: ARG002 — a matter of a second
+        """Train, and measure at times that are evenly spaced in log time."""
+        rng = numpy_generator(self.first_seed, "data", self.draw)
+        x = rng.standard_normal((self.samples, self.inputs))
+        basis = np.linalg.qr(rng.standard_normal((self.inputs, 2)))[0]
+        y = x @ basis @ covariance_root(*self.output)
+        y += self.noise_std * rng.standard_normal(y.shape)
+        of_feedback = numpy_generator(self.first_seed, "feedback", self.draw)
+        F = linear.draw_feedback([self.width] * self.hidden, 2, of_feedback)
+        times = np.unique(np.geomspace(5, self.steps, self.measurements).round().astype(int))
+        found = linear.train(x, y, feedback=F, lr=self.lr / self.samples, epochs=self.steps, record=times.tolist())
+        errors = [state.predict(x) - y for state in found.states]
+        predicted = [state.predicted_gradient_alignment(e.T @ e) for state, e in zip(found.states, errors, strict=True)]
+        return xr.Dataset(
+            {
+                "gradient_alignment": (("step", "layer"), [state.gradient_alignment(x, y) for state in found.states]),
+                "predicted_alignment": (("step", "layer"), predicted),
+                "condition_number": (("step", "matrix"), [state.condition_numbers() for state in found.states]),
+                "loss": ("every_step", found.losses),
+            },
+            coords={
+                "step": ("step", times, {"units": "steps"}),
+                "layer": np.arange(1, self.hidden + 1),
+                "matrix": np.arange(1, self.hidden + 2),
+            },
+        )
+
+
+def jobs(config: Config) -> list[Training]:
+    """Return a job for every draw of every pair (α, β)."""
+    shared = chosen(config, Training)
+    return [Training(output=output, draw=draw, **shared) for output in config.outputs for draw in range(config.draws)]
+
+
+def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Put draws and pairs (α, β) side by side."""
+    dataset = on_grid(results, outputs=len(config.outputs), draw=config.draws)
     dataset.predicted_alignment.attrs["long_name"] = "from A, G and the errors' covariance"
     return dataset.assign_coords(
         alpha=("outputs", [alpha for alpha, _ in config.outputs]),
         beta=("outputs", [beta for _, beta in config.outputs]),
-        step=("step", times, {"units": "steps"}),
-        layer=np.arange(1, config.hidden + 1),
-        matrix=np.arange(1, config.hidden + 2),
-    )
-
-
-def _draw(config: Config, cell: tuple[float, float], draw: int, times: list[int]) -> xr.Dataset:
-    """Train one teacher, sample and set of feedback matrices."""
-    rng = numpy_generator(config.first_seed, "data", draw)
-    x = rng.standard_normal((config.samples, config.inputs))
-    basis = np.linalg.qr(rng.standard_normal((config.inputs, 2)))[0]
-    y = x @ basis @ covariance_root(*cell)
-    y += config.noise_std * rng.standard_normal(y.shape)
-    of_feedback = numpy_generator(config.first_seed, "feedback", draw)
-    F = linear.draw_feedback([config.width] * config.hidden, 2, of_feedback)
-    found = linear.train(x, y, feedback=F, lr=config.lr / config.samples, epochs=config.steps, record=times)
-    errors = [state.predict(x) - y for state in found.states]
-    predicted = [state.predicted_gradient_alignment(e.T @ e) for state, e in zip(found.states, errors, strict=True)]
-    return xr.Dataset(
-        {
-            "gradient_alignment": (("step", "layer"), [state.gradient_alignment(x, y) for state in found.states]),
-            "predicted_alignment": (("step", "layer"), predicted),
-            "condition_number": (("step", "matrix"), [state.condition_numbers() for state in found.states]),
-            "loss": ("every_step", found.losses),
-        }
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -49,6 +50,12 @@ class Job(ABC):
     @abstractmethod
     def compute(self, desk: Desk) -> xr.Dataset:
         """Return the result, the same to the last bit whenever it is computed, in one go or with interruptions."""
+
+
+def compute_job(job: Job) -> xr.Dataset:
+    """Return the result of a job, computed here and now; nothing is kept on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        return job.compute(Desk(lambda _done, _total: None, Checkpoints(Path(folder))))
 
 
 def run_job(job: Job, store: RunStore, progress: Progress, *, wait: bool) -> bool:

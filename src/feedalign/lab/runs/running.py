@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import xarray as xr
+
+from feedalign.checks import one_of, whole_number
+from feedalign.errors import ArgumentError
 from feedalign.lab.progress import Progress
 from feedalign.lab.runs.jobs import Job, run_job
 from feedalign.lab.runs.store import RunStore, StoredRun
+from feedalign.lab.runs.workers import LocalWorkers
 
 
 class Executor(Protocol):
@@ -33,7 +38,13 @@ class ThisProcess:
             tell(number, 1.0)
 
 
-def run_jobs(jobs: Sequence[Job], root: Path, executor: Executor, progress: Progress) -> list[StoredRun]:
+def run_jobs(
+    jobs: Sequence[Job],
+    root: Path,
+    executor: Executor,
+    progress: Progress,
+    finished: Callable[[Job], None] = lambda _job: None,
+) -> list[StoredRun]:
     """Return the runs of the jobs, in order. What is finished is read; a job that stands twice is computed once.
 
     Args:
@@ -41,19 +52,73 @@ def run_jobs(jobs: Sequence[Job], root: Path, executor: Executor, progress: Prog
         root: folder of all runs.
         executor: who computes what is not finished: `ThisProcess`, `LocalWorkers` or `RayCluster`.
         progress: called with (thousandths done, thousandths in all), now and then.
+        finished: called with each job that is finished, once, in any order; first with those that were finished before.
 
     Raises:
         DataError: a run cannot be written or read, or a job's process died again and again.
     """
     store = RunStore(root)
-    todo = [job for job in dict.fromkeys(jobs) if not store.has(job.kind, job)]
+    different = list(dict.fromkeys(jobs))
+    todo = [job for job in different if not store.has(job.kind, job)]
     shares = [0.0] * len(todo)
-    finished = len(set(jobs)) - len(todo)
+    before = len(different) - len(todo)
 
     def tell(number: int, share: float) -> None:
+        if share == 1 and shares[number] < 1:
+            finished(todo[number])
         shares[number] = share
-        progress(int(1000 * (finished + sum(shares))), 1000 * (finished + len(todo)))
+        progress(int(1000 * (before + sum(shares))), 1000 * len(different))
 
+    for job in set(different) - set(todo):
+        finished(job)
     if todo:
         executor.run(todo, root, tell)
     return [store.read(job.kind, job) for job in jobs]
+
+
+def gathered(
+    kind: str, config: Any, jobs: Sequence[Job], gather: Callable[[list[xr.Dataset]], xr.Dataset], root: Path
+) -> StoredRun:
+    """Return the run of a config that is put together from the runs of jobs; its seconds are those of its jobs.
+
+    Args:
+        kind: names the folder of all runs of this kind.
+        config: frozen dataclass of plain values.
+        jobs: all finished.
+        gather: makes the result from the results of the jobs, in their order.
+        root: folder of all runs.
+
+    Raises:
+        DataError: a job is not finished, a run cannot be read, or the folder cannot be written.
+    """
+    store = RunStore(root)
+    if not store.has(kind, config):
+        with store.claimed(kind, config, wait=True):
+            if not store.has(kind, config):
+                runs = [store.read(job.kind, job) for job in jobs]
+                dataset = gather([run.dataset for run in runs])
+                store.write(kind, config, dataset, sum(run.seconds for run in runs))
+    return store.read(kind, config)
+
+
+def chosen_executor(name: str, workers: int, address: str | None) -> Executor:
+    """Return the executor that a command line asks for.
+
+    Args:
+        name: "local" or "ray".
+        workers: number of local processes; 1 computes in this process.
+        address: of a Ray cluster; None starts Ray on this machine.
+
+    Raises:
+        ArgumentError: the name is unknown, there are no workers, or there is an address without Ray.
+        MissingExtraError: Ray is not installed.
+    """
+    one_of("executor", name, ("local", "ray"))
+    whole_number("workers", workers, 1)
+    if name == "ray":
+        from feedalign.lab.runs.cluster import RayCluster
+
+        return RayCluster(address)
+    if address is not None:
+        raise ArgumentError(f"address={address!r} is where a Ray cluster is; give executor ray with it")
+    return ThisProcess() if workers == 1 else LocalWorkers(workers)
