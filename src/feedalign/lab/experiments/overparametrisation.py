@@ -102,8 +102,8 @@ class Students(Job):
     def compute(self, desk: Desk) -> xr.Dataset:
         """Simulate every case; a student that diverges is NaN throughout."""
         times = log_times(self.end_time, self.measurements, self.input_dim)
-        dims = {"activation": ACTIVATIONS, "rule": RULES, "students": self.students}
-        cases = list(itertools.product(*dims.values()))
+        dims = ("activation", "rule", "students", "time")
+        cases = list(itertools.product(ACTIVATIONS, RULES, self.students))
         error, overlap, first, second = np.full((4, len(cases), len(times)), np.nan)
         for i, (activation, rule, K) in enumerate(cases):
             trajectory = self._student(times, activation, rule, K)
@@ -111,14 +111,14 @@ class Students(Job):
                 error[i], overlap[i] = trajectory.generalisation_error, trajectory.overlap
                 first[i], second[i] = _unit_overlaps(trajectory)
             desk.progress(i + 1, len(cases))
-        shape = (*map(len, dims.values()), len(times))
+        shape = (len(ACTIVATIONS), len(RULES), len(self.students), len(times))
         return xr.Dataset(
             {
-                "generalisation_error": ((*dims, "time"), error.reshape(shape)),
-                "overlap": ((*dims, "time"), overlap.reshape(shape)),
-                "unit_overlap": ((*dims, "time"), first.reshape(shape), {"long_name": "max |cos(w_k, w̃_m)|, mean"}),
+                "generalisation_error": (dims, error.reshape(shape)),
+                "overlap": (dims, overlap.reshape(shape)),
+                "unit_overlap": (dims, first.reshape(shape), {"long_name": "max |cos(w_k, w̃_m)|, mean"}),
                 "second_overlap": (
-                    (*dims, "time"),
+                    dims,
                     second.reshape(shape),
                     {"long_name": "second largest |cos(w_k, w̃_m)| of a unit, largest"},
                 ),
