@@ -46,7 +46,7 @@ REPETITIONS = {
 WITH_UNITS = {"time", "late_time", "epoch", "step"}
 
 # Kinds of jobs that belong to no single experiment.
-SHARED: set[str] = set()
+SHARED = {"convnets-training", "ensemble-training"}
 
 Config = Callable[[str], Any]
 Result = Callable[[str], xr.Dataset]

@@ -44,8 +44,10 @@ class Job(ABC):
     kind: ClassVar[str]
     """Names the folder of all jobs of the class."""
 
-    gpus: ClassVar[float] = 0.0
-    """What part of a GPU the job takes; only the Ray executor asks for it."""
+    @property
+    def gpus(self) -> float:
+        """What part of a GPU the job takes; only the Ray executor asks for it."""
+        return 0.0
 
     @abstractmethod
     def compute(self, desk: Desk) -> xr.Dataset:

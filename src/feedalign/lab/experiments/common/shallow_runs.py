@@ -1,34 +1,17 @@
-"""What experiments on shallow networks share: times, threads, and the two phases of a run."""
+"""What experiments on shallow networks share: times, and the two phases of a run."""
 
 from __future__ import annotations
-
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feedalign.lab.progress import Progress
-
 Array = NDArray[np.float64]
-Case = TypeVar("Case")
-Outcome = TypeVar("Outcome")
 
 
 def log_times(end_time: float, measurements: int, input_dim: int) -> Array:
     """Return 0 and times up to `end_time`, evenly spaced in log time and rounded to whole steps / input_dim."""
     times = np.rint(np.geomspace(0.1, end_time, measurements) * input_dim) / input_dim
     return np.unique(np.concatenate([[0.0], times]))
-
-
-def in_threads(compute: Callable[[Case], Outcome], cases: Sequence[Case], progress: Progress) -> Iterator[Outcome]:
-    """Yield the outcome of every case in order, computed on all cores; `compute` must release Python's lock."""
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for done, outcome in enumerate(threads.map(compute, cases), start=1):
-            yield outcome
-            progress(done, len(cases))
 
 
 def phases(error: Array, overlap: Array) -> tuple[Array, Array]:
