@@ -18,7 +18,7 @@ import pytest
 import xarray as xr
 from tests.cases.experiments import Parabola
 
-from feedalign.lab.experiments import compute
+from feedalign.lab.experiments import Verdict, compute
 from feedalign.lab.report import Result, write_report
 from feedalign.lab.report.links import documentation, relative
 from feedalign.lab.runs import environment, run_once
