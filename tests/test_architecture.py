@@ -41,6 +41,7 @@ ARROW = (
     ("lab.robustness",),
     ("lab.own_code",),
     ("lab.diagnose_command", "lab.own_setting", "lab.own_training", "lab.report"),
+    ("lab.sweep",),
     ("lab.reproduction",),
     ("lab",),
     ("terminal",),

@@ -11,7 +11,7 @@ import lazy_loader
 
 from feedalign.cli.commands import data, diagnose, list_, reproduce, runs, theory
 from feedalign.cli.printing import err, out
-from feedalign.cli.training import train_command
+from feedalign.cli.training import sweep, train_command
 from feedalign.errors import ArgumentError, FeedalignError, TimeLimitError
 from feedalign.terminal import any_encoding
 
@@ -48,6 +48,7 @@ def _run(args: Sequence[str] | None) -> int:
         commands: dict[str, Callable[..., Any]] = {
             "reproduce": reproduce,
             "train": train_command(given),
+            "sweep": sweep,
             "diagnose": diagnose,
             "theory": theory,
             "list": list_,

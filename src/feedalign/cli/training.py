@@ -1,10 +1,10 @@
-"""`feedalign train`: arguments and printing only."""
+"""`feedalign train` and `feedalign sweep`: arguments and printing only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import lazy_loader
 
@@ -61,3 +61,33 @@ def _train(config: TrainConfig, runs: Path) -> int:
         out.print(line, markup=False)
     out.print(f"result.nc, metrics.csv, figure.svg and the trained network are in {run.folder}", markup=False)
     return 1 if own_training.diverged(run.dataset) else 0
+
+
+def sweep(
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.toml")],
+    *,
+    runs: Path = Path("runs"),
+    workers: int = 2,
+    executor: Literal["local", "ray"] = "local",
+    address: str | None = None,
+) -> int:
+    """Train a grid of networks beside their controls: one table, one figure. Finished runs are not run again.
+
+    Args:
+        file: a TOML file with a table [train], what the runs have in common, and a table [grid], lists of values by
+            key. Backprop and the readout alone are added by themselves.
+        runs: folder of the runs.
+        workers: number of local processes that compute; 1 computes in this process.
+        executor: local processes, or Ray, which starts here or joins a cluster (needs the extra feedalign[cluster]).
+        address: of a Ray cluster, such as auto or ray://HOST:10001; one is started on this machine unless given.
+    """
+    from feedalign.lab import runs as stored
+    from feedalign.lab import sweep as sweeps
+
+    chosen = stored.chosen_executor(executor, workers, address)
+    found = sweeps.compute(sweeps.sweep_of(file), runs, chosen, progress)
+    show_table(*sweeps.table(found.dataset))
+    for line in sweeps.summary(found.dataset):
+        out.print(line, markup=False)
+    out.print(f"table.csv, figure.svg and result.nc are in {found.folder}", markup=False)
+    return 1 if sweeps.diverged(found.dataset) else 0

@@ -29,6 +29,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "own_training",
         "report",
         "runs",
+        "sweep",
         "training",
     ],
     submod_attrs={"reproduction": ["Reproduction", "reproduce"]},
@@ -45,5 +46,6 @@ __all__ = [
     "report",
     "reproduce",
     "runs",
+    "sweep",
     "training",
 ]

@@ -10,19 +10,36 @@ import lazy_loader
 from feedalign.lab.own_training.config import TrainConfig
 
 if TYPE_CHECKING:
+    from feedalign.lab.own_training.checking import check_value, purpose, unused
     from feedalign.lab.own_training.job import Run
     from feedalign.lab.own_training.running import compute, run_of
-    from feedalign.lab.own_training.toml import config_of
+    from feedalign.lab.own_training.toml import check_key, checked_table, config_of, tables_of
     from feedalign.lab.own_training.words import diverged, summary, table
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "checking": ["check_value", "purpose", "unused"],
         "job": ["Run"],
         "running": ["compute", "run_of"],
-        "toml": ["config_of"],
+        "toml": ["check_key", "checked_table", "config_of", "tables_of"],
         "words": ["diverged", "summary", "table"],
     },
 )
 
-__all__ = ["Run", "TrainConfig", "compute", "config_of", "diverged", "run_of", "summary", "table"]
+__all__ = [
+    "Run",
+    "TrainConfig",
+    "check_key",
+    "check_value",
+    "checked_table",
+    "compute",
+    "config_of",
+    "diverged",
+    "purpose",
+    "run_of",
+    "summary",
+    "table",
+    "tables_of",
+    "unused",
+]
