@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,7 +130,7 @@ def test_it_learns_and_aligns_and_random_labels_are_told_apart(tmp_path: Path) -
 
 
 def test_the_three_seeds_are_separate() -> None:
-    def state(**seeds: int) -> dict[str, torch.Tensor]:
+    def state(**seeds: Any) -> dict[str, torch.Tensor]:
         from feedalign.lab.own_training.learner import learner_of, prepared
         from feedalign.lab.own_training.samples import samples_of
 
@@ -257,7 +258,7 @@ def test_images_of_ones_own_have_a_channel(own: Path) -> None:
         ({"feedback": "channelwise"}, "its channels cannot be told"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_any_work(own: Path, changes: dict[str, object], message: str) -> None:
+def test_what_does_not_fit_is_refused_before_any_work(own: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        compute(replace(OWN, **changes))  # type: ignore[arg-type]
+        compute(replace(OWN, **changes))
     assert not Path("runs").exists()
