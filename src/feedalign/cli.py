@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -67,7 +69,8 @@ def reproduce(
 
     done = lab.reproduce(
         names, preset, dataset, runs, report, seeds=seeds, table=table,
-        executor=lab.runs.chosen_executor(executor, workers, address), progress=_progress, finished=_show_verdicts,
+        executor=lambda: lab.runs.chosen_executor(executor, workers, address),  # which loads xarray
+        progress=_progress, finished=_show_verdicts,
     )  # fmt: skip
     for row in done.robustness:
         _out.print(f"{row.experiment}: {row.words} other base seeds: {row.claim}", markup=False)
@@ -211,14 +214,18 @@ def _run(args: Sequence[str] | None) -> int:
         _out.drop()
         return 141
     except ArgumentError as error:
-        _err.print(f"feedalign: {error}", markup=False)
-        return 2
+        return _told(error, 2)
     except TimeLimitError as error:
-        _err.print(f"feedalign: {error}", markup=False)
-        return 1
+        return _told(error, 1)
     except (FeedalignError, OSError) as error:
-        _err.print(f"feedalign: {error}", markup=False)
-        return 3
+        return _told(error, 3)
+
+
+def _told(error: Exception, status: int) -> int:
+    """Print an error, and in which job it was raised; return the status."""
+    for line in (f"feedalign: {error}", *getattr(error, "__notes__", ())):
+        _err.print(line, markup=False)
+    return status
 
 
 def _show(heading: list[str], rows: list[list[str]]) -> None:
@@ -237,9 +244,17 @@ def _show_verdicts(result: Result) -> None:
         _out.print(f"  {verdict.word}: {verdict.claim}: {verdict.numbers}", markup=False)
 
 
+def _span(seconds: float) -> str:
+    """Return a time as rich's bar writes it: 0:01:30."""
+    return str(timedelta(seconds=round(seconds)))
+
+
 @contextmanager
 def _progress(name: str) -> Iterator[Progress]:
-    """Print a computation's name and show its progress: a bar on a terminal, elsewhere a line every tenth."""
+    """Print a computation's name and show its progress: a bar on a terminal, elsewhere a line every tenth.
+
+    The time left is what it would be at the mean speed so far.
+    """
     from rich import progress as bars
 
     columns = (
@@ -249,17 +264,25 @@ def _progress(name: str) -> Iterator[Progress]:
         bars.TimeElapsedColumn(),
         bars.TimeRemainingColumn(),
     )
-    terminal = _err.console.is_terminal
-    with bars.Progress(*columns, console=_err.console, disable=not terminal) as bar:
+    # Where both streams are one terminal, the bar and what is printed meanwhile must know of each other.
+    console = _out.console if _out.console.is_terminal else _err.console
+    speed_over = float("inf")  # seconds: long jobs tell their progress seldom
+    with bars.Progress(
+        *columns, console=console, disable=not console.is_terminal, speed_estimate_period=speed_over
+    ) as bar:
         task = bar.add_task(name, total=None)
-        tenths = 0
+        first, begin, tenths = -1, 0.0, 0
 
         def progress(done: int, total: int) -> None:
-            nonlocal tenths
+            nonlocal first, begin, tenths
             bar.update(task, completed=done, total=total)
-            if not terminal and 10 * done // total > tenths:
+            now = time.monotonic()
+            if first < 0:  # what was finished before says nothing about the speed
+                first, begin = done, now
+            if not console.is_terminal and 10 * done // total > tenths:
                 tenths = 10 * done // total
-                _err.print(f"{name}: {10 * tenths} %")
+                left = f", {_span((now - begin) * (total - done) / (done - first))} left" if done > first else ""
+                _err.print(f"{name}: {10 * tenths} %{left}")
 
         _out.print(f"[bold]{name}[/bold]")
         yield progress

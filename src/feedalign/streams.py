@@ -14,6 +14,7 @@ The purposes are:
 * `"check of a layer"`: the input on which a sequential rule tries whether a layer is linear;
 * `"scatter"`: which rows of a feedback matrix change places;
 * `"split"`: which stretches of a text are for validation;
+* `"subset"`: which training images of a data set are kept;
 * `"label noise"`, `"simulation"`, `"data"`, `"teacher"`, `"start"`, `"readout"`, `"probe"`, `"network"`: what the name
   says; most of them belong to the experiments.
 
