@@ -35,6 +35,7 @@ REPETITIONS = {
     "degeneracy-breaking": ("draws", "draw", "2 draws"),
     "relu-recovery": ("runs", "run", "2 runs"),
     "overparametrisation": ("runs", "run", "2 runs"),
+    "shallow-variations": ("draws", "draw", "2 draws"),
     "alignment-matrices": ("draws", "draw", "2 draws"),
     "output-statistics": ("draws", "draw", "2 draws"),
     "conditioned-feedback": ("draws", "draw", "2 draws"),

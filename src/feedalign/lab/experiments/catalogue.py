@@ -25,6 +25,13 @@ CLAIMS = {
         "with twice as many or more keeps more. In an erf student with fewer units, a unit serves two units of the "
         "teacher."
     ),
+    "shallow-variations": (
+        "From small or zero weights the readout aligns with the feedback first: also with label noise, with a teacher "
+        "readout of alternating signs, with positive feedback, with four units, and with feedback that is orthogonal "
+        "to the teacher's readout. A large initial readout hinders it. The signs of the feedback decide the solution "
+        "of an erf student, even of one that starts near its teacher. Label noise takes a part of the alignment. The "
+        "order-parameter equations describe all of these erf students."
+    ),
     "alignment-matrices": (
         "In a deep linear network trained with direct feedback alignment from zero weights, the alignment matrices "
         "predict how well the gradients align, better than a constant does. The worse the matrices are conditioned, "
