@@ -43,12 +43,14 @@ class Config(EnsembleSetting):
     Attributes:
         hidden: widths of the hidden layers.
         activation: activation of the hidden layers.
+        lr: learning rate for the loss summed over the batch.
         label_noise: share of the training labels that is drawn at random.
         draws: number of sets of feedback matrices; each has initial weights of its own, the same for all rules.
     """
 
     hidden: tuple[int, ...] = (64, 64, 64)
     activation: Literal["tanh", "relu", "linear"] = "tanh"
+    lr: float = 1e-3
     label_noise: float = 0.0
     draws: int
 

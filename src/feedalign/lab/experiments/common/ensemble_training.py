@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,7 +44,6 @@ class EnsembleSetting:
         feedback: recipe of the feedback matrices: "uniform", "gaussian", "rademacher" or "orthogonal".
         feedback_scale: the recipe's scale; None is the recipe's default, 1/√features.
         optimizer: "sgd" or "adam".
-        lr: learning rate for the loss summed over the batch.
         momentum: of SGD.
         weight_decay: of the optimizer.
         batch_size: samples in a step.
@@ -65,7 +65,6 @@ class EnsembleSetting:
     feedback: str = "uniform"
     feedback_scale: float | None = None
     optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: float = 1e-3
     momentum: float = 0.0
     weight_decay: float = 0.0
     batch_size: int = 32
@@ -89,6 +88,7 @@ class EnsembleTraining(EnsembleSetting, Job):
     Attributes:
         hidden: widths of the hidden layers.
         activation: activation of the hidden layers.
+        lr: learning rate for the loss summed over the batch.
         label_noise: share of the training labels that is drawn at random.
         rule: name of a direct rule, or of one of the controls "backprop", "readout-only" and "frozen".
         draw: number of the draw.
@@ -97,6 +97,7 @@ class EnsembleTraining(EnsembleSetting, Job):
     kind = "ensemble-training"
     hidden: tuple[int, ...]
     activation: Literal["tanh", "relu", "linear"]
+    lr: float
     label_noise: float = 0.0
     rule: str
     draw: int
@@ -203,5 +204,5 @@ class FiniteLosses(nn.Module):
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy summed over networks and batch, and count."""
         losses = cross_entropies(output, labels)
-        self.finite_steps += losses.detach().isfinite()
+        self.finite_steps += losses.detach() < math.inf  # False for NaN; a loss is never −∞
         return losses.sum()
