@@ -40,6 +40,7 @@ REPETITIONS = {
     "output-statistics": ("draws", "draw", "2 draws"),
     "conditioned-feedback": ("draws", "draw", "2 draws"),
     "layerwise": ("draws", "draw", "2 feedback draws"),
+    "deep-dynamics": ("draws", "draw", "2 draws"),
     "convolution": ("seeds", "seed", "2 seeds"),
     "sharing": ("seeds", "seed", "2 seeds"),
 }
