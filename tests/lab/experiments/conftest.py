@@ -50,6 +50,10 @@ TINY: dict[str, dict[str, Any]] = {
         "net": NetConfig(0, (2, 3, 3), (2, 1, 1), epochs=1), "regions": (1, 2), "train_images": 64, "seeds": 2,
         "probe": 20,
     },
+    "transformer": {
+        "width": 8, "context": 8, "windows": 32, "batch_size": 16, "warm_up": 1, "measurements": 2, "held_out": 4,
+        "probe": 2, "seeds": 2,
+    },
 }  # fmt: skip
 
 

@@ -43,6 +43,7 @@ REPETITIONS = {
     "deep-dynamics": ("draws", "draw", "2 draws"),
     "convolution": ("seeds", "seed", "2 seeds"),
     "sharing": ("seeds", "seed", "2 seeds"),
+    "transformer": ("seeds", "seed", "2 seeds"),
 }
 # Coordinates that mean nothing without a unit.
 WITH_UNITS = {"time", "late_time", "epoch", "step"}
