@@ -10,6 +10,7 @@ import xarray as xr
 
 from feedalign.lab.experiments import Experiment, output_statistics
 from feedalign.lab.experiments.common.outputs import covariance
+from feedalign.lab.experiments.output_statistics_job import ACTIVATIONS
 
 Refused = Callable[[Experiment, xr.Dataset], set[int]]
 
@@ -41,7 +42,7 @@ def ideal() -> xr.Dataset:
             "gradient_alignment": (dims, 0.95 - 0.1 * np.log10(conditions) + noise),
             "weight_alignment_course": ((*dims[:3], "step", *dims[3:]), course),
         },
-        coords={"activation": list(output_statistics.ACTIVATIONS), "target": ["random", "realisable"]}
+        coords={"activation": list(ACTIVATIONS), "target": ["random", "realisable"]}
         | {"alpha": values, "beta": values},
     )
 
