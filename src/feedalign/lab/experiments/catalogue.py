@@ -52,6 +52,12 @@ CLAIMS = {
         "Deep networks trained with direct feedback alignment align layer by layer from the bottom. Runs that share "
         "their feedback end at related weights; runs of backprop from the same starts do not."
     ),
+    "deep-dynamics": (
+        "Deep networks trained with direct feedback alignment first align and then memorise. Their gradients align "
+        "long before they fit labels that are wrong. While tanh networks fit wrong labels, the weight alignment of the "
+        "second layer sinks. The more labels are wrong, the later and the lower the weights align. Networks that share "
+        "their feedback end with related weights at every label noise; those of backprop do not."
+    ),
     "convolution": (
         "Under random direct feedback, the gradients below a layer align less where its connections are sparse, and "
         "less again where its weights are shared. Within one net, alignability decides: scattering the rows of "
@@ -62,9 +68,15 @@ CLAIMS = {
         "Gradients below a layer whose positions share a kernel align less with random feedback than gradients below "
         "a layer without sharing, and random feedback recovers less of backprop's gain."
     ),
+    "transformer": (
+        "In Transformers trained with direct feedback alignment, gradients align better if all blocks share one "
+        "feedback matrix, and better in post-norm than in pre-norm networks. With both, direct feedback alignment "
+        "passes the control of frozen blocks, recovers at least half of backprop's gain over this control, and teaches "
+        "the embedding."
+    ),
 }
 
 NAMES = tuple(CLAIMS)
 
 # The experiments that train on images; the others make their own data.
-DATASETS = dict.fromkeys(("layerwise", "convolution", "sharing"), ("digits", "mnist", "cifar10"))
+DATASETS = dict.fromkeys(("layerwise", "deep-dynamics", "convolution", "sharing"), ("digits", "mnist", "cifar10"))
