@@ -32,14 +32,9 @@ def job(tiny_config: TinyConfig) -> CharacterTraining:
 
 
 def test_every_arm_of_both_presets_trains(tiny_config: TinyConfig) -> None:
-    config = replace(
-        tiny_config("transformer"), arms=transformer.CONFIGS["paper"].arms, seeds=1, draws=2, factors=(0.4, 1, 2.5)
-    )
-    jobs = [job for job in transformer.jobs(config) if job.arm.lr == pytest.approx(config.arms[0].lr)]
-    assert {job.arm.name for job in jobs} >= {arm.name for arm in transformer.CONFIGS["quick"].arms} - {
-        "backprop, no blocks"  # with a rate of its own
-    }
-    for each in jobs:
+    config = replace(tiny_config("transformer"), arms=transformer.CONFIGS["paper"].arms, seeds=1)
+    assert {arm.name for arm in config.arms} >= {arm.name for arm in transformer.CONFIGS["quick"].arms}
+    for each in transformer.jobs(config):
         result = compute_job(each)
         assert np.isfinite(result.bits).all()
         sends = bool(each.arm.feedback)
@@ -156,8 +151,7 @@ def ideal() -> xr.Dataset:
     """Numbers as the claim describes them, and a little noise over seeds."""
     arms = [arm.name for arm in transformer.CONFIGS["quick"].arms]
     end = dict.fromkeys(arms, 3.6) | {
-        "backprop, post-norm": 2.0, "backprop, pre-norm": 2.0, BEST: 2.5, "frozen, post-norm": 3.5,
-        "frozen, pre-norm": 3.5, "dfa, shared, fixed embedding, post-norm": 3.0,
+        "backprop, post-norm": 2.0, BEST: 2.5, "frozen, post-norm": 3.5, "dfa, shared, fixed embedding, post-norm": 3.0,
     }  # fmt: skip
     aligned = dict.fromkeys(arms, math.nan) | {
         BEST: 0.6, "dfa, own, post-norm": 0.4, "dfa, shared, pre-norm": 0.3, "dfa, own, pre-norm": 0.1,
@@ -209,6 +203,6 @@ FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
 def test_recovery_is_zero_for_frozen_blocks_and_one_for_backprop() -> None:
     dataset = ideal()
     np.testing.assert_allclose(transformer.recovery(dataset, "frozen, post-norm"), 0)
-    np.testing.assert_allclose(transformer.recovery(dataset, "backprop, pre-norm"), 1)
+    np.testing.assert_allclose(transformer.recovery(dataset, "backprop, post-norm"), 1)
     dataset.bits.loc[{"arm": "backprop, post-norm"}] = 9.0
     assert transformer.recovery(dataset, BEST).isnull().all()
