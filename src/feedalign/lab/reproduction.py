@@ -49,7 +49,7 @@ def reproduce(
     *,
     seeds: int = 0,
     table: Path = Path("results/seed_robustness.csv"),
-    executor: Executor | None = None,
+    executor: Executor | Callable[[], Executor] | None = None,
     progress: Watch = unwatched,
     finished: Callable[[Result], None] | None = None,
 ) -> Reproduction:
@@ -66,8 +66,9 @@ def reproduce(
             `table`, and returned.
         table: CSV file of seed robustness. The report shows what the table says of the runs on the page; a table that
             does not exist says nothing.
-        executor: who computes the jobs of the experiments, such as `feedalign.lab.runs.LocalWorkers(2)`; this process,
-            one job after another, unless given.
+        executor: who computes the jobs of the experiments, such as `feedalign.lab.runs.LocalWorkers(2)`, or a function
+            that returns the executor and is called once the other arguments are checked; this process, one job after
+            another, unless given.
         progress: called with the number of jobs in words, returns a context manager that is entered while they are
             computed; what the context manager gives is called with (done, total).
         finished: called with each result as soon as its claim is checked.
@@ -94,6 +95,7 @@ def reproduce(
     from feedalign.lab.report import write_report
     from feedalign.lab.runs import ThisProcess, run_jobs
 
+    chosen = executor() if callable(executor) else executor or ThisProcess()
     plans = [_Plan(get(name), preset, dataset, seeds) for name in names]
     jobs = [plan.jobs(runs) for plan in plans]
     results: list[Result] = []
@@ -118,7 +120,7 @@ def reproduce(
     settle()
     if every := [job for of_plan in jobs for job in of_plan]:
         with progress(f"{len(set(every))} jobs") as told:
-            run_jobs(every, runs, executor or ThisProcess(), told, tell)
+            run_jobs(every, runs, chosen, told, tell)
     write_report(results, report, read(table))
     return Reproduction(tuple(results), report, tuple(robustness))
 

@@ -213,7 +213,8 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
             raise PointsError(
                 "the model has been unwrapped, so no feedback reaches it and it would learn by backprop; wrap it again"
             )
-        account_for(self.model, {name: self.hooked[name] for name in self.points}, reached, output)
+        if not all(name in reached for name in self.points):
+            account_for(self.model, {name: self.hooked[name] for name in self.points}, reached, output)
 
     def begin(self) -> None:
         """Before the first learning pass, find out whether the model is sharded.

@@ -36,18 +36,21 @@ REPETITIONS = {
     "degeneracy-breaking": ("draws", "draw", "2 draws"),
     "relu-recovery": ("runs", "run", "2 runs"),
     "overparametrisation": ("runs", "run", "2 runs"),
+    "shallow-variations": ("draws", "draw", "2 draws"),
     "alignment-matrices": ("draws", "draw", "2 draws"),
     "output-statistics": ("draws", "draw", "2 draws"),
     "conditioned-feedback": ("draws", "draw", "2 draws"),
     "layerwise": ("draws", "draw", "2 feedback draws"),
+    "deep-dynamics": ("draws", "draw", "2 draws"),
     "convolution": ("seeds", "seed", "2 seeds"),
     "sharing": ("seeds", "seed", "2 seeds"),
+    "transformer": ("seeds", "seed", "2 seeds"),
 }
 # Coordinates that mean nothing without a unit.
 WITH_UNITS = {"time", "late_time", "epoch", "step"}
 
 # Kinds of jobs that belong to no single experiment.
-SHARED: set[str] = set()
+SHARED = {"convnets-training", "ensemble-training"}
 
 Config = Callable[[str], Any]
 Result = Callable[[str], xr.Dataset]

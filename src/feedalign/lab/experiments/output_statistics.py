@@ -17,6 +17,7 @@ Source: Refinetti et al. (2021), section 3, there for random targets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,9 +31,10 @@ from torch import Tensor
 
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensembles import alignment_by_network, scaled_ensemble
+from feedalign.lab.experiments.common.gathering import chosen, on_grid
 from feedalign.lab.experiments.common.outputs import covariance, covariance_root
 from feedalign.lab.experiments.common.verdict import Side, Verdict, weakest
-from feedalign.lab.progress import Progress
+from feedalign.lab.runs import Desk, Job
 from feedalign.lab.training import one_thread
 from feedalign.rules import DFA
 from feedalign.streams import derived_seed, numpy_generator
@@ -84,53 +86,83 @@ CONFIGS = {
 ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
 
 
-def run(config: Config, progress: Progress) -> xr.Dataset:
-    """Train every draw for every activation and kind of target; all pairs (α, β) of a draw train side by side."""
-    jobs = [(a, t, draw) for a in ACTIVATIONS for t in TARGETS for draw in range(config.draws)]
-    shape = (len(ACTIVATIONS), len(TARGETS), config.draws, len(config.alphas), len(config.betas))
-    names = ("gradient_alignment", "weight_alignment", "loss")
-    results = {name: np.empty((len(jobs), shape[3] * shape[4])) for name in names}
-    with one_thread():
-        for done, job in enumerate(jobs):
-            for name, values in zip(names, _train(config, *job), strict=True):
-                results[name][done] = values
-            progress(done + 1, len(jobs))
-    dims = ("activation", "target", "draw", "alpha", "beta")
-    return xr.Dataset(
-        {name: (dims, values.reshape(shape)) for name, values in results.items()},
-        coords={
-            "activation": list(ACTIVATIONS),
-            "target": list(TARGETS),
-            "alpha": list(config.alphas),
-            "beta": list(config.betas),
-        },
-    )
+@dataclass(frozen=True)
+class Training(Job):
+    """One draw of inputs, targets, initial weights and feedback; all pairs (α, β) train side by side.
+
+    Attributes:
+        activation: "linear", "tanh" or "relu".
+        target: "random" or "realisable".
+        alphas: as in `Config`, and so are `betas`, `inputs`, `samples`, `width`, `init_scale`, `lr`, `steps` and
+            `first_seed`.
+        draw: number of the draw.
+    """
+
+    kind = f"{NAME}-training"
+    activation: Literal["linear", "tanh", "relu"]
+    target: str
+    alphas: tuple[float, ...]
+    betas: tuple[float, ...]
+    inputs: int
+    samples: int
+    width: int
+    init_scale: float
+    lr: float
+    steps: int
+    first_seed: int
+    draw: int
+
+    def compute(self, desk: Desk) -> xr.Dataset:
+        """Train, and measure gradient and weight alignment (means over layers) and relative loss at the end."""
+        x, y = self._data()
+        inputs = torch.from_numpy(x).float().expand(len(y), -1, -1)
+        targets = torch.from_numpy(y).float()
+        sizes = [self.inputs, *[self.width] * 3, 2]
+        seed = derived_seed(self.first_seed, "network", self.draw)
+        with one_thread():
+            net = DFA(scaled_ensemble(sizes, self.activation, [seed] * len(y), self.init_scale), seed=seed)
+            optimizer = torch.optim.SGD(net.parameters(), lr=self.lr / self.samples)
+            for step in range(self.steps):
+                optimizer.zero_grad()
+                squared_error(net(inputs), targets).backward()
+                optimizer.step()
+                desk.progress(step + 1, self.steps)
+            by_layer, by_weight = alignment_by_network(net, squared_error, inputs, targets)
+            with torch.no_grad():
+                loss = (net(inputs) - targets).square().sum((1, 2)) / targets.square().sum((1, 2))
+        found = {
+            "gradient_alignment": by_layer.mean(0), "weight_alignment": by_weight.mean(0), "loss": loss.double(),
+        }  # fmt: skip
+        shape = len(self.alphas), len(self.betas)
+        return xr.Dataset(
+            {name: (("alpha", "beta"), values.double().numpy().reshape(shape)) for name, values in found.items()},
+            coords={"alpha": list(self.alphas), "beta": list(self.betas)},
+        )
+
+    def _data(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return inputs [samples, inputs], and targets [pairs (α, β), samples, 2]."""
+        rng = numpy_generator(self.first_seed, "data", self.draw)
+        x = rng.standard_normal((self.samples, self.inputs))
+        teacher = rng.standard_normal((self.inputs, 2)) / np.sqrt(self.inputs)
+        white = x @ teacher if self.target == "realisable" else rng.standard_normal((self.samples, 2))
+        return x, np.stack([white @ covariance_root(alpha, beta) for alpha in self.alphas for beta in self.betas])
 
 
-def _train(
-    config: Config, activation: Literal["linear", "tanh", "relu"], target: str, draw: int
-) -> tuple[NDArray[np.float64], ...]:
-    """Return gradient and weight alignment (mean over layers) and relative loss at the end, one for each (α, β)."""
-    seed = derived_seed(config.first_seed, "network", draw)
-    rng = numpy_generator(config.first_seed, "data", draw)
-    cells = [(alpha, beta) for alpha in config.alphas for beta in config.betas]
-    x = rng.standard_normal((config.samples, config.inputs))
-    teacher = rng.standard_normal((config.inputs, 2)) / np.sqrt(config.inputs)
-    white = x @ teacher if target == "realisable" else rng.standard_normal((config.samples, 2))
-    y = np.stack([white @ covariance_root(*cell) for cell in cells])
-    inputs = torch.from_numpy(x).float().expand(len(cells), -1, -1)
-    targets = torch.from_numpy(y).float()
-    sizes = [config.inputs, *[config.width] * 3, 2]
-    net = DFA(scaled_ensemble(sizes, activation, [seed] * len(cells), config.init_scale), seed=seed)
-    optimizer = torch.optim.SGD(net.parameters(), lr=config.lr / config.samples)
-    for _ in range(config.steps):
-        optimizer.zero_grad()
-        squared_error(net(inputs), targets).backward()
-        optimizer.step()
-    by_layer, by_weight = alignment_by_network(net, squared_error, inputs, targets)
-    with torch.no_grad():
-        loss = (net(inputs) - targets).square().sum((1, 2)) / targets.square().sum((1, 2))
-    return by_layer.mean(0).numpy(), by_weight.mean(0).numpy(), loss.double().numpy()
+def jobs(config: Config) -> list[Training]:
+    """Return a job for every draw of every activation and kind of target."""
+    shared = chosen(config, Training)
+    return [
+        Training(activation=activation, target=target, draw=draw, **shared)
+        for activation in ACTIVATIONS
+        for target in TARGETS
+        for draw in range(config.draws)
+    ]
+
+
+def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Put draws, kinds of target and activations side by side."""
+    dataset = on_grid(results, activation=len(ACTIVATIONS), target=len(TARGETS), draw=config.draws)
+    return dataset.assign_coords(activation=list(ACTIVATIONS), target=list(TARGETS))
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:

@@ -1,39 +1,25 @@
-"""The command line: `feedalign reproduce`, `diagnose`, `theory`, `list`, `runs` and `data fetch`.
-
-Exit status: 0 done, and every claim that was checked is supported; 1 a claim is not supported, or a run diverged or
-took longer than allowed; 2 the command was used wrongly; 3 something outside failed (data, disk); 130 interrupted; 141
-the reader of the output has gone (`feedalign list | head -1`): the work was finished and its files were written, but
-not everything was printed.
-"""
+"""The commands but for training: arguments and printing only."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import lazy_loader
 
-from feedalign.errors import ArgumentError, FeedalignError, TimeLimitError
+from feedalign.cli.printing import out, progress, show_table
+from feedalign.errors import ArgumentError
 from feedalign.lab.diagnose_command import DiagnoseConfig
 from feedalign.lab.own_setting import TheoryConfig
-from feedalign.terminal import Output, any_encoding
 
 if TYPE_CHECKING:
     import tyro
 
-    from feedalign.lab.experiments import Progress
     from feedalign.lab.report import Result
 else:
     # Nothing that takes time is loaded before `main` runs: until then, Ctrl-C would end in a traceback. Each command
     # loads what it needs itself, so that help and usage errors come without waiting for torch.
     tyro = lazy_loader.load("tyro")
-
-_out = Output("stdout")
-_err = Output("stderr")
 
 
 def reproduce(
@@ -67,13 +53,14 @@ def reproduce(
 
     done = lab.reproduce(
         names, preset, dataset, runs, report, seeds=seeds, table=table,
-        executor=lab.runs.chosen_executor(executor, workers, address), progress=_progress, finished=_show_verdicts,
+        executor=lambda: lab.runs.chosen_executor(executor, workers, address),  # which loads xarray
+        progress=progress, finished=show_verdicts,
     )  # fmt: skip
     for row in done.robustness:
-        _out.print(f"{row.experiment}: {row.words} other base seeds: {row.claim}", markup=False)
+        out.print(f"{row.experiment}: {row.words} other base seeds: {row.claim}", markup=False)
     if done.robustness:
-        _out.print(f"table: {table}", markup=False)
-    _out.print(f"{done.supported} of {len(done.results)} claims supported; report: {done.report}", markup=False)
+        out.print(f"table: {table}", markup=False)
+    out.print(f"{done.supported} of {len(done.results)} claims supported; report: {done.report}", markup=False)
     return 0 if done.supported == len(done.results) else 1
 
 
@@ -92,11 +79,11 @@ def theory(
     """
     from feedalign.lab import own_setting
 
-    run = own_setting.compute(config, runs, _progress, max_seconds=max_seconds)
-    _show(*own_setting.table(run.dataset))
+    run = own_setting.compute(config, runs, progress, max_seconds=max_seconds)
+    show_table(*own_setting.table(run.dataset))
     for line in own_setting.summary(run.dataset):
-        _out.print(line, markup=False)
-    _out.print(f"figure.svg and result.nc are in {run.folder}", markup=False)
+        out.print(line, markup=False)
+    out.print(f"figure.svg and result.nc are in {run.folder}", markup=False)
     return 1 if own_setting.diverged(run.dataset) else 0
 
 
@@ -113,9 +100,9 @@ def diagnose(
     """
     from feedalign.lab import diagnose_command
 
-    found, folder = diagnose_command.compute(config, runs, _progress)
-    _out.print(found.table(), markup=False)
-    _out.print(f"figure.svg and result.nc are in {folder}", markup=False)
+    found, folder = diagnose_command.compute(config, runs, progress)
+    out.print(found.table(), markup=False)
+    out.print(f"figure.svg and result.nc are in {folder}", markup=False)
     return 1 if found.diverged else 0
 
 
@@ -125,7 +112,7 @@ def list_() -> int:
 
     for name, claim in CLAIMS.items():
         data = f" Takes --dataset {', '.join(DATASETS[name])}." if name in DATASETS else ""
-        _out.print(f"[bold]{name}[/bold]\n  {claim}{data}")
+        out.print(f"[bold]{name}[/bold]\n  {claim}{data}")
     return 0
 
 
@@ -151,10 +138,10 @@ def runs(
         raise ArgumentError("expected runs list, runs show HASH, or runs clean [--everything]")
     if action == "show":
         for line in stored.description(stored.show(runs, which)):
-            _out.print(line, markup=False)
+            out.print(line, markup=False)
         return 0
     found = stored.clean(runs, everything=everything) if action == "clean" else stored.entries(runs)
-    _show(*stored.table(found))
+    show_table(*stored.table(found))
     return 0
 
 
@@ -177,94 +164,12 @@ def data(
     """
     from feedalign.lab.data import fetch
 
-    _out.print(f"{name} is in {fetch(name, folder, source, from_folder)}", markup=False)
+    out.print(f"{name} is in {fetch(name, folder, source, from_folder)}", markup=False)
     return 0
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status; `SystemExit` after --help and after a usage error."""
-    # Figures go to files. A backend for windows, which may not be installed here, is not to be loaded.
-    os.environ["MPLBACKEND"] = "agg"
-    try:
-        with any_encoding():
-            try:
-                status = _run(args)
-            finally:
-                _out.flush()
-                _err.flush()
-    except KeyboardInterrupt:
-        print("feedalign: interrupted; finished runs are kept, the same command goes on after them", file=sys.stderr)
-        return 130
-    return 141 if _out.closed else status
-
-
-def _run(args: Sequence[str] | None) -> int:
-    try:
-        status: int = tyro.extras.subcommand_cli_from_dict(
-            {"reproduce": reproduce, "diagnose": diagnose, "theory": theory, "list": list_, "runs": runs, "data": data},
-            prog="feedalign",
-            description="Train with direct feedback alignment, and know when it works. Begin with: feedalign reproduce",
-            args=args,
-        )
-        return status
-    except BrokenPipeError:  # while help was printed; what the commands print, they print on
-        _out.drop()
-        return 141
-    except ArgumentError as error:
-        _err.print(f"feedalign: {error}", markup=False)
-        return 2
-    except TimeLimitError as error:
-        _err.print(f"feedalign: {error}", markup=False)
-        return 1
-    except (FeedalignError, OSError) as error:
-        _err.print(f"feedalign: {error}", markup=False)
-        return 3
-
-
-def _show(heading: list[str], rows: list[list[str]]) -> None:
-    """Print a table, as wide as it is: rich would cut it to the width it takes a pipe to have."""
-    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
-    for row in (heading, *rows):
-        _out.print(
-            "  ".join(f"{entry:{width}}" for entry, width in zip(row, widths, strict=True)).rstrip(), markup=False
-        )
-
-
-def _show_verdicts(result: Result) -> None:
+def show_verdicts(result: Result) -> None:
     """Print an experiment's name and the verdicts on its claim."""
-    _out.print(f"[bold]{result.experiment.NAME}[/bold]")
+    out.print(f"[bold]{result.experiment.NAME}[/bold]")
     for verdict in result.verdicts:
-        _out.print(f"  {verdict.word}: {verdict.claim}: {verdict.numbers}", markup=False)
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Progress]:
-    """Print a computation's name and show its progress: a bar on a terminal, elsewhere a line every tenth."""
-    from rich import progress as bars
-
-    columns = (
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.TaskProgressColumn(),
-        bars.TimeElapsedColumn(),
-        bars.TimeRemainingColumn(),
-    )
-    terminal = _err.console.is_terminal
-    with bars.Progress(*columns, console=_err.console, disable=not terminal) as bar:
-        task = bar.add_task(name, total=None)
-        tenths = 0
-
-        def progress(done: int, total: int) -> None:
-            nonlocal tenths
-            bar.update(task, completed=done, total=total)
-            if not terminal and 10 * done // total > tenths:
-                tenths = 10 * done // total
-                _err.print(f"{name}: {10 * tenths} %")
-
-        _out.print(f"[bold]{name}[/bold]")
-        yield progress
-        bar.update(task, completed=1, total=1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        out.print(f"  {verdict.word}: {verdict.claim}: {verdict.numbers}", markup=False)
