@@ -39,7 +39,7 @@ ARROW = (
     ("lab.training",),
     ("lab.experiments",),
     ("lab.robustness",),
-    ("lab.diagnose_command", "lab.own_setting", "lab.report"),
+    ("lab.diagnose_command", "lab.explore", "lab.own_setting", "lab.report"),
     ("lab.reproduction",),
     ("lab",),
     ("terminal",),

@@ -1,4 +1,4 @@
-"""The command line: `feedalign reproduce`, `diagnose`, `theory`, `list`, `runs` and `data fetch`.
+"""The command line: `feedalign reproduce`, `diagnose`, `theory`, `explore`, `list`, `runs` and `data fetch`.
 
 Exit status: 0 done, and every claim that was checked is supported; 1 a claim is not supported, or a run diverged or
 took longer than allowed; 2 the command was used wrongly; 3 something outside failed (data, disk); 130 interrupted; 141
@@ -119,6 +119,18 @@ def diagnose(
     return 1 if found.diverged else 0
 
 
+def explore(*, port: int = 8050) -> int:
+    """Open a page on this machine: the shallow theory to play with, and a deep network that learns live.
+
+    Args:
+        port: where the page is served, at 127.0.0.1; 0 takes a free port (needs the extra feedalign[explore]).
+    """
+    from feedalign import lab
+
+    lab.explore.serve(port, lambda line: _out.print(line, markup=False))
+    return 0
+
+
 def list_() -> int:
     """List the experiments and what each claims."""
     from feedalign.lab.experiments import CLAIMS, DATASETS
@@ -201,7 +213,15 @@ def main(args: Sequence[str] | None = None) -> int:
 def _run(args: Sequence[str] | None) -> int:
     try:
         status: int = tyro.extras.subcommand_cli_from_dict(
-            {"reproduce": reproduce, "diagnose": diagnose, "theory": theory, "list": list_, "runs": runs, "data": data},
+            {
+                "reproduce": reproduce,
+                "diagnose": diagnose,
+                "theory": theory,
+                "explore": explore,
+                "list": list_,
+                "runs": runs,
+                "data": data,
+            },
             prog="feedalign",
             description="Train with direct feedback alignment, and know when it works. Begin with: feedalign reproduce",
             args=args,
