@@ -53,7 +53,8 @@ def reproduce(
 
     done = lab.reproduce(
         names, preset, dataset, runs, report, seeds=seeds, table=table,
-        executor=lab.runs.chosen_executor(executor, workers, address), progress=progress, finished=show_verdicts,
+        executor=lambda: lab.runs.chosen_executor(executor, workers, address),  # which loads xarray
+        progress=progress, finished=show_verdicts,
     )  # fmt: skip
     for row in done.robustness:
         out.print(f"{row.experiment}: {row.words} other base seeds: {row.claim}", markup=False)
@@ -103,6 +104,18 @@ def diagnose(
     out.print(found.table(), markup=False)
     out.print(f"figure.svg and result.nc are in {folder}", markup=False)
     return 1 if found.diverged else 0
+
+
+def explore(*, port: int = 8050) -> int:
+    """Open a page on this machine: the shallow theory to play with, and a deep network that learns live.
+
+    Args:
+        port: where the page is served, at 127.0.0.1; 0 takes a free port (needs the extra feedalign[explore]).
+    """
+    from feedalign import lab
+
+    lab.explore.serve(port, lambda line: out.print(line, markup=False))
+    return 0
 
 
 def list_() -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
-from feedalign.cli.commands import data, diagnose, list_, reproduce, runs, theory
+from feedalign.cli.commands import data, diagnose, explore, list_, reproduce, runs, theory
 from feedalign.cli.printing import err, out
 from feedalign.cli.training import sweep, train_command
 from feedalign.errors import ArgumentError, FeedalignError, TimeLimitError
@@ -51,6 +51,7 @@ def _run(args: Sequence[str] | None) -> int:
             "sweep": sweep,
             "diagnose": diagnose,
             "theory": theory,
+            "explore": explore,
             "list": list_,
             "runs": runs,
             "data": data,
@@ -66,11 +67,15 @@ def _run(args: Sequence[str] | None) -> int:
         out.drop()
         return 141
     except ArgumentError as error:
-        err.print(f"feedalign: {error}", markup=False)
-        return 2
+        return _told(error, 2)
     except TimeLimitError as error:
-        err.print(f"feedalign: {error}", markup=False)
-        return 1
+        return _told(error, 1)
     except (FeedalignError, OSError) as error:
-        err.print(f"feedalign: {error}", markup=False)
-        return 3
+        return _told(error, 3)
+
+
+def _told(error: Exception, status: int) -> int:
+    """Print an error, and in which job it was raised; return the status."""
+    for line in (f"feedalign: {error}", *getattr(error, "__notes__", ())):
+        err.print(line, markup=False)
+    return status

@@ -3,6 +3,7 @@
 from feedalign.extras import needs
 
 with needs("lab", __name__):
-    from feedalign.lab.report.page import Result, write_report
+    from feedalign.lab.report.page import write_report
+    from feedalign.lab.report.sections import Result
 
 __all__ = ["Result", "write_report"]

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 
-from feedalign.lab.experiments import LEVEL, Experiment, Verdict, holm
+from feedalign.lab.experiments import LEVEL, holm
 from feedalign.lab.files import replacing
+from feedalign.lab.report.links import documentation, embedded, relative, table
+from feedalign.lab.report.sections import ORDER, SIGNS, Result, section
 from feedalign.lab.robustness import Robustness
-from feedalign.lab.runs import StoredRun
 from feedalign.style import svg
-
-
-@dataclass(frozen=True)
-class Result:
-    """One experiment as the report shows it.
-
-    Attributes:
-        experiment: the experiment's module.
-        run: the stored run.
-        verdicts: what the experiment's check says of the run, one verdict for each part of the claim.
-        command: the command line that gives this result again.
-    """
-
-    experiment: Experiment
-    run: StoredRun
-    verdicts: list[Verdict]
-    command: str
-
-    @property
-    def supported(self) -> bool:
-        """Whether every part of the claim is supported."""
-        return all(verdict.supported for verdict in self.verdicts)
 
 
 def write_report(results: Sequence[Result], path: Path, robustness: Sequence[Robustness] = ()) -> None:
     """Write the page to `path`, with all figures inside; also write each figure beside its run, as figure.svg.
+
+    The page begins with a list of all verdicts. Claims that failed come first, in the list and below the list. The page
+    loads nothing: it links to the files of the runs, and to the documentation where a checkout has one.
 
     Args:
         results: what the page shows.
@@ -49,31 +29,31 @@ def write_report(results: Sequence[Result], path: Path, robustness: Sequence[Rob
     Raises:
         OSError: the page or a figure cannot be written; `path` is then as it was before.
     """
-    figures = []
-    for result in results:
-        picture = svg(result.experiment.plot(result.run.dataset))
-        with replacing(result.run.folder / "figure.svg") as aside:
-            aside.write_bytes(picture)
-        figures.append("data:image/svg+xml;base64," + base64.b64encode(picture).decode())
+    corrected = holm([verdict for result in results for verdict in result.verdicts])
+    values = iter(corrected)
+    sections = [section(result, values, robustness, _figure(result)) for result in results]
+    sections.sort(key=lambda each: ORDER.index(each.result.word))  # of equal words, the order of `results`
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("feedalign.lab.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    corrected = holm([verdict for result in results for verdict in result.verdicts])
-    values = iter(corrected)
-    rows = [[(verdict, next(values)) for verdict in result.verdicts] for result in results]
-    robust = [_beside(result, robustness) for result in results]
     page = templates.get_template("page.html.j2").render(
-        results=list(zip(results, figures, rows, robust, strict=True)),
+        sections=sections,
         supported=sum(result.supported for result in results),
         parts=len(corrected),
         corrected=sum(p < LEVEL for p in corrected),
+        signs=SIGNS,
+        docs=lambda name: documentation(name, path),
+        link=lambda target: relative(target, path),
+        table=table,
     )
     with replacing(path) as aside:
         # The name of a folder may hold bytes that are no characters, which UTF-8 cannot write.
         aside.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
-def _beside(result: Result, robustness: Sequence[Robustness]) -> list[str]:
-    """Return the count of base seeds for each verdict of a result, in words; none if the table has no such run."""
-    rows = {row.part: row.words for row in robustness if row.config_hash == result.run.config_hash}
-    return [rows.get(part, "") for part in range(1, len(result.verdicts) + 1)] if rows else []
+def _figure(result: Result) -> str:
+    """Draw a result's figure into the folder of its run, and return the figure inside an address."""
+    picture = svg(result.experiment.plot(result.run.dataset))
+    with replacing(result.run.folder / "figure.svg") as aside:
+        aside.write_bytes(picture)
+    return embedded(picture, "image/svg+xml")

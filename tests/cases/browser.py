@@ -1,0 +1,62 @@
+"""A real browser without a window. Tests that need one are skipped, with the reason, where none is found."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+# Set to the program of a browser that is not on the path.
+VARIABLE = "FEEDALIGN_CHROMIUM"
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def program() -> str:
+    """The program of Chromium; the test is skipped if there is none."""
+    found = os.environ.get(VARIABLE) or next(filter(None, map(shutil.which, _NAMES)), None)
+    if found is None:
+        pytest.skip(f"no Chromium is installed; install one, or set {VARIABLE} to its program")
+    return found
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A running Chromium."""
+    found = program()
+    api = pytest.importorskip("playwright.sync_api", reason="playwright, which drives the browser, is not installed")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def opened(
+    browser: Browser, address: str, width: int, scheme: Literal["light", "dark"] = "light", height: int = 900
+) -> Iterator[Page]:
+    """A page in a window of this width. Fails if the page logs an error, throws one, or asks another host."""
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("requestfailed", lambda request: wrong.append(f"{request.url} failed"))
+    page.on("request", lambda request: None if _here(request.url) else wrong.append(f"{request.url} was asked for"))
+    try:
+        page.goto(address)
+        yield page
+        assert wrong == []
+    finally:
+        page.close()
+
+
+def _here(url: str) -> bool:
+    return url.startswith(("file:", "data:", "blob:", "http://127.0.0.1:"))
