@@ -16,7 +16,7 @@ from feedalign.lab.own_training.samples import Samples
 from feedalign.rules import DirectRule, Wrapped
 
 # Training loss and accuracy are those of so many samples at most, the first ones: a measurement is to cost little.
-MOST_EVALUATED = 10_000
+MOST_EVALUATED = 5_000
 CHUNK = 1000  # samples that are evaluated at once
 
 
