@@ -14,9 +14,8 @@ import xarray as xr
 
 import feedalign as fa
 from feedalign.errors import DataError
-from feedalign.lab.experiments import transformer
-from feedalign.lab.experiments.common import characters
-from feedalign.lab.experiments.common.characters import Arm, CharacterTraining
+from feedalign.lab.experiments import transformer, transformer_job
+from feedalign.lab.experiments.transformer_job import Arm, CharacterTraining
 from feedalign.lab.runs import Checkpoints, Desk, compute_job, config_hash
 
 SHARED, NORM, FROZEN, RECOVERY, EMBEDDING = range(5)
@@ -105,7 +104,7 @@ def test_the_text_belongs_to_the_job(job: CharacterTraining) -> None:
 
 
 def test_what_chooses_what_judges_and_what_trains_are_three_parts_of_the_text() -> None:
-    text, chosen, judged = characters.held_out_twice(transformer.CONFIGS["quick"].text, 0)
+    text, chosen, judged = transformer_job.held_out_twice(transformer.CONFIGS["quick"].text, 0)
     blocks = [tuple(block.tolist()) for part in (text.train, chosen, judged) for block in part]
     assert len(set(blocks)) == len(blocks) == 50
     assert (len(chosen), len(judged)) == (5, 5)
@@ -113,16 +112,16 @@ def test_what_chooses_what_judges_and_what_trains_are_three_parts_of_the_text() 
 
 def test_thinned_windows_are_windows_of_the_part() -> None:
     part = torch.arange(100).reshape(2, 50)
-    x, y = characters.thinned(part, 7, 5)
+    x, y = transformer_job.thinned(part, 7, 5)
     assert x.shape == y.shape == (5, 7)
     assert torch.equal(y, x + 1)
-    assert len(characters.thinned(part, 7, 1000)[0]) == 14
+    assert len(transformer_job.thinned(part, 7, 1000)[0]) == 14
 
 
 def test_backprop_sends_the_embedding_its_true_gradient() -> None:
     model = fa.networks.Transformer(10, width=8, blocks=2, context=8)
     x = torch.randint(10, (3, 8), generator=torch.Generator().manual_seed(0))
-    assert characters.embedding_alignment(fa.Backprop(model, example_input=x), x, x) == pytest.approx(1)
+    assert transformer_job.embedding_alignment(fa.Backprop(model, example_input=x), x, x) == pytest.approx(1)
 
 
 def test_a_learning_rate_at_the_edge_of_the_grid_is_told(tiny_result: Callable[[str], xr.Dataset]) -> None:

@@ -28,8 +28,10 @@ from matplotlib.figure import Figure
 
 from feedalign.lab.data.topics import topics
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.character_figure import draw
-from feedalign.lab.experiments.common.characters import (
+from feedalign.lab.experiments.common.gathering import chosen, on_grid
+from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.experiments.transformer_figure import draw
+from feedalign.lab.experiments.transformer_job import (
     Arm,
     CharacterConfig,
     CharacterTraining,
@@ -37,8 +39,6 @@ from feedalign.lab.experiments.common.characters import (
     Norm,
     ngram_bits,
 )
-from feedalign.lab.experiments.common.gathering import chosen, on_grid
-from feedalign.lab.experiments.common.verdict import Verdict, weakest
 
 NAME = "transformer"
 CLAIM = CLAIMS[NAME]
