@@ -40,7 +40,7 @@ ARROW = (
     ("lab.experiments",),
     ("lab.robustness",),
     ("lab.own_code",),
-    ("lab.diagnose_command", "lab.own_setting", "lab.own_training", "lab.report"),
+    ("lab.diagnose_command", "lab.explore", "lab.own_setting", "lab.own_training", "lab.report"),
     ("lab.sweep",),
     ("lab.reproduction",),
     ("lab",),

@@ -106,6 +106,18 @@ def diagnose(
     return 1 if found.diverged else 0
 
 
+def explore(*, port: int = 8050) -> int:
+    """Open a page on this machine: the shallow theory to play with, and a deep network that learns live.
+
+    Args:
+        port: where the page is served, at 127.0.0.1; 0 takes a free port (needs the extra feedalign[explore]).
+    """
+    from feedalign import lab
+
+    lab.explore.serve(port, lambda line: out.print(line, markup=False))
+    return 0
+
+
 def list_() -> int:
     """List the experiments and what each claims."""
     from feedalign.lab.experiments import CLAIMS, DATASETS

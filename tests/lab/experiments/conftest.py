@@ -32,7 +32,8 @@ TINY: dict[str, dict[str, Any]] = {
         "outputs": CELLS, "inputs": 4, "samples": 12, "width": 10, "steps": 30, "measurements": 4, "draws": 2,
     },
     "output-statistics": {
-        "alphas": (1.0, 0.2), "betas": (1.0, 0.2), "inputs": 4, "samples": 12, "width": 7, "steps": 5, "draws": 2,
+        "alphas": (1.0, 0.2), "betas": (1.0, 0.2), "inputs": 4, "samples": 12, "width": 7, "steps": 20,
+        "measurements": 3, "draws": 2,
     },
     "conditioned-feedback": {"outputs": CELLS, "width": 12, "inputs": 4, "steps": 1000, "draws": 2},
     "layerwise": {

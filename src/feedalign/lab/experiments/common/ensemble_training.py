@@ -135,9 +135,7 @@ class EnsembleTraining(EnsembleSetting, Job):
         net = self._wrapped(networks).to(self.device)
         counted = FiniteLosses(net, self.networks).to(self.device)
         optimizer = self._optimizer(net)
-        noise = GradientNoise(
-            one_of("noise_kind", self.noise_kind, NOISE_KINDS), self.noise_norm, self.first_seed, self.draw
-        )
+        noise = GradientNoise(self.noise_kind, self.noise_norm, self.first_seed, self.draw)
         optimizer.register_step_pre_hook(lambda *_: noise.add(networks.parameters()))
         steps = self.measured_steps(len(sample.train_x))
         due, measured = set(steps), Measurements("epoch")
