@@ -6,8 +6,11 @@ in R, and a B_l for each block or one for all; and the error taken before the vo
 as the stream is wide.
 
 `limit` is the ratio of multiplications. Backprop needs three products with each weight matrix. DFA leaves out the
-readout's product with the error, and the first product below the point in each block; the feedback's products come on
-top. `feedback_share` is how many numbers of feedback are stored, over the number of parameters.
+readout's product with the error, and in each block above the first the product that leads to the block's input; the
+first block has the embedding below that product. The feedback's products come on top; R itself takes one
+multiplication by a sign for each output. What costs no multiplications, such as the softmax over the vocabulary, is in
+both steps, so a measured ratio lies between `limit` and 1. `feedback_share` is the memory of the feedback over the
+memory of the parameters.
 
 Run: python benchmarks/language_model.py
 """
@@ -50,9 +53,9 @@ def limit(arm: str, width: int, vocabulary: int) -> float:
     readout = width * vocabulary
     outputs = {"all entries": vocabulary, "before the vocabulary": width}.get(arm, RANK)
     signals = outputs * width * (1 if "shared" in arm else BLOCKS)
-    sketch = vocabulary * RANK if arm.startswith("sketched") else 0
+    sketch = vocabulary if arm.startswith("sketched") else 0
     # Before the vocabulary the error itself is computed: the readout's product with it stays.
-    saved = BLOCKS * 3 * width**2 + (0 if arm == "before the vocabulary" else readout)
+    saved = (BLOCKS - 1) * 3 * width**2 + (0 if arm == "before the vocabulary" else readout)
     return (3 * (blocks + readout) - saved + sketch + signals) / (3 * (blocks + readout))
 
 
@@ -68,7 +71,8 @@ def measured(width: int, vocabulary: int, rounds: int) -> list[dict[str, Any]]:
     backprop, *seconds = interleaved(*steps, rounds=rounds, warm_up=1)
     rows = []
     for (arm, net), taken in zip(nets.items(), seconds, strict=True):
-        stored = sum(buffer.numel() for buffer in net.feedback.buffers())
+        stored = sum(buffer.numel() * buffer.element_size() for buffer in net.feedback.buffers())
+        parameters = sum(p.numel() * p.element_size() for p in net.parameters())
         rows.append(
             {
                 "width": width,
@@ -78,7 +82,7 @@ def measured(width: int, vocabulary: int, rounds: int) -> list[dict[str, Any]]:
                 "dfa_over_backprop": round(taken / backprop, 3),
                 "limit": round(limit(arm, width, vocabulary), 3),
                 "asked": ASKED.get((arm, width)),
-                "feedback_share": round(stored / sum(p.numel() for p in net.parameters()), 4),
+                "feedback_share": round(stored / parameters, 4),
                 "backprop_step_ms": round(1e3 * backprop, 1),
             }
         )

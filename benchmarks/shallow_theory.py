@@ -22,7 +22,7 @@ from _timing import interleaved, save
 from numba import njit
 from numpy.typing import NDArray
 
-from feedalign.lab.experiments import relu_recovery
+from feedalign.lab.experiments import compute, relu_recovery
 from feedalign.theory import shallow
 from feedalign.theory.shallow.ode import drift
 
@@ -150,7 +150,7 @@ def steps(activation: str) -> dict[str, Any]:
 
 def recovery() -> dict[str, Any]:
     begin = time.perf_counter()
-    relu_recovery.run(relu_recovery.CONFIGS["quick"], lambda *_: None)
+    compute(relu_recovery, relu_recovery.CONFIGS["quick"])
     return {"what": "relu-recovery, quick, seconds", "seconds": round(time.perf_counter() - begin, 1), "asked": 60}
 
 

@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 from torch.nn import functional
 
-from feedalign.errors import OutputError
+from feedalign.errors import DivergenceError, OutputError
 from feedalign.feedback import Uniform
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.training import Measurements, train
@@ -107,3 +107,14 @@ class Wrong(Job):
 
     def compute(self, desk: Desk) -> xr.Dataset:
         raise ZeroDivisionError("a fault") if self.fault else OutputError("the network has diverged")
+
+
+@dataclass(frozen=True)
+class Diverged(Job):
+    """Raises an error that carries a time and a state."""
+
+    kind: ClassVar[str] = "diverged"
+    time: float
+
+    def compute(self, desk: Desk) -> xr.Dataset:
+        raise DivergenceError("the trajectory has diverged", time=self.time, state=[self.time])

@@ -161,8 +161,8 @@ def test_a_rule_draws_what_the_recipe_draws(kind: str, recipe: Any) -> None:
 @pytest.mark.parametrize(("kind", "recipe"), CASES, ids=NAMES)
 def test_learned_feedback_is_the_nearest_of_its_form_to_what_all_entries_would_learn(kind: str, recipe: Any) -> None:
     """In least squares over all points: the gap is at right angles to every change of a stored number."""
-    net, _, step = wrapped(fa.DirectKolenPollack, kind, recipe, lr=0.7)
-    full = with_all_entries(net, fa.DirectKolenPollack, kind, lr=0.7)
+    net, _, step = wrapped(fa.DirectKolenPollack, kind, recipe, lr=2.0)
+    full = with_all_entries(net, fa.DirectKolenPollack, kind, lr=2.0)
     before = {name: F.clone() for name, F in net.feedback_matrices.items()}
     step(net), step(full)
     moved = {name: F.clone() for name, F in net.feedback_matrices.items()}
@@ -220,9 +220,10 @@ def test_what_is_stored_is_as_small_as_predicted() -> None:
     assert held("images", feedback.Shared()) == 4 * 36 * C
     assert held("pooled", feedback.Tokenwise()) == (4 + 6) * C
     assert held("pooled", feedback.Tokenwise(feedback.Shared())) == 6 * C
-    assert held("dense", feedback.Sketched(3)) == (8 + 5 + C) * 3
-    assert held("dense", feedback.Sketched(3, feedback.Shared())) == (8 + C) * 3
-    assert held("images", feedback.Sketched(3, feedback.Channelwise())) == (4 + 6 + C) * 3
+    # A sign for each output.
+    assert held("dense", feedback.Sketched(3)) == (8 + 5) * 3 + C
+    assert held("dense", feedback.Sketched(3, feedback.Shared())) == 8 * 3 + C
+    assert held("images", feedback.Sketched(3, feedback.Channelwise())) == (4 + 6) * 3 + C
 
 
 def largest_memory(step: Any) -> int:
@@ -322,9 +323,7 @@ def test_images_of_another_size_are_sent_their_signal() -> None:
 
 def test_the_sketch_keeps_the_length_of_a_column_and_needs_enough_outputs() -> None:
     net = fa.DFA(fa.networks.MLP([4, 400, 300]), feedback=feedback.Sketched(50))
-    F, R = net.feedback_matrices["1"], net.feedback.sketch
-    assert R is not None
-    torch.testing.assert_close(R.T @ R, 6 * torch.eye(50), rtol=1e-4, atol=1e-4)
+    F = net.feedback_matrices["1"]
     # 400 · 50 independent numbers of variance 1/400: a relative standard deviation of √(2/20 000).
     assert float(F.square().sum()) / 300 == pytest.approx(1, abs=5 * math.sqrt(2 / 20_000))
     assert int(torch.linalg.matrix_rank(F)) == 50
@@ -367,7 +366,7 @@ def test_drawn_again_it_is_what_it_was(kind: str, recipe: Any) -> None:
     net, *_ = wrapped(fa.DirectKolenPollack, kind, recipe)
     before = {name: value.clone() for name, value in net.feedback.state_dict().items()}
     for buffer in net.feedback.buffers():
-        buffer.fill_(1e9)
+        buffer.fill_(99)
     net.reset_feedback()
     assert_same(net.feedback.state_dict(), before)
 

@@ -7,11 +7,12 @@ repeats the matrix of another recipe scales the result, so that its columns keep
 
 from feedalign.feedback.compact import Automatic, InFull, Sketched, Tokenwise
 from feedalign.feedback.convolutional import FromMask, FromWeights, Smooth, Toeplitz
-from feedalign.feedback.form import Form, draw_sketch, draw_stored, form_at
+from feedalign.feedback.form import Form, draw_stored, form_at
 from feedalign.feedback.from_network import Aligned
 from feedalign.feedback.given import FromArray
 from feedalign.feedback.random import Gaussian, Orthogonal, Rademacher, Uniform
 from feedalign.feedback.recipe import Convolution, Feedback, Place, check_recipe, draw_at, needs_jacobian
+from feedalign.feedback.sketch import dense_sketch, draw_signs, outputs_per_column, sketched
 from feedalign.feedback.structured import Channelwise, LowRank, Shared
 from feedalign.feedback.transformed import Conditioned, Magnitudes, Sparse
 
@@ -41,9 +42,12 @@ __all__ = [
     "Tokenwise",
     "Uniform",
     "check_recipe",
+    "dense_sketch",
     "draw_at",
-    "draw_sketch",
+    "draw_signs",
     "draw_stored",
     "form_at",
     "needs_jacobian",
+    "outputs_per_column",
+    "sketched",
 ]

@@ -92,8 +92,9 @@ class Sketched(Compact):
     For models with many outputs, such as the tokens of a vocabulary. In a step e R is computed once. The product with
     B_l then costs as much as for a model with `rank` outputs, and so does the memory of B_l.
 
-    The columns of R are at right angles and have the squared length outputs/rank. So the mean squared length of a
-    column of F is that of a column of B_l.
+    R is sparse: output c belongs to column c mod rank, with a random sign. So e R takes additions alone, and R is
+    stored as one sign, one byte, for each output. Column c of F_l is column c mod rank of B_l, times the sign. The
+    columns of R are at right angles, and E[R Rᵀ] = 1 over the draws of the signs; see `feedalign.feedback.sketch`.
 
     Attributes:
         rank: columns of R, from 1 to the number of outputs.

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feedalign.feedback.recipe import Feedback, Over, Place, draw_at
-from feedalign.streams import torch_generator
+from feedalign.feedback.sketch import dense_sketch, draw_signs
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Form:
             rows = rows.repeat_interleave(features // self.rows, 0)
         elif self.copies == "tokens":
             rows = rows.repeat(features // self.rows, 1)
-        return rows if sketch is None else rows @ sketch.T.to(rows.dtype)
+        return rows if sketch is None else rows @ sketch.T
 
 
 class Compact(Over, ABC):
@@ -133,8 +133,9 @@ class Compact(Over, ABC):
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
         """Draw F of a place, with all its entries."""
         form = self.form_at(place)
-        sketch = draw_sketch(form.columns, place) if form.sketched else None
-        return form.matrix(draw_stored(self, place, generator), place.features, sketch)
+        stored = draw_stored(self, place, generator)
+        R = dense_sketch(draw_signs(place), form.columns, stored) if form.sketched else None
+        return form.matrix(stored, place.features, R)
 
 
 def form_at(recipe: Feedback, place: Place) -> Form:
@@ -150,14 +151,3 @@ def draw_stored(recipe: Feedback, place: Place, generator: torch.Generator) -> T
     if not isinstance(recipe, Compact):
         return draw_at(recipe, place, generator)
     return recipe.draw_stored(place, generator)
-
-
-def draw_sketch(rank: int, place: Place) -> Float[Tensor, "outputs rank"]:
-    """Draw R, [outputs, rank], from the seed alone: columns at right angles, each of squared length outputs/rank.
-
-    So the rows of R have a mean squared length of 1, and the columns of B Rᵀ are about as long as those of B. R is in
-    double precision, so that the angles are right in every precision.
-    """
-    R = torch.empty(place.outputs, rank, dtype=torch.float64, device="cpu")
-    generator = torch_generator(place.seed, "sketch")
-    return torch.nn.init.orthogonal_(R, math.sqrt(place.outputs / rank), generator=generator)

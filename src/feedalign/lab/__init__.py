@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from feedalign.lab import data, diagnose_command, experiments, explore, files, own_setting, report, runs, training
+    from feedalign.lab import (
+        data,
+        diagnose_command,
+        experiments,
+        explore,
+        files,
+        own_setting,
+        own_training,
+        report,
+        runs,
+        sweep,
+        training,
+    )
     from feedalign.lab.reproduction import Reproduction, reproduce
 
 __getattr__, __dir__, _ = lazy_loader.attach(
@@ -17,8 +29,10 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "explore",
         "files",
         "own_setting",
+        "own_training",
         "report",
         "runs",
+        "sweep",
         "training",
     ],
     submod_attrs={"reproduction": ["Reproduction", "reproduce"]},
@@ -32,8 +46,10 @@ __all__ = [
     "explore",
     "files",
     "own_setting",
+    "own_training",
     "report",
     "reproduce",
     "runs",
+    "sweep",
     "training",
 ]

@@ -7,13 +7,24 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 from torch import Tensor, nn
-from torch.nn import functional
 
 from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError, FeedbackShapeError, PointsError
-from feedalign.feedback import Feedback, Form, Place, check_recipe, draw_at, draw_sketch, draw_stored, form_at
+from feedalign.feedback import (
+    Feedback,
+    Form,
+    Place,
+    check_recipe,
+    dense_sketch,
+    draw_at,
+    draw_signs,
+    draw_stored,
+    form_at,
+    outputs_per_column,
+    sketched,
+)
 from feedalign.streams import torch_generator
 
 # Names of what all points share. No point has such a key: the name of a point does not begin with a dot.
@@ -74,22 +85,26 @@ class Matrices(nn.Module):
 
     @property
     def sketch(self) -> Float[Tensor, "outputs rank"] | None:
-        """R, which all points share; None if there is none."""
-        found: Tensor | None = getattr(self, SKETCH, None)
-        return found
+        """R with all its entries, made now; None if there is no R."""
+        signs, point = self._signs(), next(iter(self.keys), None)
+        return None if signs is None or point is None else dense_sketch(signs, self[point].shape[1], self[point])
 
     def sketched(self, message: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch columns"]:
         """Return the message times R; the message itself if there is no R."""
-        R = self.sketch
-        return message if R is None else functional.linear(message.to(R.dtype), R.T)
+        signs = self._signs()
+        if signs is None:
+            return message
+        some = self[next(iter(self.keys))]
+        # A message in half precision is added up in the feedback's precision.
+        return sketched(message.to(some.dtype), signs, some.shape[1])
 
     def projected(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch columns"]:
-        """Return the numbers c for which R c is next to the error; the error itself if there is no R.
-
-        The columns of R are at right angles and have the squared length outputs/rank.
-        """
-        R = self.sketch
-        return error if R is None else self.sketched(error) * (R.shape[1] / R.shape[0])
+        """Return the numbers c for which R c is next to the error; the error itself if there is no R."""
+        signs = self._signs()
+        if signs is None:
+            return error
+        seen = self.sketched(error)
+        return seen / outputs_per_column(len(signs), seen.shape[-1], seen)
 
     def draw(self, places: Sequence[Place], model: nn.Module) -> None:
         """Draw the matrix of each place that has none yet, with the device and the precision of the model.
@@ -101,7 +116,7 @@ class Matrices(nn.Module):
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
         for place in places:
             shapes = {point: self[point].shape for point in self.keys}
-            form = self._form_of(place, shapes, sketch=self.sketch is not None)
+            form = self._form_of(place, shapes, sketch=hasattr(self, SKETCH))
             key = SHARED if form.shared else _key(place.name)
             if not hasattr(self, key):
                 # A stream for each point: a point that is drawn later gets no numbers of a point drawn before.
@@ -109,14 +124,9 @@ class Matrices(nn.Module):
                 drawn = (draw_at if form.is_full else draw_stored)(self.recipe, place, generator)
                 self._put(key, drawn, place, like)
             if form.sketched and not hasattr(self, SKETCH):
-                self._put(SKETCH, draw_sketch(form.columns, place), place, like)
+                self.register_buffer(SKETCH, draw_signs(place).to(like.device))
             self.keys[place.name], self.forms[place.name] = key, form
-            if (found := tuple(self[place.name].shape)) != form.stored_shape:
-                raise FeedbackShapeError(
-                    f"the feedback of {place.name!r} has shape {found}, expected {form.stored_shape}, "
-                    f"{'features by outputs' if form.is_full else 'rows by columns of what is stored'}; load a state "
-                    "of this model, or wrap the model again after a change of its shape"
-                )
+            self._check_shapes(place, form)
         self.places = tuple(replace(place, jacobian=None) for place in places)
         self.unset = like.is_meta
 
@@ -149,10 +159,12 @@ class Matrices(nn.Module):
         for place in self.places:
             form = self.forms[place.name] = forms[place.name]
             key = self.keys[place.name] = SHARED if form.shared else _key(place.name)
-            needed = {key: form.stored_shape} | ({SKETCH: (place.outputs, form.columns)} if form.sketched else {})
-            for name, shape in needed.items():
-                if name not in before or before[name].shape != shape:
-                    before[name] = like.new_zeros(shape)
+            needed = {key: like.new_zeros(form.stored_shape)}
+            if form.sketched:
+                needed[SKETCH] = like.new_zeros(place.outputs, dtype=torch.int8)
+            for name, room in needed.items():
+                if name not in before or before[name].shape != room.shape:
+                    before[name] = room
                 self.register_buffer(name, before[name])
 
     def _form_of(self, place: Place, held: Mapping[str, torch.Size], *, sketch: bool) -> Form:
@@ -171,6 +183,21 @@ class Matrices(nn.Module):
         of_the_form = own == form.stored_shape and not form.shared and (sketch or not form.sketched)
         return full if own == full.stored_shape and not of_the_form else form
 
+    def _check_shapes(self, place: Place, form: Form) -> None:
+        """Raise FeedbackShapeError unless what is held for a place has the shape that its form says."""
+        meaning = "features by outputs" if form.is_full else "rows by columns of what is stored"
+        stored: tuple[int, ...] = form.stored_shape
+        shapes = [(f"the feedback of {place.name!r}", self[place.name], stored, meaning)]
+        signs = self._signs()
+        if form.sketched and signs is not None:
+            shapes.append(("the sketch of the outputs", signs, (place.outputs,), "a sign for each output"))
+        for name, held, expected, meaning in shapes:
+            if tuple(held.shape) != expected:
+                raise FeedbackShapeError(
+                    f"{name} has shape {tuple(held.shape)}, expected {expected}, {meaning}; load a state of this "
+                    "model, or wrap the model again after a change of its shape"
+                )
+
     def _with_all_entries(self, place: Place) -> Tensor:
         form = self.forms[place.name]
         if form.is_full:
@@ -185,6 +212,11 @@ class Matrices(nn.Module):
                 f"model's {like.dtype}; give the recipe a smaller scale, or the model float32"
             )
         self.register_buffer(key, matrix.to(device=like.device, dtype=like.dtype))
+
+    def _signs(self) -> Int8[Tensor, " outputs"] | None:
+        """Return the signs of R; None if there is no R."""
+        found: Tensor | None = getattr(self, SKETCH, None)
+        return found
 
     def _buffers_held(self) -> dict[str, Tensor]:
         return dict(self.named_buffers(recurse=False))

@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from feedalign.lab.experiments import Experiment, conditioned_feedback
-
-Refused = Callable[[Experiment, xr.Dataset], set[int]]
-
+from feedalign.lab.experiments.common.linear_backprop import backprop_losses
 
 FAST, SLOW, RAISED, BEYOND = range(4)
 
@@ -43,7 +40,7 @@ def test_backprop_follows_the_gradient_and_conditions_hidden_layers_alone() -> N
     for conditioner in (None, P):
         moved = [weights[1].T @ (error if conditioner is None else conditioner @ error), slopes[1]]
         expected = before - lr * sum(float((a * b).sum()) for a, b in zip(slopes, moved, strict=True))
-        found = conditioned_feedback.backprop_losses(weights, teacher, lr, 1, conditioner)
+        found = backprop_losses(weights, teacher, lr, 1, conditioner)
         assert found[0] == pytest.approx(before)
         assert found[1] - before == pytest.approx(expected - before, rel=1e-3)
 

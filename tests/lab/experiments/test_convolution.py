@@ -11,7 +11,8 @@ import pytest
 import xarray as xr
 
 from feedalign.lab.experiments import Experiment, convolution
-from feedalign.lab.experiments.common.convnets import VARIANTS, NetConfig, measured_run, recovery
+from feedalign.lab.experiments.common.convnets import VARIANTS, Connected, NetConfig, recovery, trainings
+from feedalign.lab.runs import compute_job
 
 Refused = Callable[[Experiment, xr.Dataset], set[int]]
 
@@ -42,12 +43,15 @@ def test_dense_layers_can_align_with_anything_and_training_respects_every_bound(
     assert float(bounds.sel(net="convolutional")[0, 0]) != float(bounds.sel(net="convolutional")[1, 0])
 
 
+def measured(config: convolution.Config, connected: Connected, variant: str, scattered: float = 0.0) -> xr.Dataset:
+    """The run of the first seed."""
+    (job,) = trainings(config, connected, variant, 1, scattered)
+    return compute_job(job)
+
+
 def test_nets_of_one_seed_begin_as_one_function_with_one_feedback(tiny_config: Callable[[str], Any]) -> None:
     untrained = replace(tiny_config("convolution"), lr=0.0)
-    kinds = [
-        measured_run(untrained, untrained.net, connected, "random", 3)
-        for connected in ("dense", "locally connected", "convolutional", 2)
-    ]
+    kinds = [measured(untrained, connected, "random") for connected in (*convolution.NETS, 2)]
     for other in kinds[1:]:
         assert float(other.test_accuracy) == float(kinds[0].test_accuracy)
         # In one function and feedback, what differs is how far weights could align, not how far they do.
@@ -60,12 +64,11 @@ def test_nets_of_one_seed_begin_as_one_function_with_one_feedback(tiny_config: C
 def test_scattering_lowers_the_bound_of_the_convolutional_net_alone(tiny_config: Callable[[str], Any]) -> None:
     config = replace(tiny_config("convolution"), net=NetConfig(16, (8, 16, 16), (1, 2, 2), epochs=1))
     kept, half, moved = (
-        measured_run(config, config.net, "convolutional", "channelwise", 3, scattered=share).alignability
-        for share in (0.0, 0.5, 1.0)
+        measured(config, "convolutional", "channelwise", share).alignability for share in (0.0, 0.5, 1.0)
     )
     assert (moved < half).all()
     assert (half < kept).all()
-    dense = measured_run(config, config.net, "dense", "channelwise", 3, scattered=1.0)
+    dense = measured(config, "dense", "channelwise", 1.0)
     assert (dense.alignability == 1).all()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from feedalign.lab.experiments import Experiment, overparametrisation
+from feedalign.lab.experiments import Experiment, compute, overparametrisation
 
 Refused = Callable[[Experiment, xr.Dataset], set[int]]
 
@@ -41,13 +41,13 @@ def test_unit_overlap_is_a_cosine_that_a_single_teacher_gives_in_full(
     assert (tiny.unit_overlap > 0).all()
     assert (tiny.unit_overlap <= 1 + 1e-12).all()
     config = replace(tiny_config("overparametrisation"), teachers=1, students=(1,), end_time=1000.0, lr=0.3)
-    alone = overparametrisation.run(config, lambda done, total: None)
+    alone = compute(overparametrisation, config)
     assert (alone.unit_overlap.sel(activation="erf").isel(time=-1) > 0.99).all()
 
 
 def test_a_run_that_diverges_is_never_supported(tiny_config: Callable[[str], Any]) -> None:
     config = replace(tiny_config("overparametrisation"), lr=200.0)
-    diverged = overparametrisation.run(config, lambda done, total: None)
+    diverged = compute(overparametrisation, config)
     assert np.isnan(diverged.overlap).any()
     assert not any(verdict.supported for verdict in overparametrisation.check(diverged))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from feedalign.lab.experiments import Experiment, relu_recovery
+from feedalign.lab.experiments import Experiment, compute, relu_recovery
 from feedalign.theory import shallow
 
 Refused = Callable[[Experiment, xr.Dataset], set[int]]
@@ -37,7 +37,7 @@ def test_the_result_has_every_pair(tiny: xr.Dataset) -> None:
 
 
 def test_a_run_that_diverges_counts_as_not_learned(tiny_config: Callable[[str], Any], refused: Refused) -> None:
-    diverged = relu_recovery.run(replace(tiny_config("relu-recovery"), lr=50.0), lambda done, total: None)
+    diverged = compute(relu_recovery, replace(tiny_config("relu-recovery"), lr=50.0))
     assert np.isinf(diverged.generalisation_error).all()
     assert refused(relu_recovery, diverged) >= {CONDITION, GAP}
 

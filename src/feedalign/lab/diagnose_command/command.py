@@ -15,10 +15,11 @@ from feedalign.diagnosis import Diagnosis, check_numbers, diagnose, seeded
 from feedalign.errors import ArgumentError, DataError
 from feedalign.lab.diagnose_command.config import DiagnoseConfig
 from feedalign.lab.diagnose_command.data_set import subject_of
-from feedalign.lab.diagnose_command.own_model import at_home, made_by
+from feedalign.lab.diagnose_command.own_model import made_by
 from feedalign.lab.diagnose_command.subject import Subject
 from feedalign.lab.experiments import Progress, Watch, unwatched
 from feedalign.lab.files import replacing
+from feedalign.lab.own_code import at_home
 from feedalign.lab.runs import run_once
 from feedalign.rules import Wrapped
 from feedalign.style import svg

@@ -15,6 +15,7 @@ Source: of the grid Refinetti et al. (2021), section 3; conditioned feedback fol
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,9 +26,11 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from feedalign.lab.experiments.catalogue import CLAIMS
+from feedalign.lab.experiments.common.gathering import chosen, on_grid
+from feedalign.lab.experiments.common.linear_backprop import backprop_losses
 from feedalign.lab.experiments.common.outputs import covariance_root
 from feedalign.lab.experiments.common.verdict import Side, Verdict, weakest
-from feedalign.lab.progress import Progress
+from feedalign.lab.runs import Desk, Job
 from feedalign.streams import numpy_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter, mean_and_range
 from feedalign.theory import linear
@@ -73,63 +76,76 @@ CONFIGS = {"quick": Config(), "paper": Config(draws=30, width=300, inputs=50)}
 ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
 
 
-def run(config: Config, progress: Progress) -> xr.Dataset:
-    """Train every draw of every pair (α, β), plain and conditioned, under both rules."""
-    cells = []
-    for i, cell in enumerate(config.outputs):
-        draws = []
-        for draw in range(config.draws):
-            draws.append(_draw(config, cell, draw))
-            progress(i * config.draws + draw + 1, len(config.outputs) * config.draws)
-        cells.append(xr.concat(draws, "draw"))
-    dataset = xr.concat(cells, "outputs").transpose("rule", "conditioned", "kind", "outputs", "draw", "layer")
-    dataset.steps.attrs.update(long_name="steps until the loss is 1 % of its start", units="steps")
-    dataset.gradient_alignment.attrs["long_name"] = "of the signals that DFA sends, mean until then"
-    return dataset.assign_coords(
-        rule=list(RULES),
-        conditioned=[False, True],
-        kind=list(config.kinds),
-        alpha=("outputs", [alpha for alpha, _ in config.outputs]),
-        beta=("outputs", [beta for _, beta in config.outputs]),
-        layer=np.arange(1, config.hidden + 1),
-    )
+@dataclass(frozen=True)
+class Trainings(Job):
+    """One draw: backprop and DFA through every kind of feedback, plain and conditioned, on every pair (α, β).
 
+    Attributes:
+        outputs: as in `Config`, and so are `kinds`, `inputs`, `width`, `hidden`, `lr`, `backprop_scale`, `steps` and
+            `first_seed`.
+        draw: number of the draw.
+    """
 
-def _draw(config: Config, cell: tuple[float, float], draw: int) -> xr.Dataset:
-    """Train one teacher, plain and conditioned, by backprop and by DFA through every kind of feedback."""
-    rng = numpy_generator(config.first_seed, "teacher", draw)
-    basis = np.linalg.qr(rng.standard_normal((config.inputs, 2)))[0]
-    teacher = covariance_root(*cell) @ basis.T
-    probe = rng.standard_normal((500, config.inputs))
-    sizes = [config.inputs, *[config.width] * config.hidden, 2]
-    weights = [
-        config.backprop_scale / np.sqrt(sizes[l]) * rng.standard_normal((sizes[l + 1], sizes[l]))
-        for l in range(len(sizes) - 1)
-    ]
-    steps = np.full((len(RULES), 2, len(config.kinds)), np.nan)
-    alignment = np.full((2, len(config.kinds), config.hidden), np.nan)
-    for c, P in enumerate((None, linear.conditioner(teacher))):
-        steps[1, c] = _steps_to(0.01, backprop_losses(weights, teacher, config.lr, config.steps, P))
-        for k, kind in enumerate(config.kinds):
-            of_feedback = numpy_generator(config.first_seed, "feedback", draw, kind)
-            F = linear.draw_feedback([config.width] * config.hidden, 2, of_feedback, kind)
-            found = linear.population(
-                np.eye(config.inputs), teacher, feedback=F, lr=config.lr, steps=config.steps, conditioning=P,
-                record=range(5, config.steps + 1, 5),
-            )  # fmt: skip
-            steps[0, c, k] = _steps_to(0.01, found.losses)
-            under_way = [
-                state.gradient_alignment(probe, probe @ teacher.T)
-                for step, state in zip(found.recorded, found.states, strict=True)
-                if not step > steps[0, c, k]  # all of them if the loss never falls so far
-            ]
-            alignment[c, k] = np.mean(under_way, axis=0)
-    return xr.Dataset(
-        {
-            "steps": (("rule", "conditioned", "kind"), steps),
-            "gradient_alignment": (("conditioned", "kind", "layer"), alignment),
-        }
-    )
+    kind = f"{NAME}-trainings"
+    outputs: tuple[tuple[float, float], ...]
+    kinds: tuple[Literal["gaussian", "orthonormal"], ...]
+    inputs: int
+    width: int
+    hidden: int
+    lr: float
+    backprop_scale: float
+    steps: int
+    first_seed: int
+    draw: int
+
+    def compute(self, desk: Desk) -> xr.Dataset:
+        """Train, and store how many steps each network needs, and how well the signals agree with backprop."""
+        found = []
+        for i, output in enumerate(self.outputs):
+            found.append(self._trained(output))
+            desk.progress(i + 1, len(self.outputs))
+        return xr.concat(found, "outputs").assign_coords(
+            rule=list(RULES),
+            conditioned=[False, True],
+            kind=list(self.kinds),
+            layer=np.arange(1, self.hidden + 1),
+        )
+
+    def _trained(self, output: tuple[float, float]) -> xr.Dataset:
+        """Train on one pair (α, β)."""
+        rng = numpy_generator(self.first_seed, "teacher", self.draw)
+        basis = np.linalg.qr(rng.standard_normal((self.inputs, 2)))[0]
+        teacher = covariance_root(*output) @ basis.T
+        probe = rng.standard_normal((500, self.inputs))
+        sizes = [self.inputs, *[self.width] * self.hidden, 2]
+        weights = [
+            self.backprop_scale / np.sqrt(sizes[l]) * rng.standard_normal((sizes[l + 1], sizes[l]))
+            for l in range(len(sizes) - 1)
+        ]
+        steps = np.full((len(RULES), 2, len(self.kinds)), np.nan)
+        alignment = np.full((2, len(self.kinds), self.hidden), np.nan)
+        for c, P in enumerate((None, linear.conditioner(teacher))):
+            steps[1, c] = _steps_to(0.01, backprop_losses(weights, teacher, self.lr, self.steps, P))
+            for k, kind in enumerate(self.kinds):
+                of_feedback = numpy_generator(self.first_seed, "feedback", self.draw, kind)
+                F = linear.draw_feedback([self.width] * self.hidden, 2, of_feedback, kind)
+                found = linear.population(
+                    np.eye(self.inputs), teacher, feedback=F, lr=self.lr, steps=self.steps, conditioning=P,
+                    record=range(5, self.steps + 1, 5),
+                )  # fmt: skip
+                steps[0, c, k] = _steps_to(0.01, found.losses)
+                under_way = [
+                    state.gradient_alignment(probe, probe @ teacher.T)
+                    for step, state in zip(found.recorded, found.states, strict=True)
+                    if not step > steps[0, c, k]  # all of them if the loss never falls so far
+                ]
+                alignment[c, k] = np.mean(under_way, axis=0)
+        return xr.Dataset(
+            {
+                "steps": (("rule", "conditioned", "kind"), steps),
+                "gradient_alignment": (("conditioned", "kind", "layer"), alignment),
+            }
+        )
 
 
 def _steps_to(share: float, losses: Array) -> float:
@@ -138,35 +154,21 @@ def _steps_to(share: float, losses: Array) -> float:
     return float(np.argmax(below)) if below.any() else np.nan
 
 
-def backprop_losses(weights: list[Array], teacher: Array, lr: float, steps: int, P: Array | None) -> Array:
-    """Return the loss before each step of backprop on the population of isotropic inputs, and after the last one.
+def jobs(config: Config) -> list[Trainings]:
+    """Return a job for every draw."""
+    shared = chosen(config, Trainings)
+    return [Trainings(draw=draw, **shared) for draw in range(config.draws)]
 
-    Args:
-        weights: initial weights, [n_l, n_{l−1}] each; they are not changed.
-        teacher: [outputs, inputs].
-        lr: η.
-        steps: number of steps.
-        P: conditioner [outputs, outputs]: hidden layers learn from P e, the readout from e. None: all learn from e.
 
-    Returns:
-        [steps + 1].
-    """
-    weights = [W.copy() for W in weights]
-    losses = np.empty(steps + 1)
-    for step in range(steps + 1):
-        below = [np.eye(teacher.shape[1])]
-        for W in weights:
-            below.append(W @ below[-1])
-        error = below[-1] - teacher
-        losses[step] = np.square(error).sum() / 2
-        back = error if P is None else P @ error
-        gradients = [error @ below[-2].T]
-        for l in range(len(weights) - 2, -1, -1):
-            back = weights[l + 1].T @ back
-            gradients.insert(0, back @ below[l].T)
-        for W, gradient in zip(weights, gradients, strict=True):
-            W -= lr * gradient
-    return losses
+def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Put the draws side by side."""
+    dataset = on_grid(results, draw=config.draws).transpose("rule", "conditioned", "kind", "outputs", "draw", "layer")
+    dataset.steps.attrs.update(long_name="steps until the loss is 1 % of its start", units="steps")
+    dataset.gradient_alignment.attrs["long_name"] = "of the signals that DFA sends, mean until then"
+    return dataset.assign_coords(
+        alpha=("outputs", [alpha for alpha, _ in config.outputs]),
+        beta=("outputs", [beta for _, beta in config.outputs]),
+    )
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:

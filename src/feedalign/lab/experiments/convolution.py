@@ -21,6 +21,7 @@ Source: the question is from Refinetti et al. (2021), section 5.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,13 +36,13 @@ from feedalign.lab.experiments.common.convnets import (
     Connected,
     ConvnetConfig,
     NetConfig,
+    Training,
     mean_over_seeds,
-    measured_run,
     recovery,
+    trainings,
 )
+from feedalign.lab.experiments.common.gathering import on_grid
 from feedalign.lab.experiments.common.verdict import Verdict
-from feedalign.lab.progress import Progress
-from feedalign.streams import derived_seed
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, figure_style, letter
 
 NAME = "convolution"
@@ -81,29 +82,49 @@ ON_DATASET = {
 CONFIGS = {"quick": _DIGITS, "paper": _CIFAR10}
 
 
-def run(config: Config, progress: Progress) -> xr.Dataset:
-    """Train the convolutional net by all variants and under scattered feedback, and the other nets; measure each."""
-    seeds = range(config.seeds)
-    jobs: list[tuple[Connected, str, float, int]] = [
-        *(("convolutional", variant, 0.0, seed) for variant in VARIANTS for seed in seeds),
-        *(("convolutional", "channelwise", share, seed) for share in config.shares for seed in seeds),
-        *((net, "random", 0.0, seed) for net in NETS for seed in range(config.connected_seeds)),
+def _kinds(config: Config) -> list[Training]:
+    """Return the jobs of the convolutional net, by variant and seed."""
+    return [job for variant in VARIANTS for job in trainings(config, "convolutional", variant, config.seeds)]
+
+
+def _moved(config: Config) -> list[Training]:
+    """Return the jobs under scattered feedback, by share and seed."""
+    return [
+        job
+        for share in config.shares
+        for job in trainings(config, "convolutional", "channelwise", config.seeds, scattered=share)
     ]
-    plain, scattered = config.seeds * len(VARIANTS), config.seeds * len(config.shares)
-    parts = []
-    for i, (net, variant, share, seed) in enumerate(jobs):
-        measured = measured_run(
-            config, config.net, net, variant, derived_seed(config.first_seed, "network", seed), scattered=share
-        )
-        if i < plain:
-            parts.append(measured.expand_dims(variant=[variant], seed=[seed]))
-        elif i < plain + scattered:
-            parts.append(_named(measured, _SCATTERED).expand_dims(share=[share], seed=[seed]))
-        else:
-            parts.append(_named(measured, _CONNECTED).expand_dims(net=[str(net)], connected_seed=[seed]))
-        progress(i + 1, len(jobs))
-    merged = xr.merge(parts, join="outer", compat="no_conflicts")
-    return merged.reindex({"variant": list(VARIANTS), "net": list(NETS)})
+
+
+def _otherwise_connected(config: Config) -> list[Training]:
+    """Return the jobs of all nets under random feedback, by net and seed."""
+    return [job for net in NETS for job in trainings(config, net, "random", config.connected_seeds)]
+
+
+def jobs(config: Config) -> list[Training]:
+    """Return the jobs of the convolutional net by all variants and under scattered feedback, and of the other nets."""
+    # Under random feedback the convolutional net is compared twice: with other variants, and with other nets.
+    return list(dict.fromkeys(_kinds(config) + _moved(config) + _otherwise_connected(config)))
+
+
+def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Put the runs side by side: by variant, by share of moved rows, and by net."""
+    found = dict(zip(jobs(config), results, strict=True))
+    kinds, moved, connected = (
+        [found[job] for job in group(config)] for group in (_kinds, _moved, _otherwise_connected)
+    )
+    by_variant = on_grid(kinds, variant=len(VARIANTS), seed=config.seeds)
+    by_share = on_grid(moved, share=len(config.shares), seed=config.seeds)
+    by_net = on_grid(connected, net=len(NETS), connected_seed=config.connected_seeds)
+    return xr.merge(
+        [
+            by_variant.assign_coords(variant=list(VARIANTS), seed=range(config.seeds)),
+            _named(by_share, _SCATTERED).assign_coords(share=list(config.shares), seed=range(config.seeds)),
+            _named(by_net, _CONNECTED).assign_coords(net=list(NETS), connected_seed=range(config.connected_seeds)),
+        ],
+        join="exact",
+        compat="no_conflicts",
+    )
 
 
 def _named(measured: xr.Dataset, kind: str) -> xr.Dataset:

@@ -17,27 +17,24 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from scipy import stats
 
-from feedalign.errors import ArgumentError
 from feedalign.lab.experiments.catalogue import CLAIMS
+from feedalign.lab.experiments.common.gathering import chosen, on_grid
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
-from feedalign.lab.progress import Progress
-from feedalign.lab.shallow_rule import shallow_rule
-from feedalign.streams import numpy_generator
+from feedalign.lab.experiments.degeneracy_breaking_job import RULES, Students
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter
 from feedalign.theory import shallow
 
 NAME = "degeneracy-breaking"
 CLAIM = CLAIMS[NAME]
-RULES = ("dfa", "backprop")
 
 
 @dataclass(frozen=True)
@@ -72,52 +69,18 @@ CONFIGS = {
 ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
 
 
-def run(config: Config, progress: Progress) -> xr.Dataset:
-    """Integrate every draw under both rules; store where each run ended, and the solution that was predicted."""
-    sizes = [len(A) for A in config.teachers]
-    teachers = []
-    for i, A in enumerate(config.teachers):
-        draws = []
-        for draw in range(config.draws):
-            draws.append(_draw(config, A, draw).pad(unit=(0, max(sizes) - len(A))))  # NaN where there is no such unit
-            progress(i * config.draws + draw + 1, len(sizes) * config.draws)
-        teachers.append(xr.concat(draws, "draw"))
-    dataset = xr.concat(teachers, "teacher").transpose("rule", "teacher", "draw", "unit")
+def jobs(config: Config) -> list[Students]:
+    """Return a job for every draw."""
+    shared = chosen(config, Students)
+    return [Students(draw=draw, **shared) for draw in range(config.draws)]
+
+
+def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Put the draws side by side."""
+    dataset = on_grid(results, draw=config.draws).transpose("rule", "teacher", "draw", "unit")
     dataset.nearest_readout.attrs["long_name"] = "v of the minimum nearest to the final state"
-    return dataset.assign_coords(rule=list(RULES), hidden=("teacher", sizes)).assign_attrs(solved=config.solved)
-
-
-def _draw(config: Config, A: tuple[float, ...], draw: int) -> xr.Dataset:
-    """Both rules from one start, with one feedback vector."""
-    rng = numpy_generator(config.first_seed, "start", len(A), draw)
-    scale = config.weight_scale
-    start = shallow.draw_start(A, students=len(A), input_dim=config.input_dim, rng=rng, w_std=scale, v_std=scale)
-    F = shallow.draw_feedback("random", start, numpy_generator(config.first_seed, "feedback", len(A), draw))
-    runs = [
-        shallow.integrate(start, feedback=F, lr=config.lr, times=[config.end_time], rule=shallow_rule(rule),
-                          stop_at_error=config.solved)
-        for rule in RULES
-    ]  # fmt: skip
-    nearest = [shallow.nearest_minimum(run.final) for run in runs]
-    return xr.Dataset(
-        {
-            "feedback": ("unit", F),
-            "predicted_readout": ("unit", _prediction(start, F)),
-            "largest_overlap_readout": ("unit", shallow.selected_solution(start.A, F)),
-            "final_readout": (("rule", "unit"), [run.v[-1] for run in runs]),
-            "nearest_readout": (("rule", "unit"), [minimum.v for minimum, _ in nearest]),
-            "distance_to_nearest": ("rule", [distance for _, distance in nearest]),
-            "generalisation_error": ("rule", [run.generalisation_error[-1] for run in runs]),
-        }
-    )
-
-
-def _prediction(start: shallow.OrderParameters, F: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the predicted v, or NaN where an entry of F is so close to zero that there is no prediction."""
-    try:
-        return shallow.predicted_minimum(start.A, F, T=start.T)
-    except ArgumentError:
-        return np.full_like(F, np.nan)
+    sizes = [len(A) for A in config.teachers]
+    return dataset.assign_coords(hidden=("teacher", sizes)).assign_attrs(solved=config.solved)
 
 
 def arrived(dataset: xr.Dataset) -> xr.DataArray:

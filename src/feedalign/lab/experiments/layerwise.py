@@ -15,76 +15,54 @@ Source: Refinetti et al. (2021), sections 3 and 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import torch
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from feedalign.alignment import onset
-from feedalign.feedback import Uniform
-from feedalign.lab.data import label_noise, load, prepare
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.ensembles import measured_ensemble, scaled_ensemble, summed_cross_entropy
-from feedalign.lab.experiments.common.images import ImageTask
+from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
+from feedalign.lab.experiments.common.gathering import chosen, on_grid
 from feedalign.lab.experiments.common.verdict import Verdict
-from feedalign.lab.progress import Progress, counted_on
-from feedalign.lab.training import one_thread, steps_per_epoch, train
-from feedalign.rules import DFA, Backprop, ReadoutOnly
-from feedalign.streams import derived_seed, torch_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, band, figure_style, layer_colours, letter
 
 NAME = "layerwise"
 CLAIM = CLAIMS[NAME]
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(EnsembleSetting):
     """Everything that decides the result.
 
     Attributes:
-        dataset: "digits", "mnist" or "cifar10".
-        image_size: height and width to which images are averaged down; 0 keeps the images as they are.
         hidden: widths of the hidden layers.
         activation: activation of the hidden layers.
         lr: learning rate for the loss summed over the batch.
-        batch_size: samples in a step.
-        epochs: passes through the data.
         label_noise: share of the training labels that is drawn at random.
-        networks: runs for each draw of the feedback; they differ in initial weights and data order.
         draws: number of sets of feedback matrices; each has initial weights of its own, the same for all rules.
-        init_scale: the initial weights are PyTorch's (uniform on ±1/√fan_in) times this number.
-        measurements: number of measured times after time 0, evenly spaced in log time.
-        probe: number of training images on which alignment is measured.
-        first_seed: seed from which all seeds are derived.
     """
 
-    dataset: str
-    image_size: int
-    hidden: tuple[int, ...]
-    activation: Literal["tanh", "relu", "linear"]
-    lr: float
-    batch_size: int
-    epochs: int
-    label_noise: float
-    networks: int
+    hidden: tuple[int, ...] = (64, 64, 64)
+    activation: Literal["tanh", "relu", "linear"] = "tanh"
+    lr: float = 1e-3
+    label_noise: float = 0.0
     draws: int
-    init_scale: float = 1.0
-    measurements: int = 24
-    probe: int = 500
-    first_seed: int = 0
 
 
-_DIGITS = Config("digits", 0, (64, 64, 64), "tanh", 1e-3, 32, 60, 0.0, networks=5, draws=6)
-_MNIST = Config("mnist", 14, (64, 64, 64), "tanh", 1e-3, 32, 3, 0.0, networks=5, draws=8)
+_DIGITS = Config(dataset="digits", epochs=60, networks=5, draws=6)
+_MNIST = Config(dataset="mnist", image_size=14, epochs=3, networks=5, draws=8)
 # With init_scale=1 the cross-seed overlap on CIFAR-10 ends at 0.23: the initial weights differ between networks and are
 # as large as what is learned. A learning rate that is large enough to change this diverges.
-_CIFAR10 = Config("cifar10", 14, (100, 100, 100, 100), "relu", 2e-4, 32, 20, 0.1, networks=4, draws=4, init_scale=0.7)
+_CIFAR10 = Config(
+    dataset="cifar10", image_size=14, hidden=(100, 100, 100, 100), activation="relu", lr=2e-4, epochs=20,
+    label_noise=0.1, networks=4, draws=4, init_scale=0.7,
+)  # fmt: skip
 
 ON_DATASET = {
     "digits": {"quick": _DIGITS, "paper": replace(_DIGITS, epochs=400, networks=10, draws=6)},
@@ -96,64 +74,20 @@ CONFIGS = {"quick": ON_DATASET["digits"]["quick"], "paper": ON_DATASET["mnist"][
 # A layer has begun to align when its gradient alignment passes this value. The alignment of untrained networks of this
 # size scatters by about 0.05 around zero, and ends above 0.4 in every layer.
 ONSET = 0.2
-RULES = {"dfa": DFA, "backprop": Backprop, "readout-only": ReadoutOnly}
+RULES = ("dfa", "backprop", "readout-only")
+VARIABLES = ("gradient_alignment", "weight_alignment", "overlap", "train_accuracy", "test_accuracy", "finite_steps")
 
 
-def image_task(config: Config) -> ImageTask:
-    """Load the images, flattened [n, pixels], and draw the label noise."""
-    data = load(config.dataset)
-    train_x, test_x = prepare(data, config.image_size or None)
-    generator = torch_generator(config.first_seed, "label noise")
-    train_y, _ = label_noise(data.train_labels, config.label_noise, data.classes, generator)
-    return ImageTask(train_x, train_y, test_x, data.test_labels, data.classes)
+def jobs(config: Config) -> list[EnsembleTraining]:
+    """Return a job for every draw under every rule."""
+    shared = chosen(config, EnsembleTraining)
+    return [EnsembleTraining(rule=rule, draw=draw, **shared) for rule in RULES for draw in range(config.draws)]
 
 
-@one_thread()
-def run(config: Config, progress: Progress) -> xr.Dataset:
-    """Train the ensemble under every rule and measure it along the way."""
-    task = image_task(config)
-    per_epoch = steps_per_epoch(len(task.train_x), config.batch_size)
-    last = per_epoch * config.epochs
-    steps = sorted({0, *np.rint(np.geomspace(max(1, last / 1000), last, config.measurements)).astype(int).tolist()})
-    ensembles = [(rule, draw) for rule in RULES for draw in range(config.draws)]
-    parts = []
-    for i, (rule, draw) in enumerate(ensembles):
-        told = counted_on(progress, i * last, len(ensembles) * last)
-        curves = _train(config, task, rule, draw, steps, told)
-        parts.append(curves.expand_dims(rule=[rule], draw=[draw]))
-    merged = xr.merge(parts, join="outer", compat="no_conflicts").reindex(rule=list(RULES))
-    return merged.assign_coords(epoch=("epoch", np.array(steps) / per_epoch, {"units": "epochs"}))
-
-
-def _train(
-    config: Config, task: ImageTask, rule: str, draw: int, steps: list[int], progress: Callable[[int], None]
-) -> xr.Dataset:
-    """Train the ensemble of one feedback draw under one rule, and measure it after each of the given steps."""
-    seeds = [derived_seed(config.first_seed, "network", draw, i) for i in range(config.networks)]
-    sizes = [task.train_x.shape[1], *config.hidden, task.classes]
-    networks = scaled_ensemble(sizes, config.activation, seeds, config.init_scale)
-    of_feedback = derived_seed(config.first_seed, "feedback", draw)
-    net = RULES[rule](networks, feedback=Uniform(), seed=of_feedback)
-    measured = []
-
-    def measure(step: int) -> None:
-        if step in steps:
-            measured.append(measured_ensemble(net, networks, task, config.probe))
-        if step % 100 == 0 or step == steps[-1]:
-            progress(step)
-
-    train(
-        net,
-        task.train_x,
-        task.train_y,
-        loss_fn=summed_cross_entropy,
-        optimizer=torch.optim.SGD(net.parameters(), lr=config.lr),
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        order=[torch_generator(seed, "order") for seed in seeds],
-        before_step=measure,
-    )
-    return xr.concat(measured, "epoch")
+def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Put rules and draws side by side."""
+    dataset = on_grid(results, rule=len(RULES), draw=config.draws)
+    return dataset[list(VARIABLES)].assign_coords(rule=list(RULES), draw=np.arange(config.draws))
 
 
 def onsets(dataset: xr.Dataset) -> xr.DataArray:

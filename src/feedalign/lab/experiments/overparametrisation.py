@@ -16,6 +16,7 @@ Source: Refinetti et al. (2021), section 2.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,9 +28,10 @@ from scipy import stats
 
 from feedalign.errors import DivergenceError
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.shallow_runs import in_threads, log_times, phases
+from feedalign.lab.experiments.common.gathering import chosen, on_grid
+from feedalign.lab.experiments.common.shallow_runs import log_times, phases
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
-from feedalign.lab.progress import Progress
+from feedalign.lab.runs import Desk, Job
 from feedalign.lab.shallow_rule import shallow_rule
 from feedalign.streams import derived_seed, numpy_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, layer_colours, letter
@@ -76,57 +78,76 @@ CONFIGS = {
 ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
 
 
-def run(config: Config, progress: Progress) -> xr.Dataset:
-    """Simulate every run of every K, activation and rule; a run that diverges is NaN throughout."""
-    times = log_times(config.end_time, config.measurements, config.input_dim)
-    dims = {"activation": ACTIVATIONS, "rule": RULES, "students": config.students, "run": range(config.runs)}
-    cases = list(itertools.product(ACTIVATIONS, RULES, config.students, range(config.runs)))
-    error, overlap, first, second = np.full((4, len(cases), len(times)), np.nan)
-    for i, trajectory in enumerate(in_threads(lambda case: _one(config, times, *case), cases, progress)):
-        if trajectory is not None:
-            error[i], overlap[i] = trajectory.generalisation_error, trajectory.overlap
-            first[i], second[i] = _unit_overlaps(trajectory)
-    shape = (*map(len, dims.values()), len(times))
-    return xr.Dataset(
-        {
-            "generalisation_error": ((*dims, "time"), error.reshape(shape)),
-            "overlap": ((*dims, "time"), overlap.reshape(shape)),
-            "unit_overlap": ((*dims, "time"), first.reshape(shape), {"long_name": "max |cos(w_k, w̃_m)|, mean"}),
-            "second_overlap": (
-                (*dims, "time"),
-                second.reshape(shape),
-                {"long_name": "second largest |cos(w_k, w̃_m)| of a unit, largest"},
-            ),
-        },
-        coords={
-            "activation": list(ACTIVATIONS),
-            "rule": list(RULES),
-            "students": list(config.students),
-            "time": ("time", times, {"units": "steps / input dimension"}),
-        },
-        attrs={"teachers": config.teachers},
-    )
+@dataclass(frozen=True)
+class Students(Job):
+    """One run of every activation, rule and number of students K.
 
+    Attributes:
+        input_dim: as in `Config`, and so are `teachers`, `students`, `lr`, `weight_scale`, `end_time`, `measurements`
+            and `first_seed`.
+        run: number of the run.
+    """
 
-def _one(
-    config: Config, times: NDArray[np.float64], activation: str, rule: str, K: int, index: int
-) -> shallow.Trajectory | None:
-    """Simulate one run; None if it diverges."""
-    rng = numpy_generator(config.first_seed, "start", K, index)  # the same for both rules
-    A, N, scale = np.ones(config.teachers), config.input_dim, config.weight_scale
-    start = shallow.draw_start(A, students=K, input_dim=N, rng=rng, w_std=scale, v_std=scale)
-    feedback = shallow.draw_feedback(
-        "random" if activation == "erf" else "positive",
-        start,
-        numpy_generator(config.first_seed, "feedback", K, index),
-    )
-    try:
-        return shallow.simulate(
-            start, feedback=feedback, lr=config.lr, times=times, input_dim=N, activation=activation,
-            rule=shallow_rule(rule), seed=derived_seed(config.first_seed, "simulation", K, index),
-        )  # fmt: skip
-    except DivergenceError:
-        return None
+    kind = f"{NAME}-students"
+    input_dim: int
+    teachers: int
+    students: tuple[int, ...]
+    lr: float
+    weight_scale: float
+    end_time: float
+    measurements: int
+    first_seed: int
+    run: int
+
+    def compute(self, desk: Desk) -> xr.Dataset:
+        """Simulate every case; a student that diverges is NaN throughout."""
+        times = log_times(self.end_time, self.measurements, self.input_dim)
+        dims = ("activation", "rule", "students", "time")
+        cases = list(itertools.product(ACTIVATIONS, RULES, self.students))
+        error, overlap, first, second = np.full((4, len(cases), len(times)), np.nan)
+        for i, (activation, rule, K) in enumerate(cases):
+            trajectory = self._student(times, activation, rule, K)
+            if trajectory is not None:
+                error[i], overlap[i] = trajectory.generalisation_error, trajectory.overlap
+                first[i], second[i] = _unit_overlaps(trajectory)
+            desk.progress(i + 1, len(cases))
+        shape = (len(ACTIVATIONS), len(RULES), len(self.students), len(times))
+        return xr.Dataset(
+            {
+                "generalisation_error": (dims, error.reshape(shape)),
+                "overlap": (dims, overlap.reshape(shape)),
+                "unit_overlap": (dims, first.reshape(shape), {"long_name": "max |cos(w_k, w̃_m)|, mean"}),
+                "second_overlap": (
+                    dims,
+                    second.reshape(shape),
+                    {"long_name": "second largest |cos(w_k, w̃_m)| of a unit, largest"},
+                ),
+            },
+            coords={
+                "activation": list(ACTIVATIONS),
+                "rule": list(RULES),
+                "students": list(self.students),
+                "time": ("time", times, {"units": "steps / input dimension"}),
+            },
+        )
+
+    def _student(self, times: NDArray[np.float64], activation: str, rule: str, K: int) -> shallow.Trajectory | None:
+        """Simulate one student; None if it diverges."""
+        rng = numpy_generator(self.first_seed, "start", K, self.run)  # the same for both rules
+        A, N, scale = np.ones(self.teachers), self.input_dim, self.weight_scale
+        start = shallow.draw_start(A, students=K, input_dim=N, rng=rng, w_std=scale, v_std=scale)
+        feedback = shallow.draw_feedback(
+            "random" if activation == "erf" else "positive",
+            start,
+            numpy_generator(self.first_seed, "feedback", K, self.run),
+        )
+        try:
+            return shallow.simulate(
+                start, feedback=feedback, lr=self.lr, times=times, input_dim=N, activation=activation,
+                rule=shallow_rule(rule), seed=derived_seed(self.first_seed, "simulation", K, self.run),
+            )  # fmt: skip
+        except DivergenceError:
+            return None
 
 
 def _unit_overlaps(trajectory: shallow.Trajectory) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -140,6 +161,18 @@ def _unit_overlaps(trajectory: shallow.Trajectory) -> tuple[NDArray[np.float64],
     # A zero is added, so that there is a second value where the teacher has a single unit.
     cosines = np.sort(np.concatenate([cosines, np.zeros_like(cosines[..., :1])], axis=-1), axis=-1)
     return cosines[..., -1].mean(axis=-1), cosines[..., -2].max(axis=-1)
+
+
+def jobs(config: Config) -> list[Students]:
+    """Return a job for every run."""
+    shared = chosen(config, Students)
+    return [Students(run=run, **shared) for run in range(config.runs)]
+
+
+def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Put the runs side by side."""
+    dataset = on_grid(results, run=config.runs).transpose("activation", "rule", "students", "run", "time")
+    return dataset.assign_attrs(teachers=config.teachers)
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:

@@ -17,6 +17,7 @@ Source: Refinetti et al. (2021), section 2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +27,9 @@ from scipy import stats
 
 from feedalign.errors import DivergenceError
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.shallow_runs import in_threads
+from feedalign.lab.experiments.common.gathering import chosen, on_grid
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
-from feedalign.lab.progress import Progress
+from feedalign.lab.runs import Desk, Job
 from feedalign.streams import derived_seed, numpy_generator
 from feedalign.style import figure_style, layer_colours, letter
 from feedalign.theory import shallow
@@ -71,38 +72,71 @@ CONFIGS = {"quick": Config(), "paper": Config(input_dim=500, end_time=10_000.0, 
 ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
 
 
-def run(config: Config, progress: Progress) -> xr.Dataset:
-    """Simulate every run of every pair (M, K)."""
-    cases = [(M, K) for M in config.teachers for K in range(M, config.most_students + 1)]
-    tasks = [(M, K, i) for M, K in cases for i in range(config.runs)]
-    positive, error = np.empty(len(tasks), int), np.empty(len(tasks))
-    for i, outcome in enumerate(in_threads(lambda task: _one(config, *task), tasks, progress)):
-        positive[i], error[i] = outcome
-    shape = (len(cases), config.runs)
-    return xr.Dataset(
-        {
-            "positive_feedback": (("case", "run"), positive.reshape(shape)),
-            "generalisation_error": (("case", "run"), error.reshape(shape)),
-        },
-        coords={"teachers": ("case", [M for M, _ in cases]), "students": ("case", [K for _, K in cases])},
+@dataclass(frozen=True)
+class Students(Job):
+    """One run of every pair (M, K).
+
+    Attributes:
+        input_dim: as in `Config`, and so are `teachers`, `most_students`, `lr`, `weight_scale`, `end_time` and
+            `first_seed`.
+        run: number of the run.
+    """
+
+    kind = f"{NAME}-students"
+    input_dim: int
+    teachers: tuple[int, ...]
+    most_students: int
+    lr: float
+    weight_scale: float
+    end_time: float
+    first_seed: int
+    run: int
+
+    def compute(self, desk: Desk) -> xr.Dataset:
+        """Simulate one student for every pair, and store its final error and how many entries of F are positive."""
+        cases = pairs(self.teachers, self.most_students)
+        positive, error = np.empty(len(cases), int), np.empty(len(cases))
+        for i, case in enumerate(cases):
+            positive[i], error[i] = self._student(*case)
+            desk.progress(i + 1, len(cases))
+        return xr.Dataset({"positive_feedback": ("case", positive), "generalisation_error": ("case", error)})
+
+    def _student(self, M: int, K: int) -> tuple[int, float]:
+        """Return how many entries of the feedback are positive, and the final error, infinite if the run diverged."""
+        rng = numpy_generator(self.first_seed, "start", M, K, self.run)
+        scale = self.weight_scale
+        start = shallow.draw_start(np.ones(M), students=K, input_dim=self.input_dim, rng=rng, w_std=scale, v_std=scale)
+        of_feedback = numpy_generator(self.first_seed, "feedback", M, K, self.run)
+        feedback = of_feedback.choice([-1.0, 1.0], K) * of_feedback.uniform(0.5, 1.5, K)
+        try:
+            trajectory = shallow.simulate(
+                start, feedback=feedback, lr=self.lr, times=[self.end_time], input_dim=self.input_dim,
+                activation="relu", seed=derived_seed(self.first_seed, "simulation", M, K, self.run),
+            )  # fmt: skip
+        except DivergenceError:
+            return int((feedback > 0).sum()), np.inf
+        return int((feedback > 0).sum()), float(trajectory.generalisation_error[-1])
+
+
+def pairs(teachers: tuple[int, ...], most_students: int) -> list[tuple[int, int]]:
+    """Return all pairs (M, K): each M with every K from M to `most_students`."""
+    return [(M, K) for M in teachers for K in range(M, most_students + 1)]
+
+
+def jobs(config: Config) -> list[Students]:
+    """Return a job for every run."""
+    shared = chosen(config, Students)
+    return [Students(run=run, **shared) for run in range(config.runs)]
+
+
+def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Put the runs side by side."""
+    cases = pairs(config.teachers, config.most_students)
+    return (
+        on_grid(results, run=config.runs)
+        .transpose("case", "run")
+        .assign_coords(teachers=("case", [M for M, _ in cases]), students=("case", [K for _, K in cases]))
     )
-
-
-def _one(config: Config, M: int, K: int, index: int) -> tuple[int, float]:
-    """Return how many entries of the feedback are positive, and the final error, infinite if the run diverged."""
-    rng = numpy_generator(config.first_seed, "start", M, K, index)
-    scale = config.weight_scale
-    start = shallow.draw_start(np.ones(M), students=K, input_dim=config.input_dim, rng=rng, w_std=scale, v_std=scale)
-    of_feedback = numpy_generator(config.first_seed, "feedback", M, K, index)
-    feedback = of_feedback.choice([-1.0, 1.0], K) * of_feedback.uniform(0.5, 1.5, K)
-    try:
-        trajectory = shallow.simulate(
-            start, feedback=feedback, lr=config.lr, times=[config.end_time], input_dim=config.input_dim,
-            activation="relu", seed=derived_seed(config.first_seed, "simulation", M, K, index),
-        )  # fmt: skip
-    except DivergenceError:
-        return int((feedback > 0).sum()), np.inf
-    return int((feedback > 0).sum()), float(trajectory.generalisation_error[-1])
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
@@ -116,7 +150,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     ).values  # what has learned to the last digit may end a rounding error below 0
     near = abs(np.log10(positive / SUCCESS)) < 0.25
     run = "a run with a start and feedback of its own"
-    pairs = f"one run of each of {error.sizes['case']} pairs (M, K), mean over pairs"
+    one_of_each = f"one run of each of {error.sizes['case']} pairs (M, K), mean over pairs"
     formula = f"success fractions follow the formula: the mean difference is within ±{FORMULA_WITHIN:g}"
     return [
         Verdict.of_share(
@@ -128,8 +162,8 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
         ),
         weakest(  # two one-sided tests: the difference is above the lower limit and below the upper one
             [
-                Verdict.of_mean(formula, beyond, -FORMULA_WITHIN, sample=pairs),
-                Verdict.of_mean(formula, beyond, FORMULA_WITHIN, "below", sample=pairs),
+                Verdict.of_mean(formula, beyond, -FORMULA_WITHIN, sample=one_of_each),
+                Verdict.of_mean(formula, beyond, FORMULA_WITHIN, "below", sample=one_of_each),
             ]
         ),
         Verdict.of_share(

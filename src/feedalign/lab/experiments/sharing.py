@@ -15,6 +15,7 @@ Source: Refinetti et al. (2021) compare dense and convolutional nets in section 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,15 +24,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.convnets import (
-    ConvnetConfig,
-    NetConfig,
-    measured_run,
-    recovery,
-)
+from feedalign.lab.experiments.common.convnets import ConvnetConfig, NetConfig, Training, recovery, trainings
+from feedalign.lab.experiments.common.gathering import on_grid
 from feedalign.lab.experiments.common.verdict import Verdict
-from feedalign.lab.progress import Progress
-from feedalign.streams import derived_seed
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, RULE_LABELS, figure_style, letter
 
 NAME = "sharing"
@@ -65,16 +60,15 @@ ON_DATASET = {
 CONFIGS = {"quick": _DIGITS, "paper": ON_DATASET["cifar10"]["paper"]}
 
 
-def run(config: Config, progress: Progress) -> xr.Dataset:
-    """Train every net by every variant, and measure it at the end."""
-    jobs = [(r, variant, seed) for r in config.regions for variant in VARIANTS for seed in range(config.seeds)]
-    parts = []
-    for i, (regions, variant, seed) in enumerate(jobs):
-        derived = derived_seed(config.first_seed, "network", seed)
-        measured = measured_run(config, config.net, regions, variant, derived)
-        parts.append(measured.expand_dims(regions=[regions], variant=[variant], seed=[seed]))
-        progress(i + 1, len(jobs))
-    return xr.merge(parts, join="outer", compat="no_conflicts").reindex({"variant": list(VARIANTS)})
+def jobs(config: Config) -> list[Training]:
+    """Return the jobs, by number of regions, variant and seed."""
+    return [job for r in config.regions for variant in VARIANTS for job in trainings(config, r, variant, config.seeds)]
+
+
+def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Put numbers of regions, variants and seeds side by side."""
+    dataset = on_grid(results, regions=len(config.regions), variant=len(VARIANTS), seed=config.seeds)
+    return dataset.assign_coords(regions=list(config.regions), variant=list(VARIANTS), seed=range(config.seeds))
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:

@@ -16,21 +16,19 @@ Source: Refinetti et al. (2021), section 2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.shallow_runs import log_times, phases
+from feedalign.lab.experiments.common.gathering import chosen, on_grid
+from feedalign.lab.experiments.common.shallow_runs import phases
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
-from feedalign.lab.progress import Progress
-from feedalign.lab.shallow_rule import shallow_rule
-from feedalign.streams import derived_seed, numpy_generator
+from feedalign.lab.experiments.two_phases_job import ACTIVATIONS, QUANTITIES, RULES, SIGNS, Students
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter
 from feedalign.theory import shallow
 
@@ -72,75 +70,19 @@ CONFIGS = {
     "paper": Config(end_time=2000.0, late_time=300_000.0, measurements=60, draws=40, seeds=20),
 }
 ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
-ACTIVATIONS = ("erf", "relu")
-RULES = ("dfa", "backprop")
-QUANTITIES = ("generalisation_error", "overlap")
-SIGNS = (1, -1)
 AGREEMENT = 0.05  # of cosines and relative errors: the figure's lines are two or three of their widths apart
 SOLVED = 1e-5  # at this ε_g the readout is within a per cent of its minimum
 
 
-def run(config: Config, progress: Progress) -> xr.Dataset:
-    """Integrate and simulate every draw under both rules."""
-    units = {"units": "steps / input dimension"}
-    times = log_times(config.end_time, config.measurements, config.input_dim)
-    late_times = np.concatenate([[0.0], np.geomspace(0.1, config.late_time, 2 * config.measurements)])
-    by_activation = []
-    for a, activation in enumerate(ACTIVATIONS):
-        draws = []
-        for draw in range(config.draws):
-            draws.append(_draw(config, activation, draw, times, late_times))
-            progress(a * config.draws + draw + 1, len(ACTIVATIONS) * config.draws)
-        by_activation.append(xr.concat(draws, "draw"))
-    return xr.concat(by_activation, "activation").assign_coords(
-        activation=list(ACTIVATIONS),
-        rule=list(RULES),
-        sign=("sign", list(SIGNS), {"long_name": "factor of the feedback"}),
-        time=("time", times, units),
-        late_time=("late_time", late_times, units),
-    )
+def jobs(config: Config) -> list[Students]:
+    """Return a job for every draw."""
+    shared = chosen(config, Students)
+    return [Students(draw=draw, **shared) for draw in range(config.draws)]
 
 
-def _draw(
-    config: Config, activation: str, draw: int, times: NDArray[np.float64], late_times: NDArray[np.float64]
-) -> xr.Dataset:
-    """Theory and simulation of one teacher, start and feedback."""
-    N, K = config.input_dim, config.hidden
-    rng = numpy_generator(config.first_seed, "start", draw)
-    start = shallow.OrderParameters.from_weights(
-        w=config.weight_scale * rng.standard_normal((K, N)),
-        w_teacher=rng.standard_normal((K, N)),
-        v=config.weight_scale * rng.standard_normal(K),
-        A=np.ones(K),
-    )
-    feedback = shallow.draw_feedback("random" if activation == "erf" else "positive", start, rng)
-    setting: dict[str, Any] = {"lr": config.lr, "activation": activation}
-    seeds = [derived_seed(config.first_seed, "simulation", draw, i) for i in range(config.seeds)]
-    rules = [shallow_rule(rule) for rule in RULES]
-    theory = [shallow.integrate(start, feedback=feedback, rule=rule, times=times, **setting) for rule in rules]
-    runs = [
-        shallow.simulate(start, feedback=feedback, rule=rule, times=times, input_dim=N, seeds=seeds, **setting)
-        for rule in rules
-    ]
-    late = [shallow.integrate(start, feedback=sign * feedback, times=late_times, **setting) for sign in SIGNS]
-    curves: dict[str, Any] = {}
-    for name in QUANTITIES:
-        curves[f"{name}_theory"] = (("rule", "time"), [getattr(each, name) for each in theory])
-        curves[f"{name}_simulation"] = (("rule", "seed", "time"), [getattr(each, name) for each in runs])
-    return xr.Dataset(
-        curves
-        | {
-            "feedback": ("unit", feedback),
-            "late_readout": (
-                ("sign", "late_time", "unit"), [each.v for each in late],
-                {"long_name": "v under DFA with sign · F, theory"},
-            ),
-            "late_error": (
-                ("sign", "late_time"), [each.generalisation_error for each in late],
-                {"long_name": "ε_g under DFA with sign · F, theory"},
-            ),
-        }
-    )  # fmt: skip
+def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Put the draws side by side."""
+    return on_grid(results, draw=config.draws).transpose("activation", "draw", ...)
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:

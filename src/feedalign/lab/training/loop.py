@@ -52,7 +52,7 @@ def train(
     at = Position() if saved is None else trained.restore(saved)
     while at.epoch < epochs:
         then = [generator.get_state() for generator in orders]
-        for indices in _batches(len(inputs), batch_size, order)[at.batch :]:
+        for indices in _batches(inputs, batch_size, order)[at.batch :]:
             if before_step is not None:
                 before_step(at.step)
             optimizer.zero_grad(set_to_none=True)
@@ -82,9 +82,11 @@ def steps_per_epoch(samples: int, batch_size: int) -> int:
     return math.ceil(samples / batch_size)
 
 
-def _batches(samples: int, batch_size: int, order: torch.Generator | Sequence[torch.Generator]) -> Sequence[Tensor]:
+def _batches(inputs: Tensor, batch_size: int, order: torch.Generator | Sequence[torch.Generator]) -> Sequence[Tensor]:
+    """Return the indices of every batch of an epoch, where the inputs are: a GPU gathers batches without waiting."""
+    n = len(inputs)
     if isinstance(order, torch.Generator):
-        shuffled = torch.randperm(samples, generator=order)
+        shuffled = torch.randperm(n, generator=order)
     else:
-        shuffled = torch.stack([torch.randperm(samples, generator=generator) for generator in order])
-    return torch.split(shuffled, batch_size, dim=-1)
+        shuffled = torch.stack([torch.randperm(n, generator=generator) for generator in order])
+    return torch.split(shuffled.to(inputs.device), batch_size, dim=-1)

@@ -15,12 +15,14 @@ from torch.nn import functional
 from feedalign.alignment import alignability, gradient_alignment
 from feedalign.feedback import Channelwise, Feedback, FromArray, FromMask, FromWeights, Gaussian, Smooth, Toeplitz
 from feedalign.lab.data import load, resize, standardise
+from feedalign.lab.experiments.common.gathering import chosen
 from feedalign.lab.experiments.common.images import ImageTask
 from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.runs import Desk, Job
 from feedalign.lab.training import one_thread, steps_per_epoch, train
 from feedalign.networks import ConvNet, dense, locally_connected
 from feedalign.rules import DFA, Backprop, DirectKolenPollack, DirectRule, ReadoutOnly
-from feedalign.streams import numpy_generator, torch_generator
+from feedalign.streams import derived_seed, numpy_generator, torch_generator
 
 # A variant is a control rule, by its name, or DFA, by the kind of its feedback: a rule, and a way to draw feedback.
 # Apart from backprop, no rule sees forward weights; of the kinds of feedback only "weights" does, when it is drawn.
@@ -85,6 +87,97 @@ class ConvnetConfig:
     first_seed: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Training(Job):
+    """One net, trained by one variant and measured at the end.
+
+    Nets of one shape and seed begin as the same function. They see the data in the same order and learn through the
+    same feedback, the matrices drawn for the convolutional net.
+
+    Attributes:
+        dataset: as in `ConvnetConfig`, and so are `train_images`, `lr`, `feedback_lr`, `feedback_decay`, `batch_size`,
+            `probe` and `first_seed`.
+        net: the convolutional net and the images it sees.
+        connected: which connections the layers have.
+        variant: one of `VARIANTS`.
+        scattered: share of the rows of every feedback matrix that change places; see `_scattered`.
+        seed: number of the seed. Initial weights, feedback and data order each have a stream of their own.
+    """
+
+    kind = "convnets-training"
+    dataset: str
+    train_images: int
+    lr: float
+    feedback_lr: float
+    feedback_decay: float
+    batch_size: int
+    probe: int
+    first_seed: int
+    net: NetConfig
+    connected: Connected
+    variant: str
+    scattered: float
+    seed: int
+
+    @one_thread()
+    def compute(self, desk: Desk) -> xr.Dataset:  # noqa: ARG002 — small nets
+        """Return test accuracy; gradient alignment by layer; weight alignment and alignability between two points."""
+        task = image_task(self.dataset, self.train_images, self.net.image_size)
+        seed = derived_seed(self.first_seed, "network", self.seed)
+        learner = self._learner(task, seed)
+        self._train(task, learner, seed)
+        return _measured(learner, task, self.probe)
+
+    def _learner(self, task: ImageTask, seed: int) -> DirectRule:
+        """Return the net under its rule."""
+        in_shape = (task.train_x.shape[1], task.train_x.shape[2], task.train_x.shape[3])
+        model: nn.Module = ConvNet(in_shape, self.net.channels, task.classes, stride=self.net.strides, seed=seed)
+        rule, recipe = VARIANTS[self.variant]
+        drawn = DFA(model, feedback=recipe, seed=seed, example_input=task.train_x[:1])
+        matrices = FromArray(_scattered(drawn.feedback_matrices, self.scattered, seed))
+        drawn.unwrap()
+        learns: dict[str, Any] = (
+            {"lr": self.feedback_lr, "weight_decay": self.feedback_decay} if rule.learns_feedback else {}
+        )
+        net = _connected(model, self.connected, in_shape)
+        return rule(net, tuple(matrices.arrays), matrices, seed, example_input=task.train_x[:1], **learns)
+
+    def _train(self, task: ImageTask, learner: DirectRule, seed: int) -> None:
+        optimizer = torch.optim.Adam(learner.parameters(), self.lr)
+        steps = self.net.epochs * steps_per_epoch(len(task.train_x), self.batch_size)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        train(
+            learner,
+            task.train_x,
+            task.train_y,
+            loss_fn=functional.cross_entropy,
+            optimizer=optimizer,
+            epochs=self.net.epochs,
+            batch_size=self.batch_size,
+            order=torch_generator(seed, "order"),
+            before_step=lambda step: schedule.step() if step else None,
+        )
+
+
+def trainings(
+    config: ConvnetConfig, connected: Connected, variant: str, seeds: int, scattered: float = 0.0
+) -> list[Training]:
+    """Return the jobs of one kind of run, one for each seed.
+
+    Args:
+        config: of an experiment; its field `net` is the convolutional net.
+        connected: which connections the layers have.
+        variant: one of `VARIANTS`.
+        seeds: number of seeds.
+        scattered: share of the rows of every feedback matrix that change places.
+    """
+    shared = chosen(config, Training)
+    return [
+        Training(connected=connected, variant=variant, scattered=scattered, seed=seed, **shared)
+        for seed in range(seeds)
+    ]
+
+
 @cache
 def image_task(dataset: str, train_images: int, image_size: int) -> ImageTask:
     """Load the images, standardised [n, channels, height, width]."""
@@ -96,49 +189,10 @@ def image_task(dataset: str, train_images: int, image_size: int) -> ImageTask:
     return ImageTask(train_x, data.train_labels[:train_images], test_x, data.test_labels, data.classes)
 
 
-@one_thread()
-def measured_run(
-    settings: ConvnetConfig, shape: NetConfig, connected: Connected, variant: str, seed: int, *, scattered: float = 0.0
-) -> xr.Dataset:
-    """Train one net and measure it.
-
-    Nets of one shape and seed begin as the same function. They see the data in the same order and learn through the
-    same feedback, the matrices drawn for the convolutional net.
-
-    Args:
-        settings: what the runs of the experiment have in common.
-        shape: the convolutional net and the images it sees.
-        connected: which connections the layers have.
-        variant: one of `VARIANTS`.
-        seed: seed of initial weights, feedback and data order, each of which has its own stream.
-        scattered: share of the rows of every feedback matrix that change places; see `_scattered`.
-
-    Returns:
-        Test accuracy; gradient alignment by layer; weight alignment and alignability of the layers between two
-        feedback points.
-    """
-    task = image_task(settings.dataset, settings.train_images, shape.image_size)
-    in_shape = (task.train_x.shape[1], task.train_x.shape[2], task.train_x.shape[3])
-    model: nn.Module = ConvNet(in_shape, shape.channels, task.classes, stride=shape.strides, seed=seed)
-    rule, recipe = VARIANTS[variant]
-    drawn = DFA(model, feedback=recipe, seed=seed, example_input=task.train_x[:1])
-    matrices = FromArray(_scattered(drawn.feedback_matrices, scattered, seed))
-    drawn.unwrap()
-    learns: dict[str, Any] = (
-        {"lr": settings.feedback_lr, "weight_decay": settings.feedback_decay} if rule.learns_feedback else {}
-    )
-    learner = rule(
-        _connected(model, connected, in_shape),
-        tuple(matrices.arrays),
-        matrices,
-        seed,
-        example_input=task.train_x[:1],
-        **learns,
-    )
-    _train(settings, shape, task, learner, seed)
+def _measured(learner: DirectRule, task: ImageTask, probe: int) -> xr.Dataset:
+    """Measure a trained net; alignments on the first images of the test set."""
     learner.eval()
-    probe = task.test_x[: settings.probe], task.test_y[: settings.probe]
-    gradient = gradient_alignment(learner, functional.cross_entropy, *probe).layers
+    gradient = gradient_alignment(learner, functional.cross_entropy, task.test_x[:probe], task.test_y[:probe]).layers
     layers = list(alignability(learner).layers.values())[:-1]  # the readout can align with anything
     with torch.no_grad():
         right = [learner(x).argmax(1) == y for x, y in zip(task.test_x.split(500), task.test_y.split(500), strict=True)]
@@ -175,23 +229,6 @@ def _connected(model: nn.Module, connected: Connected, in_shape: tuple[int, int,
     if connected == "convolutional":
         return model
     return locally_connected(model, in_shape, connected if isinstance(connected, int) else None)
-
-
-def _train(settings: ConvnetConfig, shape: NetConfig, task: ImageTask, learner: DirectRule, seed: int) -> None:
-    optimizer = torch.optim.Adam(learner.parameters(), settings.lr)
-    steps = shape.epochs * steps_per_epoch(len(task.train_x), settings.batch_size)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    train(
-        learner,
-        task.train_x,
-        task.train_y,
-        loss_fn=functional.cross_entropy,
-        optimizer=optimizer,
-        epochs=shape.epochs,
-        batch_size=settings.batch_size,
-        order=torch_generator(seed, "order"),
-        before_step=lambda step: schedule.step() if step else None,
-    )
 
 
 def recovery(dataset: xr.Dataset) -> xr.DataArray:

@@ -1,34 +1,18 @@
-"""What experiments on shallow networks share: times, threads, and the two phases of a run."""
+"""What experiments on shallow networks share: times, and the two phases of a run."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
-
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
-from feedalign.lab.progress import Progress
-
 Array = NDArray[np.float64]
-Case = TypeVar("Case")
-Outcome = TypeVar("Outcome")
 
 
 def log_times(end_time: float, measurements: int, input_dim: int) -> Array:
     """Return 0 and times up to `end_time`, evenly spaced in log time and rounded to whole steps / input_dim."""
     times = np.rint(np.geomspace(0.1, end_time, measurements) * input_dim) / input_dim
     return np.unique(np.concatenate([[0.0], times]))
-
-
-def in_threads(compute: Callable[[Case], Outcome], cases: Sequence[Case], progress: Progress) -> Iterator[Outcome]:
-    """Yield the outcome of every case in order, computed on all cores; `compute` must release Python's lock."""
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for done, outcome in enumerate(threads.map(compute, cases), start=1):
-            yield outcome
-            progress(done, len(cases))
 
 
 def phases(error: Array, overlap: Array) -> tuple[Array, Array]:
@@ -45,3 +29,13 @@ def phases(error: Array, overlap: Array) -> tuple[Array, Array]:
     halved = np.logical_or.accumulate(error < error[..., :1] / 2, axis=-1)
     early: Array = np.where(halved, -1.0, overlap).max(-1)
     return early, early - overlap[..., -1]
+
+
+def early_overlap(error: xr.DataArray, overlap: xr.DataArray) -> xr.DataArray:
+    """Return the largest overlap before the error has halved, without time.
+
+    Time 0 is left out, because the cosine of zero weights is not a number. The error counts as halved when it is half
+    of its value at the first time that is left.
+    """
+    error, overlap = (values.isel(time=slice(1, None)).transpose(..., "time") for values in (error, overlap))
+    return overlap.isel(time=-1, drop=True).copy(data=phases(error.values, overlap.values)[0])

@@ -1,0 +1,97 @@
+"""Flat images for fully connected networks: chosen classes, a sample of the images, and labels with noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from feedalign.errors import ArgumentError
+from feedalign.lab.data import ImageData, label_noise, load, prepare
+from feedalign.streams import torch_generator
+
+
+class Sample(NamedTuple):
+    """What one draw of an ensemble is trained and tested on.
+
+    Attributes:
+        train_x: [n, pixels].
+        train_y: labels that the networks are given, [n].
+        corrupted: which of these labels differ from the true ones, bool [n].
+        test_x: [m, pixels].
+        test_y: true labels, [m].
+        classes: number of classes.
+    """
+
+    train_x: Tensor
+    train_y: Tensor
+    corrupted: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    classes: int
+
+    def to(self, device: str) -> Sample:
+        """Return the sample on a device."""
+        *tensors, classes = self
+        train_x, train_y, corrupted, test_x, test_y = (tensor.to(device) for tensor in tensors)
+        return Sample(train_x, train_y, corrupted, test_x, test_y, classes)
+
+
+def image_sample(
+    dataset: str,
+    image_size: int,
+    chosen: Sequence[int],
+    train_images: int,
+    noise: float,
+    first_seed: int,
+    draw: int,
+) -> Sample:
+    """Return images, standardised over the whole training set, and labels.
+
+    The images of a draw are drawn from the stream "data", its random labels from the stream "label noise".
+
+    Args:
+        dataset: a name that `feedalign.lab.data.load` knows.
+        image_size: height and width to which images are averaged down; 0 keeps the images as they are.
+        chosen: the classes that are kept, which become 0, 1, ... in this order; none stands for all.
+        train_images: number of training images, drawn at random; 0 stands for all, in the order of the data set.
+        noise: share of the training labels that is drawn anew from all classes; a drawn label may be the true one.
+        first_seed: seed of the streams.
+        draw: number of the draw.
+
+    Raises:
+        ArgumentError: a class is unknown or stands twice, or there are fewer training images than are asked for.
+        DataError: the data set was not fetched.
+    """
+    data, train_x, test_x = _prepared(dataset, image_size)
+    train_y, test_y, classes = data.train_labels, data.test_labels, data.classes
+    if chosen:
+        if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(classes)):
+            raise ArgumentError(f"classes={tuple(chosen)}; expected different numbers from 0 to {classes - 1}")
+        train_x, train_y = _of_classes(train_x, train_y, chosen)
+        test_x, test_y = _of_classes(test_x, test_y, chosen)
+        classes = len(chosen)
+    if train_images > len(train_x):
+        raise ArgumentError(f"train_images={train_images}, but there are {len(train_x)}; give 0 for all")
+    if train_images:
+        drawn = torch.randperm(len(train_x), generator=torch_generator(first_seed, "data", draw))[:train_images]
+        train_x, train_y = train_x[drawn], train_y[drawn]
+    given, _ = label_noise(train_y, noise, classes, torch_generator(first_seed, "label noise", draw))
+    # A label that was drawn and happens to be the true one misleads nobody, so it does not count as corrupted.
+    return Sample(train_x, given, given != train_y, test_x, test_y, classes)
+
+
+@lru_cache(maxsize=1)  # all jobs of a config use one data set, and CIFAR-10 takes a second
+def _prepared(dataset: str, image_size: int) -> tuple[ImageData, Tensor, Tensor]:
+    data = load(dataset)
+    return data, *prepare(data, image_size or None)
+
+
+def _of_classes(x: Tensor, y: Tensor, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return what belongs to the chosen classes, with their places in `chosen` as labels."""
+    member = y[:, None] == torch.tensor(chosen)
+    kept = member.any(1)
+    return x[kept], member[kept].int().argmax(1)
