@@ -134,10 +134,7 @@ def register(app: Dash) -> None:
     def press(pressed: list[int], choices: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
         if ctx.triggered_id == "stop":
             return {"training": None, "troubles": []}
-        try:
-            return {"training": trainings.begin(setting_of(choices)), "troubles": []}
-        except FeedalignError as error:
-            return {"training": None, "troubles": [html.P(str(error))]}
+        return begun(trainings, choices)
 
     @app.callback(
         output={
@@ -153,6 +150,14 @@ def register(app: Dash) -> None:
         answered = answer(trainings.find(turn["training"]))
         more = answered.pop("more")
         return {**answered, "learned": {**turn, "more": more}}
+
+
+def begun(trainings: Trainings, choices: dict[str, Any]) -> dict[str, Any]:
+    """Begin a training with the positions of the controls; return its name, or why there is none."""
+    try:
+        return {"training": trainings.begin(setting_of(choices)), "troubles": []}
+    except FeedalignError as error:
+        return {"training": None, "troubles": [html.P(str(error))]}
 
 
 def answer(training: DeepTraining | None) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def local_only(application: WSGIApplication) -> WSGIApplication:
     """Return an application that answers only requests which name this machine as their host."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ.get("HTTP_HOST", "").rpartition(":")[0] in OWN_NAMES:
+        if environ.get("HTTP_HOST", "").partition(":")[0] in OWN_NAMES:
             return application(environ, start_response)
         start_response("403 Forbidden", [("Content-Type", "text/plain")])
         return [f"This page is served to {HOST} only.\n".encode()]

@@ -133,8 +133,8 @@ def _tried(
         return compute(setting, start, rule, times)
     except TimeLimitError as error:
         troubles.append(
-            f"{name}: after {setting.max_seconds:g} seconds the computation had only reached the time {error.time:.3g}. "
-            "Choose a shorter time, fewer units or a smaller learning rate."
+            f"{name}: after {setting.max_seconds:g} seconds the computation had only reached the time "
+            f"{error.time:.3g}. Choose a shorter time, fewer units or a smaller learning rate."
         )
         return None
     except DivergenceError as error:
