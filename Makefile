@@ -7,7 +7,7 @@ FLOORS := .venv-floors
 OTHERS := .venv-compatibility
 CODE   := src tests benchmarks examples tools compatibility
 
-.PHONY: help setup reproduce test lint types docs benchmarks build floors compatibility clean
+.PHONY: help setup reproduce test torture lint types docs benchmarks build floors compatibility clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -28,6 +28,9 @@ reproduce: $(READY)  ## every experiment at its quick preset, into feedalign-rep
 
 test: $(READY)  ## every test, the ones that fetch data included
 	$(BIN)/python -m pytest -n auto
+
+torture: $(READY)  ## 200 kills at random moments and every other fault; tells kills and lost results; half an hour
+	FEEDALIGN_KILLS=200 $(BIN)/python -m pytest -m fault tests/lab
 
 lint: $(READY)  ## ruff: style, docstrings, formatting
 	$(BIN)/ruff check $(CODE)

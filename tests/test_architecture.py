@@ -33,7 +33,7 @@ ARROW = (
     ("verify",),
     ("alignment",),
     ("diagnosis",),
-    ("lab.files", "lab.progress", "lab.shallow_rule"),
+    ("lab.files", "lab.progress", "lab.recipes", "lab.shallow_rule"),
     ("lab.data",),
     ("lab.runs",),
     ("lab.training",),

@@ -23,9 +23,12 @@ class PicturesExtension(Extension):
 
 class _Pictures(Postprocessor):
     def run(self, text: str) -> str:
-        return _IMAGE.sub(
-            lambda found: (FIGURES / f"{found[1]}.svg").read_text(encoding="utf-8").replace("\n", ""), text
-        )
+        return _IMAGE.sub(lambda found: f'<span class="picture">{_drawing(found[1])}</span>', text)
+
+
+def _drawing(name: str) -> str:
+    """Return a picture on one line, since Markdown has no more say in it."""
+    return (FIGURES / f"{name}.svg").read_text(encoding="utf-8").replace("\n", "")
 
 
 def makeExtension(**settings: Any) -> PicturesExtension:  # noqa: N802 (Markdown's own name)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from feedalign.errors import ArgumentError
 from feedalign.lab.own_training import TrainConfig, check_value, config_of, purpose, unused
 from feedalign.lab.own_training.checking import check_values, refuse_unused, resolved
-from feedalign.lab.own_training.recipes import RECIPES, recipe_of
 from feedalign.lab.own_training.toml import written
+from feedalign.lab.recipes import RECIPES, recipe_of
 from feedalign.rules import RULES
 
 HINTS = get_type_hints(TrainConfig)

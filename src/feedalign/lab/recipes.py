@@ -1,4 +1,4 @@
-"""The feedback recipes that a config can name."""
+"""The feedback recipes by name, for command lines and files."""
 
 from __future__ import annotations
 
