@@ -39,8 +39,10 @@ lint: $(READY)  ## ruff: style, docstrings, formatting
 types: $(READY)  ## mypy, strict
 	$(BIN)/mypy
 
-docs: $(READY)  ## build the documentation, strictly, into site/
-	$(BIN)/mkdocs build --strict
+# python -m, so that the generator finds the Markdown extensions in tools/docs/.
+docs: $(READY)  ## run the tutorials and build the documentation, strictly, into site/; needs no network
+	$(BIN)/python -m tools.docs.prepare
+	$(BIN)/python -m zensical build --clean --strict
 
 benchmarks: $(READY)  ## every benchmark, into benchmarks/results/
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
@@ -61,7 +63,7 @@ $(FLOORS)/.ready: pyproject.toml tools/floors.py
 	@touch $@
 
 # HF_HUB_OFFLINE: the models have random weights, and nothing is downloaded.
-compatibility: $(OTHERS)/.ready  ## other people's models and frameworks under the rules, into docs/compatibility-models.md
+compatibility: $(OTHERS)/.ready  ## other people's models and frameworks under the rules, into docs/how-to/compatibility-models.md
 	HF_HUB_OFFLINE=1 $(OTHERS)/bin/python -m compatibility.run
 
 $(OTHERS)/.ready: pyproject.toml constraints.txt compatibility/requirements.txt

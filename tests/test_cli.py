@@ -309,7 +309,8 @@ def test_the_installed_script_is_the_same_command() -> None:
 
 @pytest.mark.parametrize(
     "args",
-    [["list"], ["--help"], ["reproduce", "--help"], ["theory", "--help"], ["explode"], ["reproduce", "three-phases"],
+    [["list"], ["--help"], ["reproduce", "--help"], ["theory", "--help"], ["train", "--help"],
+     ["sweep", "--help"], ["explode"], ["reproduce", "three-phases"],
      ["reproduce", "two-phases", "--dataset", "mnist"], ["reproduce", "--report", "."]],
     ids=" ".join,
 )  # fmt: skip

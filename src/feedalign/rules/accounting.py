@@ -26,8 +26,6 @@ def account_for(model: nn.Module, points: Mapping[str, nn.Module], reached: Coll
         output: of the pass.
     """
     skipped = [name for name in points if name not in reached]
-    if not skipped:
-        return
     for name in skipped:
         if module_at(model, name) is not points[name]:
             raise PointsError(f"point {problems.replaced(name)}")

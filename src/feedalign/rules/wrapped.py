@@ -29,9 +29,8 @@ from feedalign.rules.slot import Seeing, Slot
 class Wrapped(saving.NotPickled, nn.Module, ABC):
     """A model whose `loss.backward()` computes a learning rule's update; the training loop stays as it is.
 
-    A family of rules says which modules it hooks, what it must know of the model (`look`), which matrices it draws
-    (`draw`), and how a forward pass runs on the rule's graph (`run`). There are two families: `DirectRule` and
-    `SequentialRule`.
+    A family of rules (`DirectRule`, `SequentialRule`) says which modules it hooks, what it must know of the model
+    (`look`), which matrices it draws (`draw`), and how a forward pass runs on the rule's graph (`run`).
 
     Args:
         model: any module. The rule uses this module itself, not a copy of it.
@@ -213,7 +212,8 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
             raise PointsError(
                 "the model has been unwrapped, so no feedback reaches it and it would learn by backprop; wrap it again"
             )
-        account_for(self.model, {name: self.hooked[name] for name in self.points}, reached, output)
+        if not all(name in reached for name in self.points):
+            account_for(self.model, {name: self.hooked[name] for name in self.points}, reached, output)
 
     def begin(self) -> None:
         """Before the first learning pass, find out whether the model is sharded.

@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 
 import xarray as xr
 
+from feedalign.errors import DataError
+from feedalign.lab.files import replacing
 from feedalign.lab.progress import Progress
 from feedalign.lab.runs.checkpoints import Checkpoints
-from feedalign.lab.runs.store import RunStore, StoredRun
+from feedalign.lab.runs.store import KEPT, RunStore, StoredRun
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,22 @@ class Desk:
     def log(self, text: str) -> None:
         """Add a line to the run's log file."""
         self.checkpoints.log(text)
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Put a file beside the result: it is there when the finished run is.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        path = self.checkpoints.folder / KEPT / name
+        try:
+            with replacing(path) as aside:
+                aside.write_bytes(content)
+        except OSError as error:
+            raise DataError(
+                f"cannot write {path} ({error}); make room for {len(content):,} bytes and run the same command again: "
+                "it goes on from the last checkpoint"
+            ) from error
 
 
 @dataclass(frozen=True)

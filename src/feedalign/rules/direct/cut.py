@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,24 @@ if TYPE_CHECKING:
 # Numbers in one activation from which on its signal is made when its block's turn comes: 1 MB in single precision.
 # A network of many layers then holds one signal at a time. For smaller signals that costs more time than it saves.
 LARGE = 2**18
+
+
+class Run(NamedTuple):
+    """One run of a point in a forward pass.
+
+    Attributes:
+        name: of the point. A module that runs twice has two runs.
+        matrix: the numbers that are held for the point.
+        form: how F is made of them.
+        shape: of the activation.
+        waits: whether the signal is made when the turn of the block comes.
+    """
+
+    name: str
+    matrix: Tensor
+    form: Form
+    shape: torch.Size
+    waits: bool
 
 
 class Uncoupled(CuttingPass):
@@ -54,12 +72,8 @@ class Cut(CuttingPass):
 
     Attributes:
         learning: whether this is a pass of training, which accounts for every point.
-        names: of the points reached so far. A module that runs twice is here twice.
-        matrices: the numbers that are held for each.
-        forms: how F of each is made of them.
-        shapes: of the activation of each.
-        waits: whether the signal of each is made when its block's turn comes.
-        hidden: the activation of each with its past, or a token in its place; empty once they are tied.
+        runs: of the points reached so far.
+        hidden: the activation of each run with its past, or a token in its place; empty once they are tied.
         without_gradient: the points among them whose activations carry no gradient.
         taking: where the error is taken; None once the forward pass is over, since the graph holds this object.
     """
@@ -68,12 +82,8 @@ class Cut(CuttingPass):
         super().__init__()
         self.slot, self.learning, self.learns = rule.slot, learning, learning and rule.learns_feedback
         self.sender = Sender(rule, learning=learning, mask=mask)
-        self.message = torch.empty(0)  # of the last backward pass, for the signals that are made later
-        self.names: list[str] = []
-        self.matrices: list[Tensor] = []
-        self.forms: list[Form] = []
-        self.shapes: list[torch.Size] = []
-        self.waits: list[bool] = []
+        self.message: Tensor | None = None  # of the last backward pass, for the signals that are made later
+        self.runs: list[Run] = []
         self.hidden: list[Tensor] = []
         self.without_gradient: list[str] = []
         tie = partial(rule.tie, self) if learning else self.tie  # measured are controls as if they were DFA
@@ -93,12 +103,9 @@ class Cut(CuttingPass):
         shape, matrix, form = activation.shape, self.sender.matrix(name), self.sender.forms[name]
         # What learns must see all activations first. A compiler orders the work itself.
         waits = shape.numel() >= LARGE and not (self.learns or torch.compiler.is_compiling())
-        self.names.append(name)
-        self.matrices.append(matrix)
-        self.forms.append(form)
-        self.shapes.append(shape)
-        self.waits.append(waits)
-        self.hidden.append(receive(activation, partial(self._later, matrix, form, shape)) if waits else activation)
+        run = Run(name, matrix, form, shape, waits)
+        self.runs.append(run)
+        self.hidden.append(receive(activation, partial(self._later, run)) if waits else activation)
         return output.detach() if plain else detached(output)
 
     def taken(self, place: str, tensor: Tensor | Problem) -> Tensor | None:
@@ -112,7 +119,7 @@ class Cut(CuttingPass):
 
     def tie(self, output: Tensor) -> Tensor:
         """Return the output, [*batch, C]. In its backward pass the error reaches everything that was cut off."""
-        for name, form, shape in zip(self.names, self.forms, self.shapes, strict=True):
+        for name, _, form, shape, _ in self.runs:
             check_shapes(name, form, self.sender.outputs, shape, output.shape)
             if self.sender.mask is not None:
                 real_features(self.sender.mask, shape, output.shape[: output.ndim - 1 - form.summed], name)
@@ -130,15 +137,15 @@ class Cut(CuttingPass):
         sender = self.sender
         error = sender.counted(error)
         message = sender.begin(error)
-        if any(self.waits):
+        for run, activation in zip(self.runs, hidden, strict=False):
+            sender.learn(run.name, activation, error)
+        if any(run.waits for run in self.runs):
             self.message = message
-        for name, activation in zip(self.names, hidden, strict=False):
-            sender.learn(name, activation, error)
-        nothing = error.new_empty(0)  # for a token: its signal is made when its block's turn comes
-        return [
-            nothing if waits else signal(message, matrix, form, shape, sender.mask)
-            for matrix, form, shape, waits in zip(self.matrices, self.forms, self.shapes, self.waits, strict=True)
+        return [  # nothing for a token: its signal is made when the turn of its block comes
+            message.new_empty(0) if waits else signal(message, matrix, form, shape, sender.mask)
+            for _, matrix, form, shape, waits in self.runs
         ]
 
-    def _later(self, matrix: Tensor, form: Form, shape: torch.Size) -> Tensor:
-        return signal(self.message, matrix, form, shape, self.sender.mask)
+    def _later(self, run: Run) -> Tensor:
+        assert self.message is not None
+        return signal(self.message, run.matrix, run.form, run.shape, self.sender.mask)

@@ -25,7 +25,7 @@ def run_pass(rule: DirectRule, cut: Cut, args: tuple[Any, ...], kwargs: dict[str
     try:
         output = rule.run_under(cut, args, kwargs)
         if cut.learning:
-            rule.account_for(cut.names, output)
+            rule.account_for({run.name for run in cut.runs}, output)
         return _tied_inside(rule, cut, output) if rule.error_tap.places else _tied_at_the_end(rule, cut, output)
     finally:
         cut.taking = None  # the graph holds the pass, so the pass must not hold the graph

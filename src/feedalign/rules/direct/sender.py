@@ -21,6 +21,7 @@ class Sender:
     """The message and the matrices of one forward pass. What the rule learns after it began does not change them.
 
     Attributes:
+        feedback: the recipe and the matrices.
         message: from the error at the output to what is sent.
         processes: those that train the model together.
         forms: how the matrices are made of what is held, by point.
@@ -29,18 +30,18 @@ class Sender:
     """
 
     def __init__(self, rule: DirectRule, *, learning: bool = True, mask: Tensor | None = None) -> None:
-        self.rule, self.mask = rule, mask
+        self.rule, self.feedback, self.mask = rule, rule.feedback, mask
         self.gathers = learning and rule.gathers
         self.message = rule.message_now()
         in_several = rule.learns_feedback or rule.gathers
         self.processes = Processes.of_this_pass(rule.shards) if in_several else Processes()
-        self.forms, self.outputs = rule.feedback.forms, rule.feedback.places[0].outputs
-        kept = {key: rule.feedback.get_buffer(key).clone() for key in self._keys()} if rule.learns_feedback else {}
+        self.forms, self.outputs = self.feedback.forms, self.feedback.places[0].outputs
+        kept = {key: self.feedback.get_buffer(key).clone() for key in self._keys()} if rule.learns_feedback else {}
         self.kept: dict[str, Tensor] = kept
 
     def matrix(self, point: str) -> Tensor:
         """Return the numbers that are held for a point, as they were when the pass began."""
-        return self.kept[self.rule.feedback.keys[point]] if self.kept else self.rule.feedback[point]
+        return self.kept[self.feedback.keys[point]] if self.kept else self.feedback[point]
 
     def counted(self, error: Tensor) -> Tensor:
         """Return the error, [*batch, C], with zeros where the mask says padding."""
@@ -51,8 +52,7 @@ class Sender:
 
         What is sent is the message behind the matrix R that all points share, if there is one: [*batch, columns].
         """
-        feedback = self.rule.feedback
-        message = feedback.sketched(self.message(error))
+        message = self.feedback.sketched(self.message(error))
         if self.gathers:
             with torch.no_grad():
                 self.rule.gather(error, self.processes)
@@ -72,7 +72,7 @@ class Sender:
         """
         if not error.numel() and self.processes.group is None:
             return
-        feedback, form, key = self.rule.feedback, self.forms[point], self.rule.feedback.keys[point]
+        feedback, form, key = self.feedback, self.forms[point], self.feedback.keys[point]
         held = feedback.get_buffer(key)
         with torch.no_grad():
             batch = error.shape[: error.ndim - 1 - form.summed]
@@ -98,19 +98,19 @@ class Sender:
         return torch.where(share > 0, rows / share, 0), {"counted": share > 0}
 
     def _keys(self) -> set[str]:
-        return set(self.rule.feedback.keys.values())
+        return set(self.feedback.keys.values())
 
     def _total_weight(self, key: str) -> Tensor:
         """Return the sum of the weights of the points that use each row of a shared matrix, [rows, 1]."""
         total = torch.zeros_like(self.kept[key][:, :1])
         for point, form in self.forms.items():
-            if self.rule.feedback.keys[point] == key:
+            if self.feedback.keys[point] == key:
                 total[: form.rows] += self._weight(point)
         return total
 
     def _weight(self, point: str) -> float:
         """Return how much a point counts for a shared matrix: its squared scale, for each copy of a row in F."""
-        form, place = self.forms[point], next(each for each in self.rule.feedback.places if each.name == point)
+        form, place = self.forms[point], next(each for each in self.feedback.places if each.name == point)
         return form.scale**2 * (place.features // form.rows)
 
 
