@@ -84,7 +84,7 @@ def test_the_printed_command_repeats_the_run(reproduce: Main, monkeypatch: pytes
     """What the page says to type is found as the run it stands beside."""
     assert reproduce("layerwise", "--dataset", "digits") == 0
     page = (tmp_path / "feedalign-report.html").read_text(encoding="utf-8")
-    command = page.split("Again: <code>feedalign ")[1].split("</code>")[0]
+    command = page.split('<code class="command">feedalign ')[1].split("</code>")[0]
     assert command == "reproduce layerwise --preset quick --dataset digits"
     monkeypatch.setattr(Point, "compute", refuse)
     assert main(command.split()) == 0
