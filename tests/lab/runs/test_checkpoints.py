@@ -39,6 +39,14 @@ def test_the_last_state_comes_back_and_two_are_kept(tmp_path: Path) -> None:
     assert same(Checkpoints(tmp_path).load(), state(4))
 
 
+def test_what_a_killed_process_left_half_written_goes_with_the_next_checkpoint(tmp_path: Path) -> None:
+    left = tmp_path / ".checkpoint-000001.abc"
+    left.mkdir()
+    (left / "tensors.safetensors").write_bytes(b"half")
+    Checkpoints(tmp_path).save(state(0))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-000000"]
+
+
 def test_seconds_of_all_attempts_add_up(tmp_path: Path) -> None:
     first = Checkpoints(tmp_path)
     first.begun -= 100

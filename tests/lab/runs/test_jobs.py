@@ -12,6 +12,7 @@ from tests.cases.jobs import Deadly, Square, Wrong
 
 from feedalign.errors import DataError, OutputError
 from feedalign.lab.runs import LocalWorkers, RunStore, ThisProcess, run_jobs
+from feedalign.lab.runs.store import lock_file
 
 PROCESSES = multiprocessing.get_context("spawn")
 EXECUTORS: list[Any] = [ThisProcess(), LocalWorkers(2)]
@@ -101,3 +102,15 @@ def test_the_lock_of_a_dead_process_is_free(tmp_path: Path) -> None:
     process.join()
     with store.claimed("square", Square(1, seconds=60), wait=False) as mine:
         assert mine
+
+
+@pytest.mark.fault
+def test_the_lock_of_a_run_that_can_go_on_stays_and_goes_with_the_result(tmp_path: Path) -> None:
+    """Without the file, who waits for the lock and who comes later could both hold one."""
+    store, job = RunStore(tmp_path), Square(2)
+    with pytest.raises(KeyboardInterrupt, match="stop"), store.claimed(job.kind, job, wait=False):  # noqa: PT012
+        store.work_folder(job.kind, job).mkdir()
+        raise KeyboardInterrupt("stop")
+    assert lock_file(store.folder(job.kind, job)).exists()
+    (run,) = run_jobs([job], tmp_path, ThisProcess(), silent)
+    assert [path.name for path in (tmp_path / "square").iterdir()] == [run.config_hash]

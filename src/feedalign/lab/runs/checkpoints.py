@@ -83,7 +83,8 @@ class Checkpoints:
                 f"cannot write a checkpoint into {self.folder} ({error}); make room for {len(tensors):,} bytes and run "
                 "the same command again: it goes on from the checkpoint before"
             ) from error
-        for _, old in here[: 1 - KEEP]:
+        # Of this run nobody else writes anything now: what is half-written was left by a process that was killed.
+        for old in [*(path for _, path in here[: 1 - KEEP]), *self.folder.glob(".checkpoint-*")]:
             shutil.rmtree(old, ignore_errors=True)
         self.last = time.monotonic()
         self.every = max(self.every, (self.last - begin) / SHARE)

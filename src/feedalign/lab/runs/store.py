@@ -100,8 +100,11 @@ class RunStore:
         try:
             yield True
         finally:
-            # Who waits for the file that goes here finds the run finished. A run that was refused leaves no trace.
-            lock_file(folder).unlink(missing_ok=True)
+            # Who has opened the file that goes here holds another lock than who opens the next one. Of a finished run
+            # neither does anything. While there is something to go on from, the file stays. A run that was refused
+            # leaves no trace.
+            if folder.exists() or not self.work_folder(kind, config).exists():
+                lock_file(folder).unlink(missing_ok=True)
             lock.release()
             for place in (folder.parent, self.root):
                 with contextlib.suppress(OSError):  # not empty
