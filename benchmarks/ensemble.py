@@ -24,6 +24,7 @@ from torch.nn import functional
 import feedalign as fa
 from feedalign.lab.experiments.common.ensemble_training import FiniteLosses
 from feedalign.lab.experiments.common.ensembles import measured_ensemble
+from feedalign.lab.experiments.common.gradient_noise import GradientNoise
 from feedalign.lab.experiments.common.sampling import Sample
 from feedalign.lab.training import one_thread, train
 
@@ -99,8 +100,11 @@ def measuring() -> dict[str, Any]:
     sample = Sample(images, labels, labels < 2, images, labels, SIZES[-1])
     networks = fa.networks.EnsembleMLP(NETWORKS, SIZES, "tanh", bias=False)
     net = fa.DFA(networks)
+    none = GradientNoise("none", 0.0, 0, 0)
     steps = ensemble(images[: STEPS * BATCH], labels[: STEPS * BATCH], compiled=False)
-    trained, measured = interleaved(steps, partial(measured_ensemble, net, networks, sample, 500), rounds=9, warm_up=2)
+    trained, measured = interleaved(
+        steps, partial(measured_ensemble, net, networks, sample, 500, BATCH, none), rounds=9, warm_up=2
+    )
     return {
         "what": "one measurement of the ensemble, in steps",
         "threads": 1,

@@ -5,28 +5,24 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
 import xarray as xr
+from tests.cases.experiments import ERRORS, Config, Failing, Parabola, Point
 
 import feedalign.lab.data
 from feedalign.cli import main
-from feedalign.errors import DivergenceError
 from feedalign.lab import reproduction
 from feedalign.lab.data import ImageData
-from feedalign.lab.experiments import CLAIMS, DATASETS, Verdict, layerwise, two_phases
-
-TWO_PHASES = replace(two_phases.CONFIGS["quick"], input_dim=30, end_time=10.0, measurements=4, draws=2, seeds=3)
-LAYERWISE = replace(
-    layerwise.CONFIGS["quick"], hidden=(6, 5), epochs=1, networks=2, draws=2, measurements=3, probe=20
-)  # fmt: skip
+from feedalign.lab.experiments import CLAIMS, DATASETS, Verdict
+from feedalign.lab.runs import Desk
 
 NAMES = ("two-phases", "layerwise")
 Main = Callable[..., int]
+Experiments = dict[str, Parabola]
 
 
 def checked(*effects: float) -> Callable[[xr.Dataset], list[Verdict]]:
@@ -34,18 +30,26 @@ def checked(*effects: float) -> Callable[[xr.Dataset], list[Verdict]]:
 
 
 @pytest.fixture
-def reproduce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
-    """`feedalign reproduce` in a folder of its own, with configs of a second, and claims that are supported."""
-    monkeypatch.setitem(two_phases.CONFIGS, "quick", TWO_PHASES)
-    monkeypatch.setitem(layerwise.CONFIGS, "quick", LAYERWISE)
-    for name in ("mnist", "digits"):
-        monkeypatch.setitem(layerwise.ON_DATASET[name], "quick", replace(LAYERWISE, dataset=name))
+def experiments(monkeypatch: pytest.MonkeyPatch) -> Experiments:
+    """Experiments that take no time and are supported, in place of two real ones."""
+    on_dataset = {name: dict.fromkeys(("quick", "paper"), Config(4, name)) for name in ("mnist", "digits")}
+    found = {
+        "two-phases": Parabola("two-phases"),
+        "layerwise": Parabola("layerwise", CONFIGS={"quick": Config(5)}, ON_DATASET=on_dataset),
+    }
+    for experiment in found.values():
+        monkeypatch.setattr(experiment, "check", checked(1.0, 2.0))
+    monkeypatch.setattr(reproduction, "get", found.__getitem__)
     monkeypatch.setattr(reproduction, "NAMES", NAMES)
     monkeypatch.setattr(reproduction, "DATASETS", {"layerwise": DATASETS["layerwise"]})
-    for module in (two_phases, layerwise):
-        monkeypatch.setattr(module, "check", checked(1.0, 2.0))
+    return found
+
+
+@pytest.fixture
+def reproduce(experiments: Experiments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Main:
+    """`feedalign reproduce` in a folder of its own and, unless told otherwise, in this process."""
     monkeypatch.chdir(tmp_path)
-    return lambda *args: main(["reproduce", *args])
+    return lambda *args: main(["reproduce", "--workers", "1", *args])
 
 
 def refuse(*args: object) -> xr.Dataset:
@@ -61,7 +65,7 @@ def test_reproduce_runs_checks_and_reports_everything(
     assert out.count("supported: positive: 1 [0.722, 1.28], asked above 0, 5 independent runs") == 2
     assert "100 %" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["feedalign-report.html", "runs"]
-    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == sorted(NAMES)
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == sorted([*NAMES, Point.kind])
     page = (tmp_path / "feedalign-report.html").read_text(encoding="utf-8")
     assert all(f"feedalign reproduce {name} --preset quick" in page for name in NAMES)
 
@@ -70,7 +74,7 @@ def test_a_finished_run_is_not_run_again(
     reproduce: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert reproduce("two-phases") == 0
-    monkeypatch.setattr(two_phases, "run", refuse)
+    monkeypatch.setattr(Point, "compute", refuse)
     assert reproduce("two-phases") == 0
     with pytest.raises(AssertionError, match="ran again"):
         reproduce("two-phases", "--runs", "elsewhere")
@@ -82,7 +86,7 @@ def test_the_printed_command_repeats_the_run(reproduce: Main, monkeypatch: pytes
     page = (tmp_path / "feedalign-report.html").read_text(encoding="utf-8")
     command = page.split("Again: <code>feedalign ")[1].split("</code>")[0]
     assert command == "reproduce layerwise --preset quick --dataset digits"
-    monkeypatch.setattr(layerwise, "run", refuse)
+    monkeypatch.setattr(Point, "compute", refuse)
     assert main(command.split()) == 0
 
 
@@ -95,14 +99,19 @@ def test_runs_and_report_go_where_they_are_told(reproduce: Main, tmp_path: Path)
 
 def test_a_data_set_without_a_name_means_the_experiments_that_take_it(reproduce: Main, tmp_path: Path) -> None:
     assert reproduce("--dataset", "digits") == 0
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["layerwise"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["layerwise", Point.kind]
 
 
 @pytest.mark.parametrize("effect", [-1.0, float("nan")])
 def test_a_claim_that_is_not_supported_gives_status_1(
-    reproduce: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, effect: float
+    reproduce: Main,
+    experiments: Experiments,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    effect: float,
 ) -> None:
-    monkeypatch.setattr(two_phases, "check", checked(1.0, effect))
+    monkeypatch.setattr(experiments["two-phases"], "check", checked(1.0, effect))
     assert reproduce("two-phases") == 1
     out = capsys.readouterr().out
     assert "0 of 1 claims supported" in out
@@ -128,6 +137,8 @@ def test_a_claim_that_is_not_supported_gives_status_1(
             ["reproduce", "--report", "/dev/null/page.html"],
             "report=/dev/null/page.html cannot be written: /dev/null is a file, not a folder; give another report",
         ),
+        (["reproduce", "--workers", "0"], "workers must be a whole number of at least 1, got 0"),
+        (["reproduce", "--address", "auto"], "address='auto' is where a Ray cluster is; give executor ray with it"),
         (["reproduce", "--runs", "/dev/null"], "runs=/dev/null cannot be written: /dev/null is a file, not a folder"),
     ],
 )
@@ -149,6 +160,7 @@ def test_a_wrong_argument_gives_status_2_and_says_what_was_expected(
         ["explode"],
         ["reproduce", "--preset", "huge"],
         ["reproduce", "--speed", "9"],
+        ["reproduce", "--executor", "cloud"],
         ["data", "fetch", "imagenet"],
         ["data", "drop", "mnist"],
         ["data", "fetch"],
@@ -176,37 +188,42 @@ def test_a_missing_data_set_gives_status_3_and_what_to_type(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), DivergenceError("it diverged", time=1.0, state=None)]
-)
-def test_what_fails_outside_gives_status_3_and_a_line(
-    reproduce: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("error", ERRORS)
+def test_what_fails_outside_gives_status_3_and_names_the_job(
+    reproduce: Main,
+    experiments: Experiments,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: str,
+    workers: str,
 ) -> None:
-    def broken(config: object, progress: object) -> xr.Dataset:
-        raise error
-
-    monkeypatch.setattr(two_phases, "run", broken)
-    assert reproduce("two-phases") == 3
-    assert capsys.readouterr().err == f"feedalign: {error}\n"
+    monkeypatch.setattr(experiments["two-phases"], "jobs", lambda _config: [Failing(error)])
+    assert reproduce("two-phases", "--workers", workers) == 3
+    assert capsys.readouterr().err == f"feedalign: {ERRORS[error]}\nin the job Failing(error='{error}')\n"
 
 
 def test_an_interrupt_gives_status_130_and_keeps_what_was_finished(
     reproduce: Main, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def interrupted(config: object, progress: Callable[[int, int], None]) -> xr.Dataset:
-        progress(1, 2)
-        raise KeyboardInterrupt
+    real = Point.compute
 
-    real = layerwise.run
-    monkeypatch.setattr(layerwise, "run", interrupted)
-    assert reproduce() == 130
-    assert "feedalign: interrupted; finished runs are kept" in capsys.readouterr().err
+    def interrupted(point: Point, desk: Desk) -> xr.Dataset:
+        if point.x == 4:
+            raise KeyboardInterrupt
+        return real(point, desk)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Point, "compute", interrupted)
+        assert reproduce() == 130
+    out, err = capsys.readouterr()
+    assert "feedalign: interrupted; finished runs are kept" in err
+    assert "two-phases\n  supported" in out
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["two-phases"]
-    assert len(list((tmp_path / "runs/two-phases").iterdir())) == 1
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [Point.kind, "two-phases"]
+    assert len(list((tmp_path / "runs" / Point.kind).glob("????????????"))) == 4
 
-    monkeypatch.setattr(layerwise, "run", real)
-    monkeypatch.setattr(two_phases, "run", refuse)
+    monkeypatch.setattr(Point, "compute", lambda point, desk: real(point, desk) if point.x == 4 else refuse())
     assert reproduce() == 0
 
 
@@ -277,7 +294,8 @@ def test_the_installed_script_is_the_same_command() -> None:
 
 @pytest.mark.parametrize(
     "args",
-    [["list"], ["--help"], ["reproduce", "--help"], ["theory", "--help"], ["explode"], ["reproduce", "three-phases"],
+    [["list"], ["--help"], ["reproduce", "--help"], ["theory", "--help"], ["train", "--help"],
+     ["sweep", "--help"], ["explode"], ["reproduce", "three-phases"],
      ["reproduce", "two-phases", "--dataset", "mnist"], ["reproduce", "--report", "."]],
     ids=" ".join,
 )  # fmt: skip

@@ -1,8 +1,15 @@
-"""The scripts in `examples/`: their numbers stand in the documentation, so what they compute is tested too."""
+"""The scripts in `examples/`: their numbers stand in the documentation, so what they compute is tested too.
+
+Tutorials are run as a user would run them. `make docs` runs the same scripts and makes pages of them.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +20,9 @@ from torch.nn import functional
 import feedalign as fa
 
 ROOT = Path(__file__).parents[1]
+# A tutorial begins with its text. Together they may take two minutes of one core.
+TUTORIALS = [path for path in sorted(ROOT.glob("examples/*.py")) if path.read_text().startswith("# %% [markdown]")]
+SECONDS = 120 / 6
 
 
 def example(name: str) -> ModuleType:
@@ -61,3 +71,23 @@ def test_the_character_model_trains(arguments: list[str], tmp_path: Path, capsys
     (tmp_path / "text.txt").write_text("to be or not to be, that is the question. " * 300)
     example("character_model").main([*arguments, "--steps", "2", "--text", str(tmp_path / "text.txt")])
     assert "bits per character" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_there_are_six_tutorials_and_the_overview_names_each() -> None:
+    overview = (ROOT / "docs" / "tutorials" / "index.md").read_text(encoding="utf-8")
+    named = [f"({path.stem.replace('_', '-')}.md)" for path in TUTORIALS]
+    assert len(named) == 6
+    assert [name for name in named if name not in overview] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", TUTORIALS, ids=lambda script: script.stem)
+def test_a_tutorial_runs_shows_a_figure_and_keeps_to_its_time(script: Path, tmp_path: Path) -> None:
+    """Warnings are errors, as in every test; the matplotlib backend without a window says that it shows nothing."""
+    environment = {**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-W", "error", "-W", "ignore:FigureCanvasAgg is non-interactive", str(script)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < SECONDS
+    assert "plt.show()" in script.read_text(encoding="utf-8")

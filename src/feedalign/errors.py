@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 
 class FeedalignError(Exception):
     """Root of the family: `except FeedalignError` catches every error that is about how feedalign was used."""
@@ -23,7 +26,20 @@ class OutputError(FeedalignError, TypeError):
     """The model's output cannot carry an error signal."""
 
 
-class DivergenceError(FeedalignError, ArithmeticError):
+class _StoppedError(FeedalignError):
+    """A trajectory ended early, at a time and in a state."""
+
+    def __init__(self, message: str, *, time: float, state: object) -> None:
+        super().__init__(message)
+        self.time = time
+        self.state = state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep time and state on the way from one process to another."""
+        return partial(type(self), time=self.time, state=self.state), self.args, self.__dict__
+
+
+class DivergenceError(_StoppedError, ArithmeticError):
     """A trajectory left the finite numbers.
 
     Attributes:
@@ -31,24 +47,14 @@ class DivergenceError(FeedalignError, ArithmeticError):
         state: the last finite state before it.
     """
 
-    def __init__(self, message: str, *, time: float, state: object) -> None:
-        super().__init__(message)
-        self.time = time
-        self.state = state
 
-
-class TimeLimitError(FeedalignError, TimeoutError):
+class TimeLimitError(_StoppedError, TimeoutError):
     """A calculation took longer than the user allowed.
 
     Attributes:
         time: how far the trajectory had come, in the trajectory's own unit of time.
         state: the state at that time; None where several simulated runs were under way.
     """
-
-    def __init__(self, message: str, *, time: float, state: object) -> None:
-        super().__init__(message)
-        self.time = time
-        self.state = state
 
 
 class DataError(FeedalignError, OSError):

@@ -13,7 +13,9 @@ The purposes are:
 * `"order"`: the order of the samples;
 * `"check of a layer"`: the input on which a sequential rule tries whether a layer is linear;
 * `"scatter"`: which rows of a feedback matrix change places;
+* `"gradient noise"`: what an experiment adds to gradients;
 * `"split"`: which stretches of a text are for validation;
+* `"subset"`: which training images of a data set are kept;
 * `"label noise"`, `"simulation"`, `"data"`, `"teacher"`, `"start"`, `"readout"`, `"probe"`, `"network"`: what the name
   says; most of them belong to the experiments.
 

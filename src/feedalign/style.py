@@ -15,8 +15,30 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 # By the names of `feedalign.rules.RULES`. Okabe & Ito's palette.
-RULE_COLOURS = {"dfa": "#D55E00", "backprop": "#0072B2", "readout-only": "#7A7A7A"}
-RULE_LABELS = {"dfa": "DFA", "backprop": "backprop", "readout-only": "readout only"}
+RULE_COLOURS = {
+    "dfa": "#D55E00",
+    "backprop": "#0072B2",
+    "readout-only": "#7A7A7A",
+    "fa": "#009E73",
+    "sign-symmetry": "#56B4E9",
+    "drtp": "#CC79A7",
+    "kolen-pollack": "#B8A000",
+    "direct-kolen-pollack": "#E69F00",
+    "conditioned-dfa": "#8C2D04",
+    "frozen": "#3A3A3A",
+}
+RULE_LABELS = {
+    "dfa": "DFA",
+    "backprop": "backprop",
+    "readout-only": "readout only",
+    "fa": "FA",
+    "sign-symmetry": "sign symmetry",
+    "drtp": "DRTP",
+    "kolen-pollack": "Kolen–Pollack",
+    "direct-kolen-pollack": "direct Kolen–Pollack",
+    "conditioned-dfa": "conditioned DFA",
+    "frozen": "frozen",
+}
 # Of DFA, by the kind of feedback; plain DFA has random feedback.
 FEEDBACK_COLOURS = {
     "random": RULE_COLOURS["dfa"],

@@ -10,7 +10,7 @@ import pytest
 
 import feedalign as fa
 from feedalign.errors import ArgumentError, DataError
-from feedalign.lab.experiments import Verdict, alignment_matrices
+from feedalign.lab.experiments import Verdict, alignment_matrices, compute
 from feedalign.lab.robustness import SEED_STRIDE, counted, merge, read
 
 NAME = "alignment-matrices"
@@ -69,7 +69,7 @@ def test_reproduce_runs_other_base_seeds_and_shows_their_counts() -> None:
     assert page.count(f"supported in {done.robustness[0].supported} of 2") >= 1
     # The counts are those of the runs at the other base seeds.
     others = [replace(SMALL, first_seed=SEED_STRIDE * i) for i in (1, 2)]
-    runs = [alignment_matrices.run(other, lambda done, total: None) for other in others]
+    runs = [compute(alignment_matrices, other) for other in others]
     expected = counted(
         NAME, done.results[0].run.config_hash, "quick", None, [alignment_matrices.check(run) for run in runs]
     )

@@ -198,6 +198,48 @@ def test_an_encoder_with_a_mask_of_its_own() -> None:
     assert_same(*found, **EXACT)
 
 
+class Translator(nn.Module):
+    """An encoder whose mean joins every token of a decoder with another length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode = nn.Sequential(nn.Linear(4, 8), nn.Tanh())
+        self.decode = nn.Sequential(nn.Linear(4, 8), nn.Tanh())
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, source: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        out: Tensor = self.head(self.decode(target) + self.encode(source).mean(1, keepdim=True))
+        return out
+
+
+def translator(mask: Any) -> tuple[Any, Tensor, Tensor]:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        inner = Translator().double()
+    source, target = floats(6, 9, 4).double(), floats(6, 5, 4, seed=1).double()
+    return fa.DFA(inner, ("encode", "decode"), mask=mask, example_input=(source, target)), source, target
+
+
+def test_an_encoder_that_is_sent_the_sum_is_sent_nothing_for_samples_that_are_padding() -> None:
+    net, source, target = translator("mask")
+    assert net.feedback.forms["encode"].summed == 1
+    real = torch.tensor([True, True, False, True, True, False])
+    loss(net(source, target, real), labels(6)).backward()
+    masked = left_by_backward(net)
+    net.zero_grad()
+    loss(net(source[real], target[real]), labels(6)[real]).backward()
+    fewer = left_by_backward(net)
+    for name, gradient in fewer.items():
+        if not name.startswith("head"):  # the readout keeps its true gradient
+            torch.testing.assert_close(masked[name], gradient, **EXACT)
+
+
+def test_a_mask_of_the_source_does_not_fit_where_the_error_has_the_tokens_of_the_target() -> None:
+    net, source, target = translator("mask")
+    with pytest.raises(FeedbackShapeError, match=r"the mask has shape \(6, 9\), and where the error is taken"):
+        loss(net(source, target, REAL), labels(6)).backward()
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [

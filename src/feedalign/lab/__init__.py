@@ -5,12 +5,36 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from feedalign.lab import data, diagnose_command, experiments, files, own_setting, report, runs, training
+    from feedalign.lab import (
+        data,
+        diagnose_command,
+        experiments,
+        explore,
+        files,
+        own_setting,
+        own_training,
+        report,
+        runs,
+        sweep,
+        training,
+    )
     from feedalign.lab.reproduction import Reproduction, reproduce
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
-    submodules=["data", "diagnose_command", "experiments", "files", "own_setting", "report", "runs", "training"],
+    submodules=[
+        "data",
+        "diagnose_command",
+        "experiments",
+        "explore",
+        "files",
+        "own_setting",
+        "own_training",
+        "report",
+        "runs",
+        "sweep",
+        "training",
+    ],
     submod_attrs={"reproduction": ["Reproduction", "reproduce"]},
 )
 
@@ -19,10 +43,13 @@ __all__ = [
     "data",
     "diagnose_command",
     "experiments",
+    "explore",
     "files",
     "own_setting",
+    "own_training",
     "report",
     "reproduce",
     "runs",
+    "sweep",
     "training",
 ]

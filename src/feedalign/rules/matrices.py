@@ -185,11 +185,11 @@ class Matrices(nn.Module):
 
     def _check_shapes(self, place: Place, form: Form) -> None:
         """Raise FeedbackShapeError unless what is held for a place has the shape that its form says."""
-        what = "features by outputs" if form.is_full else "rows by columns of what is stored"
-        signs = self._signs() if form.sketched else None
-        shapes: list[tuple[str, Tensor, tuple[int, ...], str]]
-        shapes = [(f"the feedback of {place.name!r}", self[place.name], form.stored_shape, what)]
-        if signs is not None:
+        meaning = "features by outputs" if form.is_full else "rows by columns of what is stored"
+        stored: tuple[int, ...] = form.stored_shape
+        shapes = [(f"the feedback of {place.name!r}", self[place.name], stored, meaning)]
+        signs = self._signs()
+        if form.sketched and signs is not None:
             shapes.append(("the sketch of the outputs", signs, (place.outputs,), "a sign for each output"))
         for name, held, expected, meaning in shapes:
             if tuple(held.shape) != expected:

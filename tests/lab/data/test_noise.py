@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedalign.errors import ArgumentError
-from feedalign.lab.data import label_noise
+from feedalign.lab.data import accuracy_by_mask, label_noise
 
 CLASSES = 10
 
@@ -78,3 +78,37 @@ def test_labels_outside_the_classes_are_refused() -> None:
         label_noise(clean(10), 0.5, 5, seeded())
     with pytest.raises(ArgumentError, match="labels run from -1 to 8"):
         label_noise(clean(10) - 1, 0.5, CLASSES, seeded())
+
+
+def test_clean_and_corrupted_accuracy_are_told_apart() -> None:
+    true = clean(2000)
+    noisy, mask = label_noise(true, 0.4, CLASSES, seeded())
+    knows_the_truth, memorised, wrong = true, noisy, (noisy + 1) % CLASSES
+    apart = accuracy_by_mask(torch.stack([knows_the_truth, memorised, wrong]), noisy, mask)
+    kept = float((noisy == true)[mask].double().mean())
+    assert 0.05 < kept < 0.15, "one drawn label in ten is the true one"
+    assert torch.equal(apart[0], torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64))
+    assert torch.allclose(apart[1], torch.tensor([kept, 1.0, 0.0], dtype=torch.float64))
+    changed = mask & (noisy != true)
+    assert [float(accuracy) for accuracy in accuracy_by_mask(knows_the_truth, noisy, changed)] == [1.0, 0.0]
+
+
+def test_both_accuracies_make_up_that_of_all_samples() -> None:
+    noisy, mask = label_noise(clean(500), 0.3, CLASSES, seeded())
+    predicted = torch.randint(CLASSES, (3, 500), generator=seeded(1))
+    outside, inside = accuracy_by_mask(predicted, noisy, mask)
+    whole = (predicted == noisy).double().mean(-1)
+    assert torch.allclose(0.7 * outside + 0.3 * inside, whole, rtol=1e-12)
+
+
+def test_without_noise_there_is_no_corrupted_accuracy() -> None:
+    apart = accuracy_by_mask(clean(10), clean(10), torch.zeros(10, dtype=torch.bool))
+    assert float(apart[0]) == 1
+    assert bool(apart[1].isnan())
+
+
+@pytest.mark.parametrize("shapes", [((3, 9), 10, 10), ((10,), 10, 9), ((9,), 10, 10)])
+def test_shapes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], int, int]) -> None:
+    predicted, labels, mask = (torch.zeros(shape, dtype=torch.int64) for shape in shapes)
+    with pytest.raises(ArgumentError, match=r"do not fit; expected \[\.\.\., n\], \[n\] and \[n\]"):
+        accuracy_by_mask(predicted, labels, mask.bool())

@@ -25,15 +25,30 @@ TINY: dict[str, dict[str, Any]] = {
     "overparametrisation": {
         "input_dim": 30, "teachers": 2, "students": (1, 2, 4), "end_time": 10.0, "measurements": 5, "runs": 2,
     },
+    "shallow-variations": {
+        "input_dim": 30, "end_time": 10.0, "late_time": 100.0, "measurements": 5, "draws": 2,
+    },
     "alignment-matrices": {
         "outputs": CELLS, "inputs": 4, "samples": 12, "width": 10, "steps": 30, "measurements": 4, "draws": 2,
     },
     "output-statistics": {
-        "alphas": (1.0, 0.2), "betas": (1.0, 0.2), "inputs": 4, "samples": 12, "width": 7, "steps": 5, "draws": 2,
+        "alphas": (1.0, 0.2), "betas": (1.0, 0.2), "inputs": 4, "samples": 12, "width": 7, "steps": 20,
+        "measurements": 3, "draws": 2,
     },
     "conditioned-feedback": {"outputs": CELLS, "width": 12, "inputs": 4, "steps": 1000, "draws": 2},
     "layerwise": {
         "hidden": (8, 6), "epochs": 2, "networks": 3, "draws": 2, "measurements": 5, "probe": 40, "lr": 3e-3,
+    },
+    "deep-dynamics": {
+        "hidden": (8, 6), "train_images": 100, "label_noises": (0.0, 0.5), "epochs": 3, "draws": 2, "measurements": 5,
+        "probe": 40,
+    },
+    "width": {
+        "widths": (4, 8), "train_images": 60, "epochs": 2, "draws": 2, "measurements": 3, "probe": 40,
+    },
+    "gradient-perturbation": {
+        "hidden": (8, 6), "norms": (2.0, 8.0), "train_images": 60, "epochs": 2, "draws": 2, "measurements": 3,
+        "probe": 40,
     },
     "convolution": {
         "net": NetConfig(0, (2, 3, 3), (2, 2, 1), epochs=1), "shares": (0.0, 1.0), "feedbacks": 2, "connected_seeds": 2,
@@ -42,6 +57,10 @@ TINY: dict[str, dict[str, Any]] = {
     "sharing": {
         "net": NetConfig(0, (2, 3, 3), (2, 1, 1), epochs=1), "regions": (1, 2), "train_images": 64, "seeds": 2,
         "probe": 20,
+    },
+    "transformer": {
+        "width": 8, "context": 8, "windows": 32, "batch_size": 16, "warm_up": 1, "measurements": 2, "held_out": 4,
+        "probe": 2, "seeds": 2,
     },
 }  # fmt: skip
 

@@ -8,8 +8,7 @@ import html
 import io
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,57 +16,18 @@ from urllib.parse import unquote
 
 import pytest
 import xarray as xr
-from matplotlib.figure import Figure
+from tests.cases.experiments import Parabola
 
 from feedalign.lab.experiments import Verdict, compute
 from feedalign.lab.report import Result, write_report
 from feedalign.lab.report.links import documentation, relative
-from feedalign.lab.runs import Job, environment, run_once
-from feedalign.style import figure_style
-
-
-@dataclass(frozen=True)
-class Config:
-    first_seed: int = 0
-
-
-@dataclass
-class Parabola:
-    """The smallest experiment there can be."""
-
-    NAME: str = "parabola"
-    CLAIM: str = "A parabola rises <fast> & for ever."
-    CONFIGS: dict[str, Any] = field(default_factory=dict)
-    ON_DATASET: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def jobs(self, config: Config) -> list[Job]:
-        return []
-
-    def gather(self, config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
-        return xr.Dataset({"y": ("x", [0.0, 1.0, 4.0])})
-
-    def check(self, dataset: xr.Dataset) -> list[Verdict]:
-        return [
-            Verdict("it ends above 3", 4.0, 0.123, 3.0, "above", "a draw, mean over 5 seeds", runs=7),
-            Verdict("its slope stays below 5.5", 3.25, 0.0777, 5.5, "below", "a pair", runs=3),
-        ]
-
-    def plot(self, dataset: xr.Dataset) -> Figure:
-        with figure_style():
-            figure = Figure(figsize=(2, 2))
-            axes = figure.subplots()
-            axes.plot(dataset.y, label="y")
-            axes.fill_between([0, 1, 2], dataset.y)  # clipped: matplotlib names clip paths by a salted hash
-            axes.legend()
-        return figure
-
-    def caption(self, dataset: xr.Dataset) -> str:
-        return f"Over {dataset.sizes['x']} points."
+from feedalign.lab.runs import environment, run_once
 
 
 def make(root: Path, **changes: Any) -> Result:
     experiment = Parabola()
-    run = run_once(experiment.NAME, Config(), lambda: compute(experiment, Config()), root)
+    config = experiment.CONFIGS["quick"]
+    run = run_once(experiment.NAME, config, lambda: compute(experiment, config), root)
     result = Result(experiment, replace(run, seconds=12.34), experiment.check(run.dataset), "feedalign reproduce 'a b'")
     return replace(result, **changes)
 

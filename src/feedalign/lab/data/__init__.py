@@ -7,7 +7,7 @@ with needs("lab", __name__):
     from feedalign.lab.data.image_data import ImageData
     from feedalign.lab.data.loading import NAMES, load
     from feedalign.lab.data.ngrams import NGram, ngram
-    from feedalign.lab.data.noise import label_noise
+    from feedalign.lab.data.noise import accuracy_by_mask, label_noise
     from feedalign.lab.data.recall import NO_TARGET, associative_recall
     from feedalign.lab.data.text import TextData, every_window, load_text, windows
     from feedalign.lab.data.transforms import flatten, prepare, resize, standardise
@@ -18,6 +18,7 @@ __all__ = [
     "ImageData",
     "NGram",
     "TextData",
+    "accuracy_by_mask",
     "associative_recall",
     "every_window",
     "fetch",

@@ -1,4 +1,4 @@
-"""Random labels for a known part of the samples, as in studies of memorisation."""
+"""Random labels for a known part of the samples, as in studies of memorisation, and accuracy with and without them."""
 
 from __future__ import annotations
 
@@ -39,3 +39,28 @@ def label_noise(labels: Tensor, fraction: float, classes: int, generator: torch.
     mask = torch.zeros(n, dtype=torch.bool, device=labels.device)
     mask[order[: round(fraction * n)].to(labels.device)] = True
     return torch.where(mask, drawn.to(labels), labels), mask
+
+
+def accuracy_by_mask(predicted: Tensor, labels: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Tell apart how well a network knows its true labels and how well it has memorised random ones.
+
+    Args:
+        predicted: labels that a network predicts, int64 [..., n]; [networks, n] for an ensemble.
+        labels: labels the network was trained on, int64 [n].
+        mask: True for the samples whose label was drawn, bool [n], as `label_noise` returns it. One drawn label in
+            `classes` is the true one; `mask & (labels != true_labels)` leaves these out.
+
+    Returns:
+        Share of samples whose predicted label is the one in `labels`: among the samples outside the mask (clean), and
+        among those in the mask (corrupted), float64 [...]. NaN where there are no such samples.
+
+    Raises:
+        ArgumentError: the shapes do not fit.
+    """
+    if labels.shape != mask.shape or labels.ndim != 1 or predicted.shape[-1:] != labels.shape:
+        raise ArgumentError(
+            f"predicted {list(predicted.shape)}, labels {list(labels.shape)} and mask {list(mask.shape)} do not fit; "
+            "expected [..., n], [n] and [n]"
+        )
+    right = (predicted == labels).double()
+    return right[..., ~mask].mean(-1), right[..., mask].mean(-1)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from feedalign.anatomy import copied
 from feedalign.diagnosis import Batches, output_on
+from feedalign.lab.own_code import got, take_in
 
 PACKAGE = Path(__file__).parents[2]
 
@@ -49,9 +48,9 @@ class Subject:
         read, the digest is new every time.
         """
         digest = hashlib.sha256()
-        _update(digest, [*(file.read_bytes() for file in sorted(PACKAGE.rglob("*.py"))), *self.code])
-        _update(digest, [_got(lambda: repr(self.model)), _got(lambda: dict(self.model.state_dict()))])
-        _update(digest, [weight.requires_grad for weight in self.model.parameters()])
+        take_in(digest, [*(file.read_bytes() for file in sorted(PACKAGE.rglob("*.py"))), *self.code])
+        take_in(digest, [got(lambda: repr(self.model)), got(lambda: dict(self.model.state_dict()))])
+        take_in(digest, [weight.requires_grad for weight in self.model.parameters()])
         twin = self.model
         with suppress(Exception):  # a model that cannot be copied is refused by `diagnose`, in words
             twin = copied(self.model).eval()
@@ -60,7 +59,7 @@ class Subject:
             if number >= steps and seen >= samples:
                 break
             seen += len(y) if isinstance(y, Tensor) and y.ndim else 1
-            _update(digest, [x, y, self._loss(twin, x, y)])
+            take_in(digest, [x, y, self._loss(twin, x, y)])
         return digest.hexdigest()[:16]
 
     @torch.no_grad()
@@ -72,36 +71,3 @@ class Subject:
             raise
         except BaseException as error:  # whatever the user's code raises
             return type(error).__name__
-
-
-def _got(read: Callable[[], Any]) -> Any:
-    """Return what is read; an object of no known kind, which makes the digest new, where that raises."""
-    try:
-        return read()
-    except Exception:
-        return object()
-
-
-def _numbers(tensor: Tensor) -> Any:
-    dense = tensor.detach().cpu()
-    dense = dense if dense.layout == torch.strided else dense.to_dense()
-    return dense.resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8).numpy()
-
-
-def _update(digest: Any, value: Any) -> None:
-    """Take a value into a digest, with its kind, so that no two values look alike."""
-    if isinstance(value, Tensor):
-        # Tensors on the meta device have no numbers, and those of lazy modules not even a shape.
-        _update(digest, _got(lambda: ["tensor", str(value.dtype), tuple(value.shape), _numbers(value)]))
-    elif isinstance(value, np.ndarray) and value.dtype != object:
-        digest.update(f"array {value.dtype} {value.shape}".encode() + value.tobytes())
-    elif isinstance(value, Mapping):
-        _update(digest, ["mapping", list(value.items())])
-    elif isinstance(value, tuple | list):
-        digest.update(f"sequence {len(value)}".encode())
-        for entry in value:
-            _update(digest, entry)
-    elif isinstance(value, str | bytes | int | float | complex | np.generic | None):
-        digest.update(f"{type(value).__name__} {value!r} ".encode())
-    else:
-        digest.update(uuid.uuid4().bytes)

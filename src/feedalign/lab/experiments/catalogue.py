@@ -25,6 +25,13 @@ CLAIMS = {
         "with twice as many or more keeps more. In an erf student with fewer units, a unit serves two units of the "
         "teacher."
     ),
+    "shallow-variations": (
+        "From small or zero weights the readout aligns with the feedback first: also with label noise, with a teacher "
+        "readout of alternating signs, with positive feedback, with four units, and with feedback that is orthogonal "
+        "to the teacher's readout. A large initial readout hinders it. The signs of the feedback decide the solution "
+        "of an erf student, even of one that starts near its teacher. Label noise takes a part of the alignment. The "
+        "order-parameter equations describe all of these erf students."
+    ),
     "alignment-matrices": (
         "In a deep linear network trained with direct feedback alignment from zero weights, the alignment matrices "
         "predict how well the gradients align, better than a constant does. The worse the matrices are conditioned, "
@@ -33,7 +40,8 @@ CLAIMS = {
     "output-statistics": (
         "The worse the covariance of the outputs is conditioned, the worse the gradients of networks trained with "
         "direct feedback alignment align. This holds for linear, tanh and ReLU networks on targets that can be "
-        "learned, and for linear networks on random targets."
+        "learned, and for linear networks on random targets. On white outputs the weight alignment of tanh networks "
+        "peaks and declines late."
     ),
     "conditioned-feedback": (
         "Feedback that is conditioned by the inverse root of the input-output covariance lets direct feedback "
@@ -43,6 +51,22 @@ CLAIMS = {
     "layerwise": (
         "Deep networks trained with direct feedback alignment align layer by layer from the bottom. Runs that share "
         "their feedback end at related weights; runs of backprop from the same starts do not."
+    ),
+    "deep-dynamics": (
+        "Deep networks trained with direct feedback alignment first align and then memorise. Their gradients align "
+        "long before they fit labels that are wrong, and the more labels are wrong, the later. While tanh networks fit "
+        "wrong labels, the weight alignment of the second layer sinks; the more labels are wrong, the lower it ends. "
+        "Networks that share their feedback end with related weights at every label noise; those of backprop do not."
+    ),
+    "width": (
+        "Over-parametrisation helps deep networks to align under direct feedback alignment where the initial weights "
+        "are small. From PyTorch's initial weights, wider networks end worse aligned and less alike, and gain less "
+        "over training the readout alone."
+    ),
+    "gradient-perturbation": (
+        "A gradient alignment is worth no particular accuracy. Backprop bears much random noise on its gradients and "
+        "little noise that stays the same. Direct feedback alignment recovers more than backprop under fixed noise of "
+        "the same alignment, and no less than under random noise."
     ),
     "convolution": (
         "Under random direct feedback, the gradients below a layer align less where its connections are sparse, and "
@@ -54,9 +78,18 @@ CLAIMS = {
         "Gradients below a layer whose positions share a kernel align less with random feedback than gradients below "
         "a layer without sharing, and random feedback recovers less of backprop's gain."
     ),
+    "transformer": (
+        "In Transformers trained with direct feedback alignment, gradients align better if all blocks share one "
+        "feedback matrix, and better in post-norm than in pre-norm networks. With both, direct feedback alignment "
+        "passes the control of frozen blocks, recovers at least half of backprop's gain over this control, and teaches "
+        "the embedding."
+    ),
 }
 
 NAMES = tuple(CLAIMS)
 
 # The experiments that train on images; the others make their own data.
-DATASETS = dict.fromkeys(("layerwise", "convolution", "sharing"), ("digits", "mnist", "cifar10"))
+DATASETS = dict.fromkeys(
+    ("layerwise", "deep-dynamics", "width", "gradient-perturbation", "convolution", "sharing"),
+    ("digits", "mnist", "cifar10"),
+)

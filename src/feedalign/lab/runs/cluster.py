@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ class RayCluster:
         """Compute the jobs, and call tell(number of a job, 1.0) when that job is finished.
 
         Raises:
-            FeedalignError: what a job has raised.
+            FeedalignError, OSError: what a job has raised.
             DataError: no cluster answers at the address, or a job has taken three workers with it.
         """
         store = RunStore(root)
@@ -55,6 +56,7 @@ class RayCluster:
                     number = pending.pop(reference)
                     files = _result(reference, jobs[number])
                     if files is None:  # another runner computes the job now
+                        time.sleep(WAIT)  # or asking again would keep a worker busy
                         pending[begin(number)] = number
                         continue
                     _keep(files, store.folder(jobs[number].kind, jobs[number]))
@@ -75,7 +77,7 @@ def _result(reference: Any, job: Job) -> dict[str, bytes] | None:
         files: dict[str, bytes] | None = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         cause = error.cause
-        if isinstance(cause, FeedalignError):
+        if isinstance(cause, (FeedalignError, OSError)):
             raise cause from None
         raise RuntimeError(f"{job} failed in a worker process:\n{error}") from None
     except ray.exceptions.RayError as error:

@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 
 import xarray as xr
 
+from feedalign.errors import DataError
+from feedalign.lab.files import replacing
 from feedalign.lab.progress import Progress
 from feedalign.lab.runs.checkpoints import Checkpoints
-from feedalign.lab.runs.store import RunStore, StoredRun
+from feedalign.lab.runs.store import KEPT, RunStore, StoredRun
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,22 @@ class Desk:
     def log(self, text: str) -> None:
         """Add a line to the run's log file."""
         self.checkpoints.log(text)
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Put a file beside the result: it is there when the finished run is.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        path = self.checkpoints.folder / KEPT / name
+        try:
+            with replacing(path) as aside:
+                aside.write_bytes(content)
+        except OSError as error:
+            raise DataError(
+                f"cannot write {path} ({error}); make room for {len(content):,} bytes and run the same command again: "
+                "it goes on from the last checkpoint"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -79,9 +97,18 @@ def run_job(job: Job, store: RunStore, progress: Progress, *, wait: bool) -> boo
             return False
         if not store.has(job.kind, job):  # who held the lock may have finished the job
             checkpoints = Checkpoints(store.work_folder(job.kind, job))
-            dataset = job.compute(Desk(progress, checkpoints))
+            try:
+                dataset = job.compute(Desk(progress, checkpoints))
+            except Exception as error:
+                error.add_note(f"in the job {job}")
+                raise
             store.write(job.kind, job, dataset, checkpoints.seconds())
     return True
+
+
+def share_done(done: int, total: int) -> float:
+    """Return how much of a job is done while it computes: below 1, since only a job whose result is stored is done."""
+    return min(done / max(total, 1), 0.999)
 
 
 def run_once(kind: str, config: Any, compute: Callable[[], xr.Dataset], root: Path) -> StoredRun:

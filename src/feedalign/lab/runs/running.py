@@ -11,7 +11,7 @@ import xarray as xr
 from feedalign.checks import one_of, whole_number
 from feedalign.errors import ArgumentError
 from feedalign.lab.progress import Progress
-from feedalign.lab.runs.jobs import Job, run_job
+from feedalign.lab.runs.jobs import Job, run_job, share_done
 from feedalign.lab.runs.store import RunStore, StoredRun
 from feedalign.lab.runs.workers import LocalWorkers
 
@@ -32,7 +32,7 @@ class ThisProcess:
         for number, job in enumerate(jobs):
 
             def progress(done: int, total: int, number: int = number) -> None:
-                tell(number, done / max(total, 1))
+                tell(number, share_done(done, total))
 
             run_job(job, store, progress, wait=True)
             tell(number, 1.0)
@@ -51,7 +51,8 @@ def run_jobs(
         jobs: any jobs.
         root: folder of all runs.
         executor: who computes what is not finished: `ThisProcess`, `LocalWorkers` or `RayCluster`.
-        progress: called with (thousandths done, thousandths in all), now and then.
+        progress: called with (thousandths done, thousandths in all): first with what was finished before, then now and
+            then; not at all if everything is finished.
         finished: called with each job that is finished, once, in any order; first with those that were finished before.
 
     Raises:
@@ -59,19 +60,21 @@ def run_jobs(
     """
     store = RunStore(root)
     different = list(dict.fromkeys(jobs))
-    todo = [job for job in different if not store.has(job.kind, job)]
+    stored = [store.has(job.kind, job) for job in different]
+    ready = [job for job, there in zip(different, stored, strict=True) if there]
+    todo = [job for job, there in zip(different, stored, strict=True) if not there]
     shares = [0.0] * len(todo)
-    before = len(different) - len(todo)
 
     def tell(number: int, share: float) -> None:
         if share == 1 and shares[number] < 1:
             finished(todo[number])
         shares[number] = share
-        progress(int(1000 * (before + sum(shares))), 1000 * len(different))
+        progress(int(1000 * (len(ready) + sum(shares))), 1000 * len(different))
 
-    for job in set(different) - set(todo):
+    for job in ready:
         finished(job)
     if todo:
+        progress(1000 * len(ready), 1000 * len(different))
         executor.run(todo, root, tell)
     return [store.read(job.kind, job) for job in jobs]
 

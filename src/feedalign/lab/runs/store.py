@@ -25,6 +25,7 @@ from feedalign.lab.files import make_folder, replacing
 # Part of every hash: raise it when the meaning of a config or the layout of a data set changes, and old runs stay
 # where they are but are no longer taken for new ones.
 SCHEMA_VERSION = 3
+KEPT = "kept"  # folder of the files that an unfinished run puts beside its result
 WAIT = 0.2  # seconds between two looks at a lock that somebody else holds
 
 
@@ -33,7 +34,8 @@ class StoredRun:
     """One finished run.
 
     Attributes:
-        folder: holds result.nc, config.json, environment.json, and log.txt if the run logged anything.
+        folder: holds result.nc, config.json, environment.json, log.txt if the run logged anything, and the files that
+            the run has put beside its result (`Desk.keep`).
         dataset: the result.
         config_hash: first 12 hexadecimal digits of the SHA-256 of the resolved config.
         seconds: wall time of the computation, whenever it was made; of all its parts if it was interrupted.
@@ -128,6 +130,8 @@ class RunStore:
                 _write_json(aside / "environment.json", {**environment(), **made})
                 if (work / "log.txt").exists():
                     shutil.copyfile(work / "log.txt", aside / "log.txt")
+                for file in (work / KEPT).glob("[!.]*"):
+                    shutil.copyfile(file, aside / file.name)
         except OSError as error:
             raise DataError(
                 f"cannot write {folder} ({error}); make room for {dataset.nbytes:,} bytes, or choose another folder"

@@ -6,19 +6,24 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from feedalign.errors import DataError, FeedalignError
-from feedalign.lab.runs.jobs import Job, run_job
+from feedalign.lab.runs.jobs import Job, run_job, share_done
 from feedalign.lab.runs.store import WAIT, RunStore
 
 ATTEMPTS = 3  # how often a job may take its worker with it before the job is given up
 TELL = 0.2  # seconds between two reports of a worker's progress
+
+# How many threads OpenMP, OpenBLAS, MKL and numba start.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 # Spawned, not forked: a process with threads, such as torch has, cannot be forked safely.
 _processes = multiprocessing.get_context("spawn")
@@ -31,12 +36,15 @@ class Report:
     Attributes:
         job: number of the job.
         share: how much of the job is done, from 0 to 1; 1 only where the job is finished.
-        busy: the job is being computed by somebody else, and is to be tried again.
+        elsewhere: the job is being computed by somebody else, and is to be tried again.
     """
 
     job: int
     share: float
-    busy: bool = False
+    elsewhere: bool = False
+
+
+BEGUN = Report(-1, 0.0)  # what a worker says first
 
 
 class LocalWorkers:
@@ -58,8 +66,8 @@ class LocalWorkers:
             tell: called with the number of a job and the share of it that is done, now and then.
 
         Raises:
-            FeedalignError: what a job has raised; the other workers are stopped, and their checkpoints are kept.
-            DataError: a job has taken three workers with it.
+            FeedalignError, OSError: what a job has raised; the other workers are stopped, their checkpoints are kept.
+            DataError: a job has taken three workers with it, or workers cannot be started.
         """
         waiting = list(range(len(jobs)))[::-1]
         later: dict[int, float] = {}  # jobs of other runners, and when to try them again
@@ -67,43 +75,54 @@ class LocalWorkers:
         crew: dict[Connection, _Worker] = {}
         threads = max(1, (os.cpu_count() or 1) // self.count)
         try:
-            while waiting or later or crew:
+            while waiting or later or any(worker.busy for worker in crew.values()):
                 now = time.monotonic()
                 waiting += [job for job, when in later.items() if when <= now]
                 later = {job: when for job, when in later.items() if when > now}
-                while waiting and len(crew) < self.count:
-                    worker = _Worker(root, threads)
+                idle = [worker for worker in crew.values() if not worker.busy]
+                while waiting and (idle or len(crew) < self.count):
+                    worker = idle.pop() if idle else _Worker(root, threads)
                     crew[worker.pipe] = worker
                     worker.give(waiting.pop(), jobs)
+                while idle and not later:  # nothing is left for them, and they need memory
+                    del crew[idle[-1].pipe]
+                    idle.pop().dismiss()
                 for pipe in wait(list(crew), timeout=WAIT):
                     assert isinstance(pipe, Connection)
                     worker = crew[pipe]
                     message = worker.message()
                     if message is None:  # the worker is gone
                         del crew[pipe]
-                        attempts[worker.job] += 1
-                        if attempts[worker.job] == ATTEMPTS:
-                            raise DataError(
-                                f"{ATTEMPTS} processes died while they computed {jobs[worker.job]}; the last one ended "
-                                f"with status {worker.status()}. Is there enough memory? Try fewer workers"
-                            )
-                        waiting.append(worker.job)
-                        continue
-                    if isinstance(message, Exception):
+                        if worker.busy:
+                            attempts[worker.job] += 1
+                            _check(worker, jobs[worker.job], attempts[worker.job])
+                            waiting.append(worker.job)
+                    elif isinstance(message, Exception):
                         raise message
-                    tell(message.job, message.share)
-                    if message.busy:
-                        later[message.job] = time.monotonic() + WAIT
-                    elif message.share < 1:
-                        continue
-                    if waiting:
-                        worker.give(waiting.pop(), jobs)
-                    else:
-                        worker.dismiss()
-                        del crew[pipe]
+                    elif message != BEGUN:
+                        worker.busy = message.share < 1 and not message.elsewhere
+                        if message.elsewhere:
+                            later[message.job] = time.monotonic() + WAIT
+                        tell(message.job, message.share)
         finally:
             for worker in crew.values():
                 worker.stop()
+
+
+def _check(worker: _Worker, job: Job, attempts: int) -> None:
+    """Raise a DataError unless a job whose worker is gone can be tried again."""
+    status = worker.status()
+    if not worker.begun and status >= 0:  # it ended by itself; the next one would end in the same way
+        raise DataError(
+            f"a worker process ended with status {status} before it could begin; what it wrote stands above. Each "
+            "worker imports the script that starts the workers, so in a script start them below this line: "
+            'if __name__ == "__main__":'
+        )
+    if attempts == ATTEMPTS:
+        raise DataError(
+            f"{ATTEMPTS} processes died while they computed {job}; the last one ended with status {status}. Is there "
+            "enough memory? Try fewer workers"
+        )
 
 
 class _Worker:
@@ -112,12 +131,14 @@ class _Worker:
     def __init__(self, root: Path, threads: int) -> None:
         self.pipe, other = _processes.Pipe()
         self.process = _processes.Process(target=_work, args=(other, root, threads), daemon=True)
-        self.process.start()
+        with _no_ctrl_c():
+            self.process.start()
         other.close()  # so that the pipe ends when the worker does
+        self.begun = self.busy = False
         self.job = -1
 
     def give(self, number: int, jobs: Sequence[Job]) -> None:
-        self.job = number
+        self.job, self.busy = number, True
         with contextlib.suppress(BrokenPipeError):  # the worker has died; `message` will say so
             self.pipe.send((number, jobs[number]))
 
@@ -126,10 +147,12 @@ class _Worker:
             message: Report | Exception = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             return None
+        self.begun = True
         return message
 
-    def status(self) -> int | None:
+    def status(self) -> int:
         self.process.join()
+        assert self.process.exitcode is not None
         return self.process.exitcode
 
     def dismiss(self) -> None:
@@ -141,15 +164,35 @@ class _Worker:
         self.dismiss()
 
 
+@contextlib.contextmanager
+def _no_ctrl_c() -> Iterator[None]:
+    """Start processes that never see Ctrl-C, which reaches every process of a terminal; here it comes a bit later.
+
+    The first process decides what becomes of the workers. On Windows, a worker that is just starting sees Ctrl-C.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # what the first start does otherwise, and lets Ctrl-C in
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(pipe: Connection, root: Path, threads: int) -> None:
     """Compute the jobs that come through the pipe, until the pipe is closed."""
-    # Ctrl-C reaches all processes of a terminal; the first process decides what becomes of the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # For libraries that a job loads; those that are loaded already are told below.
+    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
     import threadpoolctl
     import torch
 
     torch.set_num_threads(threads)
     store = RunStore(root)
+    pipe.send(BEGUN)
     with threadpoolctl.threadpool_limits(threads):
         while True:
             try:
@@ -159,13 +202,21 @@ def _work(pipe: Connection, root: Path, threads: int) -> None:
             tell = _Teller(pipe, number)
             try:
                 done = run_job(job, store, tell, wait=False)
-                pipe.send(Report(number, float(done), busy=not done))
+                pipe.send(Report(number, float(done), elsewhere=not done))
             except BrokenPipeError:  # nobody is there any more to want the result
                 return
-            except FeedalignError as error:
+            except (FeedalignError, OSError) as error:
                 pipe.send(error)
             except Exception:  # a fault of the job, which is told with its traceback
                 pipe.send(RuntimeError(f"{job} failed in a worker process:\n{traceback.format_exc()}"))
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, also where a job never tells its progress."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 class _Teller:
@@ -177,4 +228,4 @@ class _Teller:
     def __call__(self, done: int, total: int) -> None:
         if time.monotonic() - self.last >= TELL:
             self.last = time.monotonic()
-            self.pipe.send(Report(self.number, min(done / max(total, 1), 0.999)))
+            self.pipe.send(Report(self.number, share_done(done, total)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from feedalign.checks import one_of
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback, Gaussian, Orthogonal, Rademacher, Uniform
 from feedalign.lab.experiments.common.ensembles import cross_entropies, measured_ensemble, scaled_ensemble
+from feedalign.lab.experiments.common.gradient_noise import GradientNoise, NoiseKind
 from feedalign.lab.experiments.common.sampling import image_sample
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.training import Measurements, one_thread, steps_per_epoch, train
@@ -43,13 +45,11 @@ class EnsembleSetting:
         feedback: recipe of the feedback matrices: "uniform", "gaussian", "rademacher" or "orthogonal".
         feedback_scale: the recipe's scale; None is the recipe's default, 1/√features.
         optimizer: "sgd" or "adam".
-        lr: learning rate for the loss summed over the batch.
         momentum: of SGD.
         weight_decay: of the optimizer.
         batch_size: samples in a step.
         epochs: passes through the data.
         networks: runs for each draw of the feedback; they differ in initial weights and data order.
-        init_scale: the initial weights are PyTorch's (uniform on ±1/√fan_in) times this number.
         measurements: number of measured times after time 0, evenly spaced in log time.
         first_measured: the first of these times, as a share of the training.
         probe: number of training images on which alignment is measured.
@@ -65,13 +65,11 @@ class EnsembleSetting:
     feedback: str = "uniform"
     feedback_scale: float | None = None
     optimizer: Literal["sgd", "adam"] = "sgd"
-    lr: float = 1e-3
     momentum: float = 0.0
     weight_decay: float = 0.0
     batch_size: int = 32
     epochs: int
     networks: int
-    init_scale: float = 1.0
     measurements: int = 24
     first_measured: float = 1e-3
     probe: int = 500
@@ -89,16 +87,24 @@ class EnsembleTraining(EnsembleSetting, Job):
     Attributes:
         hidden: widths of the hidden layers.
         activation: activation of the hidden layers.
+        init_scale: the initial weights are PyTorch's (uniform on ±1/√fan_in) times this number.
+        lr: learning rate for the loss summed over the batch.
         label_noise: share of the training labels that is drawn at random.
         rule: name of a direct rule, or of one of the controls "backprop", "readout-only" and "frozen".
+        noise_kind: noise that is added to the gradients, a control: "none", "random" or "fixed"; see `GradientNoise`.
+        noise_norm: length of this noise relative to the gradient.
         draw: number of the draw.
     """
 
     kind = "ensemble-training"
     hidden: tuple[int, ...]
     activation: Literal["tanh", "relu", "linear"]
+    init_scale: float = 1.0
+    lr: float
     label_noise: float = 0.0
     rule: str
+    noise_kind: NoiseKind = "none"
+    noise_norm: float = 0.0
     draw: int
 
     @property
@@ -128,12 +134,16 @@ class EnsembleTraining(EnsembleSetting, Job):
         networks = scaled_ensemble(sizes, self.activation, seeds, self.init_scale)
         net = self._wrapped(networks).to(self.device)
         counted = FiniteLosses(net, self.networks).to(self.device)
+        optimizer = self._optimizer(net)
+        noise = GradientNoise(self.noise_kind, self.noise_norm, self.first_seed, self.draw)
+        optimizer.register_step_pre_hook(lambda *_: noise.add(networks.parameters()))
         steps = self.measured_steps(len(sample.train_x))
         due, measured = set(steps), Measurements("epoch")
 
         def before(step: int) -> None:
+            noise.step = step
             if step in due:
-                measured.add(measured_ensemble(net, networks, sample, self.probe))
+                measured.add(measured_ensemble(net, networks, sample, self.probe, self.batch_size, noise))
             if step % 100 == 0 or step == steps[-1]:
                 desk.progress(step, steps[-1])
 
@@ -142,7 +152,7 @@ class EnsembleTraining(EnsembleSetting, Job):
             sample.train_x,
             sample.train_y,
             loss_fn=counted.loss,
-            optimizer=self._optimizer(net),
+            optimizer=optimizer,
             epochs=self.epochs,
             batch_size=self.batch_size,
             order=[torch_generator(seed, "order") for seed in seeds],
@@ -203,5 +213,5 @@ class FiniteLosses(nn.Module):
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy summed over networks and batch, and count."""
         losses = cross_entropies(output, labels)
-        self.finite_steps += losses.detach().isfinite()
+        self.finite_steps += losses.detach() < math.inf  # False for NaN; a loss is never −∞
         return losses.sum()

@@ -13,12 +13,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from feedalign.alignment import cross_seed_overlap, gradient_alignment, weight_alignment
+from feedalign.lab.experiments.common.gradient_noise import GradientNoise, cosines_with_true
 from feedalign.lab.experiments.common.sampling import Sample
 from feedalign.networks import EnsembleMLP
 from feedalign.rules import DirectRule
 
 # Training accuracy is that of so many images at most: with 5000 images its standard error is below 0.01.
 COUNTED = 5000
+# Batches over which the update alignment is averaged.
+UPDATES = 5
 # A network with a larger weight than this one has diverged. The initial weights are below 1; the derivatives of five
 # layers of such weights are still numbers in float32.
 LARGEST_WEIGHT = 1e6
@@ -60,8 +63,14 @@ def summed_cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
     return cross_entropies(output, labels).sum()
 
 
-def measured_ensemble(net: DirectRule, networks: EnsembleMLP, sample: Sample, probe: int) -> xr.Dataset:
+def measured_ensemble(
+    net: DirectRule, networks: EnsembleMLP, sample: Sample, probe: int, batch_size: int, noise: GradientNoise
+) -> xr.Dataset:
     """Measure alignment on the first `probe` training images, cross-seed overlap and accuracy, network by network.
+
+    Gradient alignment compares what the rule sends to the layers, sample by sample. Update alignment is the cosine
+    between the gradients of a layer's weights that the optimizer is given, noise included, and the true ones: the mean
+    over `UPDATES` batches of the probe's images, for every layer below the readout.
 
     Training accuracy counts agreement with the labels that the networks are given. It is also told apart: over the
     images whose label is the true one (`clean_accuracy`), and over the others (`corrupted_accuracy`, which says how
@@ -74,9 +83,11 @@ def measured_ensemble(net: DirectRule, networks: EnsembleMLP, sample: Sample, pr
         by_layer, by_weight = alignment_by_network(net, summed_cross_entropy, probe_x, probe_y)
         pairs = cross_seed_overlap(networks.state_dicts()).pairs
         accuracies = _accuracies(networks, sample)
+        updates = _update_alignment(net, networks, sample, batch_size, noise)
     dataset = xr.Dataset(
         {
             "gradient_alignment": (("layer", "network"), by_layer.numpy()),
+            "update_alignment": (("layer", "network"), updates.cpu().numpy()),
             "weight_alignment": (("weight_layer", "network"), by_weight.numpy()),
             "overlap": ("pair", pairs.numpy()),
             **{name: ("network", values.cpu().numpy()) for name, values in accuracies.items()},
@@ -116,6 +127,25 @@ def _at_zero(networks: EnsembleMLP, members: Tensor) -> Iterator[None]:
         with torch.no_grad():
             for weight, before in zip(networks.parameters(), held, strict=True):
                 weight.copy_(before)
+
+
+def _update_alignment(
+    net: DirectRule, networks: EnsembleMLP, sample: Sample, batch_size: int, noise: GradientNoise
+) -> Tensor:
+    """Return the mean cosine of the layers' gradients with the true ones, [hidden layers, E]; leaves no gradient."""
+    weights = list(networks.parameters())
+    found = []
+    for x, y in zip(sample.train_x.split(batch_size)[:UPDATES], sample.train_y.split(batch_size), strict=False):
+        batch, labels = x.expand(networks.n_networks, -1, -1), y.expand(networks.n_networks, -1)
+        net.zero_grad(set_to_none=True)
+        with net.backprop():
+            true_loss = summed_cross_entropy(net(batch), labels)
+        true = torch.autograd.grad(true_loss, weights)
+        summed_cross_entropy(net(batch), labels).backward()
+        noise.add(weights)
+        found.append(cosines_with_true(weights[:-1], true[:-1]))
+    net.zero_grad(set_to_none=True)
+    return torch.stack(found).mean(0)
 
 
 @torch.no_grad()

