@@ -106,7 +106,7 @@ def test_a_point_between_the_blocks_sends_no_error_to_the_pairs() -> None:
     sent = {}
     for name in ("backprop", "DFA, points: blocks 1 and 2", "DFA, point: block 2"):
         net = recall.arms(0)[name]
-        h = []
+        h: list[torch.Tensor] = []
         net.model.block1.register_forward_hook(lambda _m, _x, output, h=h: h.append(output), prepend=True)
         loss = recall.loss_fn(net(x), y)
         (sent[name],) = torch.autograd.grad(loss, h[-1])  # of the last pass: the first one told the shapes
