@@ -8,10 +8,13 @@ import subprocess
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 from tools.docs import tutorials
+
+import feedalign
 
 ROOT = Path(__file__).parents[2]
 Build = Callable[[Path], "subprocess.CompletedProcess[str]"]
@@ -53,6 +56,13 @@ def test_every_page_stands_in_the_navigation() -> None:
     there = {str(path.relative_to(ROOT / "docs")) for path in ROOT.glob("docs/**/*.md")}
     there |= {f"tutorials/{tutorials.page_name(script)}.md" for script in tutorials.tutorials()}
     assert there == {page for entry in CONFIG["nav"] for section in entry for page in pages_of(section)}
+
+
+def test_every_public_name_of_the_library_stands_in_the_reference() -> None:
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("docs/reference/*.md"))
+    named = {name.rsplit(".", 1)[1] for name in re.findall(r"^::: (feedalign\S+)", pages, re.MULTILINE)}
+    public = {name for name in feedalign.__all__ if not isinstance(getattr(feedalign, name), ModuleType)}
+    assert public - named == {"FeedalignError"}  # the page of errors shows the whole family
 
 
 @pytest.mark.slow
