@@ -16,7 +16,7 @@ _BLOCK = re.compile(
 # An example, as the tests of docstrings run it, up to the next empty line.
 _EXAMPLE = re.compile(r"^>>> .*(?:\n(?!\s*$).*)*", re.M)
 # An argument that another class of the package explains.
-_SEE = re.compile(r"^(?P<indent>[ \t]+)(?P<name>\w+): see `(?P<other>\w+)`\.(?P<more>.*)$", re.M)
+_SEE = re.compile(r"^(?P<indent>[ \t]+)(?P<name>\w+): see `(?P<other>\w+)`(?P<more>[.;].*)$", re.M)
 
 
 class Docstrings(Extension):
@@ -65,7 +65,7 @@ def _explain(found: re.Match[str], explained: dict[str, dict[str, str]]) -> str:
     description = explained.get(found["other"], {}).get(found["name"])
     if description is None:
         return found[0]
-    lines = f"{found['name']}: {description}{found['more']}".splitlines()
+    lines = f"{found['name']}: {description.removesuffix('.')}{found['more']}".splitlines()
     return "\n".join([found["indent"] + lines[0], *(f"{found['indent']}    {line.strip()}" for line in lines[1:])])
 
 
