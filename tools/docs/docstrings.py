@@ -16,7 +16,7 @@ _BLOCK = re.compile(
 # An example, as the tests of docstrings run it, up to the next empty line.
 _EXAMPLE = re.compile(r"^>>> .*(?:\n(?!\s*$).*)*", re.M)
 # An argument that another class of the package explains.
-_SEE = re.compile(r"^(?P<indent>[ \t]+)(?P<name>\w+): see `(?P<other>\w+)`(?P<more>[.;].*)$", re.M)
+_SEE = re.compile(r"^(?P<indent>[ \t]+)(?P<name>\w+): (?:[\w ]+, )?see `(?P<other>\w+)`(?P<more>[.;].*)$", re.M)
 
 
 class Docstrings(Extension):
