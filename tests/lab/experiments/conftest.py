@@ -51,7 +51,7 @@ TINY: dict[str, dict[str, Any]] = {
         "probe": 40,
     },
     "convolution": {
-        "net": NetConfig(0, (2, 3, 3), (2, 2, 1), epochs=1), "shares": (0.5, 1.0), "connected_seeds": 2,
+        "net": NetConfig(0, (2, 3, 3), (2, 2, 1), epochs=1), "shares": (0.0, 1.0), "feedbacks": 2, "connected_seeds": 2,
         "train_images": 64, "seeds": 2, "probe": 20,
     },
     "sharing": {
