@@ -96,7 +96,7 @@ def test_the_reference_says_everything_on_the_spot(site: Path) -> None:
     assert not re.search(r"see <code>\w+Rule</code>", text)
     assert text.count("recipe of the feedback matrices") == 4
     assert "<blockquote" not in text
-    assert "language-pycon" in text
+    assert '<span class="gp">&gt;&gt;&gt;' in text
 
 
 @pytest.mark.slow
