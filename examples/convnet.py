@@ -36,9 +36,8 @@ def model() -> fa.networks.ConvNet:
 example = train_x[:1]
 random = fa.DFA(model(), feedback=fa.feedback.Gaussian(), seed=0, example_input=example)
 for name, layer in fa.alignability(random).layers.items():
-    print(
-        f"layer {name}: at most {layer.bound:.2f} with random feedback, {layer.channelwise:.2f} with channelwise"
-    )
+    bounds = f"{layer.bound:.2f} with random feedback, {layer.channelwise:.2f} with channelwise"
+    print(f"layer {name}: at most {bounds}")
 
 # %% [markdown]
 # ## Train with random and with learned feedback
