@@ -114,6 +114,9 @@ def test_curves_are_shown_while_a_slider_moves(browser: Browser, address: str) -
     """And not only when the slider rests."""
     with opened(browser, address, 1400) as page:
         ready(page)
+        page.get_by_label("ReLU").first.check()
+        page.get_by_label("K, student units").fill("3")  # an answer now takes longer than the next move of the slider
+        page.get_by_label("M, teacher units").fill("3")
         seen = set()
         for position in range(1, 101):
             page.get_by_label("σ, label noise").fill(f"{position % 21 * 0.05:.2f}")
