@@ -37,6 +37,16 @@ def mnist() -> ImageData:
 
 
 @pytest.fixture(scope="session")
+def fashion_mnist() -> ImageData:
+    return _fetched("fashion-mnist")
+
+
+@pytest.fixture(scope="session")
+def cifar100() -> ImageData:
+    return _fetched("cifar100")
+
+
+@pytest.fixture(scope="session")
 def cifar10() -> ImageData:
     return _fetched("cifar10")
 

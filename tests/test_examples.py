@@ -91,3 +91,27 @@ def test_a_tutorial_runs_shows_a_figure_and_keeps_to_its_time(script: Path, tmp_
     assert done.returncode == 0, done.stderr
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < SECONDS
     assert "plt.show()" in script.read_text(encoding="utf-8")
+
+
+def test_associative_recall_compares_the_points(capsys: pytest.CaptureFixture[str]) -> None:
+    recall = example("associative_recall")
+    recall.main(["--steps", "2", "--seeds", "1"])
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[1:-1]] == list(recall.arms(0))
+
+
+def test_a_point_between_the_blocks_sends_no_error_to_the_pairs() -> None:
+    """The reason in words: only the queries have an error, and nothing leads from the second block to the first."""
+    recall = example("associative_recall")
+    x, y = recall.associative_recall(8, torch.Generator().manual_seed(0), pairs=recall.PAIRS)
+    sent = {}
+    for name in ("backprop", "DFA, points: blocks 1 and 2", "DFA, point: block 2"):
+        net = recall.arms(0)[name]
+        h: list[torch.Tensor] = []
+        net.model.block1.register_forward_hook(lambda _m, _x, output, h=h: h.append(output), prepend=True)
+        loss = recall.loss_fn(net(x), y)
+        (sent[name],) = torch.autograd.grad(loss, h[-1])  # of the last pass: the first one told the shapes
+    pairs = slice(0, 2 * recall.PAIRS)
+    assert not sent["DFA, points: blocks 1 and 2"][:, pairs].any()
+    assert sent["DFA, points: blocks 1 and 2"][:, pairs.stop :].any()
+    assert sent["DFA, point: block 2"][:, pairs].any()
+    assert sent["backprop"][:, pairs].any()

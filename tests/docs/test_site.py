@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 
-import jupytext
 import pytest
 import yaml
-from tools.docs import prepare, tutorials
+from tools.docs import tutorials
+
+import feedalign
 
 ROOT = Path(__file__).parents[2]
+Build = Callable[[Path], "subprocess.CompletedProcess[str]"]
 CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
 PICTURED = ("Start", "Tutorials", "Understanding")
 # Pages of the site before it had sections; links to them stand in papers and in other people's code.
@@ -45,36 +47,6 @@ def pages_of(section: str) -> list[str]:
     return [entry if isinstance(entry, str) else next(iter(entry.values())) for entry in entries]
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what the site is built from."""
-    folder = tmp_path_factory.mktemp("site-source")
-    for name in ("docs", "results", "tools"):
-        made = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, folder / name, ignore=made)
-    for name in ("mkdocs.yml", "CHANGELOG.md", "CONTRIBUTING.md"):
-        shutil.copyfile(ROOT / name, folder / name)
-    (folder / "src").symlink_to(ROOT / "src")
-    prepare.copy_figures(target=folder / "docs/figures/results")
-    for script in tutorials.tutorials():
-        tutorials.write_page(script, jupytext.read(script), folder / "docs/tutorials")
-    return folder
-
-
-def build(source: Path) -> subprocess.CompletedProcess[str]:
-    """Build the site as `make docs` does."""
-    command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]), "NO_COLOR": "1"}
-    return subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, timeout=300)
-
-
-@pytest.fixture(scope="module")
-def site(source: Path) -> Path:
-    done = build(source)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return source / "site"
-
-
 def html(site: Path, page: str) -> str:
     folder = page.removesuffix(".md").removesuffix("index")
     return (site / folder / "index.html").read_text(encoding="utf-8")
@@ -86,12 +58,22 @@ def test_every_page_stands_in_the_navigation() -> None:
     assert there == {page for entry in CONFIG["nav"] for section in entry for page in pages_of(section)}
 
 
+def test_every_public_name_of_the_library_stands_in_the_reference() -> None:
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("docs/reference/*.md"))
+    named = {name.rsplit(".", 1)[1] for name in re.findall(r"^::: (feedalign\S+)", pages, re.MULTILINE)}
+    public = {name for name in feedalign.__all__ if not isinstance(getattr(feedalign, name), ModuleType)}
+    assert public - named == {"FeedalignError"}  # the page of errors shows the whole family
+
+
 @pytest.mark.slow
-def test_nothing_is_loaded_from_another_host(site: Path) -> None:
+def test_what_a_page_loads_lies_in_the_site(site: Path) -> None:
     for page in site.rglob("*.html"):
         loaded = Loaded()
         loaded.feed(page.read_text(encoding="utf-8"))
         assert [address for address in loaded.addresses if re.match(r"(https?:)?//", address)] == [], page
+        files = [address.split("#")[0].split("?")[0] for address in loaded.addresses if not address.startswith("data:")]
+        places = [site / file.removeprefix("/") if file.startswith("/") else page.parent / file for file in files]
+        assert [place for place in places if not place.exists()] == [], page
     for sheet in site.rglob("*.css"):
         assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", sheet.read_text(encoding="utf-8")), sheet
 
@@ -135,13 +117,11 @@ def test_every_page_of_a_section_has_a_picture(section: str, site: Path) -> None
         ("<!-- results: nothing -->", "a page asks for the result 'nothing'"),
     ],
 )
-def test_a_fault_in_a_page_ends_the_build(broken: str, says: str, source: Path) -> None:
-    page = source / "docs" / "index.md"
-    before = page.read_text(encoding="utf-8")
-    page.write_text(f"{before}\n\n{broken}\n", encoding="utf-8")
-    try:
-        done = build(source)
-    finally:
-        page.write_text(before, encoding="utf-8")
+def test_a_fault_in_a_page_ends_the_build(broken: str, says: str, source: Path, build: Build, tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    shutil.copytree(source, folder, symlinks=True, ignore=shutil.ignore_patterns("site", ".cache"))
+    with (folder / "docs" / "index.md").open("a", encoding="utf-8") as page:
+        page.write(f"\n\n{broken}\n")
+    done = build(folder)
     assert done.returncode != 0
     assert says in done.stdout + done.stderr

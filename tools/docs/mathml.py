@@ -31,7 +31,7 @@ class _Formulas(Postprocessor):
 
     def __init__(self, md: Markdown) -> None:
         super().__init__(md)
-        self._converter = LatexToMathML(fancy_error=False, annotation=True)
+        self._converter = LatexToMathML(fancy_error=False)
 
     def run(self, text: str) -> str:
         return _FORMULA.sub(self._mathml, text)

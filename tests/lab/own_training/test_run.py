@@ -175,6 +175,7 @@ def test_a_run_that_diverges_is_told_and_keeps_what_was_measured(tmp_path: Path)
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with data and networks of a user's."""
     monkeypatch.chdir(tmp_path)
+    sys.modules.pop("my_own_nets", None)  # that of another test
     rng = np.random.default_rng(0)
     x = rng.standard_normal((150, 6))
     y = x[:, :3].argmax(1)
@@ -224,6 +225,17 @@ def test_changed_data_are_another_run(own: Path) -> None:
     assert before.data != after.data
     with pytest.raises(ArgumentError, match="has changed since the command began"):
         Run(before.config, before.data, "").compute(Desk(lambda _done, _total: None, Checkpoints(own / "work")))
+
+
+def test_changed_code_is_another_run(own: Path) -> None:
+    before = run_of(replace(OWN, network="my_own_nets:plain"))
+    assert run_of(replace(OWN, network="my_own_nets:plain")) == before
+    module = own / "my_own_nets.py"
+    module.write_text(module.read_text().replace("Dropout(0.2)", "Dropout(0.25)"))
+    del sys.modules["my_own_nets"]  # as in a new process
+    after = run_of(replace(OWN, network="my_own_nets:plain"))
+    assert (before.config, before.data) == (after.config, after.data)
+    assert before.code != after.code
 
 
 def test_images_of_ones_own_have_a_channel(own: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.cases.jobs import Square, Training
 
 from feedalign.lab.runs import Checkpoints, Desk, LocalWorkers, RunStore, ThisProcess, compute_job, run_jobs
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, pytest.mark.skipif(os.name != "posix", reason="signals to sessions")]
 
 # Half of the kills in this process alone, half with two workers.
 KILLS = int(os.environ.get("FEEDALIGN_KILLS", "20")) // 2
@@ -41,12 +42,12 @@ def sweep(root: Path, jobs: list[Any], workers: int) -> None:
 
 
 # A process that has loaded everything already starts the sweeps, so that they need not load torch each time.
-PROCESSES = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+PROCESSES: Any = multiprocessing.get_context("forkserver" if os.name == "posix" else None)
 PROCESSES.set_forkserver_preload(["tests.cases.jobs", "feedalign.lab.runs"])
 
 
 def begin(root: Path, jobs: list[Any], workers: int = 0) -> BaseProcess:
-    process = PROCESSES.Process(target=sweep, args=(root, jobs, workers))
+    process: BaseProcess = PROCESSES.Process(target=sweep, args=(root, jobs, workers))
     process.start()
     return process
 
@@ -82,27 +83,35 @@ def killed_once(root: Path, moments: random.Random, workers: int) -> int:
     """Begin the sweep and kill it at a random moment; return how often it was killed, 0 if it came to its end."""
     before = traces(root)
     process = begin(root, JOBS, workers)
+    assert process.pid is not None
     if moments.random() < 0.8:  # otherwise it is killed while it starts
         wait_for(process, lambda: traces(root) != before)
     process.join(moments.uniform(0, 1))
+    how = moments.choice(["everything", "the first process", "a worker"])
     kills = 0
+    if how == "a worker" and process.exitcode is None:
+        worker = one_worker(process.pid)
+        kill(worker)
+        kills += worker != process.pid
+        process.join(moments.uniform(0, 1))
     if process.exitcode is None:
-        assert process.pid is not None
-        how = moments.choice(["everything", "the first process", "a worker"])
-        if how == "a worker":
-            os.kill(one_worker(process.pid), signal.SIGKILL)
-            kills += 1
-            process.join(moments.uniform(0, 1))
-        if process.exitcode is None:
-            # Workers whose first process is gone end by themselves.
-            (os.kill if how == "the first process" else os.killpg)(process.pid, signal.SIGKILL)
-            kills += 1
+        # Workers whose first process is gone end by themselves.
+        kill(process.pid, everything=how != "the first process")
     process.join()
-    return kills
+    assert process.exitcode in (0, -signal.SIGKILL), "it ends in no other way"
+    return kills + (process.exitcode != 0)
+
+
+def kill(process: int, *, everything: bool = False) -> None:
+    """Kill a process; everything: with all processes of its session, if it has one of its own already."""
+    with suppress(ProcessLookupError):  # it has just ended
+        try:
+            (os.killpg if everything else os.kill)(process, signal.SIGKILL)
+        except ProcessLookupError:
+            os.kill(process, signal.SIGKILL)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="kill -9")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_at_random_moments_a_sweep_ends_at_the_same_bits(
     workers: int, tmp_path: Path, record_property: Record

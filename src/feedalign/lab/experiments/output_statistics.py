@@ -181,7 +181,10 @@ def plot(dataset: xr.Dataset) -> Figure:
     order = np.argsort(conditions)
     with figure_style():
         figure = Figure(figsize=(11, 2.9), layout="constrained")
-        *panels, course = figure.subplots(1, 4, sharey=True)
+        *panels, course = figure.subplots(1, 4)
+        for axes in panels[1:]:
+            axes.sharey(panels[0])
+            axes.tick_params(labelleft=False)
         colours = layer_colours(2)
         for axes, activation, text in zip(panels, ACTIVATIONS, "abc", strict=True):
             for name, colour, label in zip(
@@ -211,9 +214,8 @@ def _draw_course(axes: Axes, dataset: xr.Dataset) -> None:
             mean = white.sel(activation=activation, target=target).mean("draw")
             label = LABELS[activation] if target == TARGETS[0] else None
             axes.plot(dataset.step, mean, style, color=colour, lw=1.2, label=label)
-    axes.set(xscale="log", xlabel="step", ylabel="weight alignment")
-    axes.tick_params(labelleft=True)
-    axes.legend(loc="lower right", fontsize=7)
+    axes.set(xscale="log", xlabel="step", ylabel="weight alignment", ylim=(0.6, 1.0))  # where it declines
+    axes.legend(loc="upper left", fontsize=7)
 
 
 def caption(dataset: xr.Dataset) -> str:

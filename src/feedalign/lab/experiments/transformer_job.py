@@ -20,11 +20,11 @@ from feedalign.lab.data import TextData, every_window, load_text, ngram, windows
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.training import Measurements, one_thread, steps_per_epoch, train
 from feedalign.networks import Transformer
-from feedalign.rules import DirectRule, Wrapped
-from feedalign.rules.registry import get as rule_called
+from feedalign.rules import RULES, DirectRule, Wrapped
 from feedalign.streams import derived_seed, torch_generator
 
 EMBEDDING = "block1.embedding"
+BLOCKS = 200  # that the text is cut into: so many that its topics are in each of its parts
 Norm = Literal["post", "pre"]
 Kind = Literal["own", "shared", ""]
 
@@ -94,7 +94,7 @@ class CharacterConfig:
     passes: int
     batch_size: int
     warm_up: int
-    beta2: float = 0.999
+    beta2: float = 0.99
     feedback_lr: float = 0.1
     feedback_decay: float = 1e-2
     measurements: int
@@ -110,7 +110,7 @@ class CharacterTraining(Job, CharacterConfig):
     Attributes:
         arm: what is trained, and how.
         seed: number of the initial weights, the windows and their order.
-        draw: number of the feedback.
+        draw: number of the feedback; each seed has draws of its own.
     """
 
     kind: ClassVar[str] = "transformer-training"
@@ -127,7 +127,7 @@ class CharacterTraining(Job, CharacterConfig):
         steps = self.passes * steps_per_epoch(self.windows, self.batch_size)
         times = np.linspace(0, steps, self.measurements).round().astype(int)
         net = self._net(len(text.alphabet), x[:1], seed)
-        optimizer = torch.optim.AdamW(net.parameters(), self.arm.lr, betas=(0.9, self.beta2))
+        optimizer = torch.optim.AdamW(net.parameters(), self.arm.lr, betas=(0.9, self.beta2), fused=True)
         gathered = Measurements("step")
         measure = partial(self._measured, net, [thinned(part, self.context, self.held_out) for part in parts])
 
@@ -165,9 +165,9 @@ class CharacterTraining(Job, CharacterConfig):
             model.get_submodule(EMBEDDING).requires_grad_(False)
         if not blocks:
             return nn.Sequential(model.get_submodule(f"{EMBEDDING}.tokens"), model.get_submodule("readout"))
-        rule: Any = rule_called(self.arm.rule)
+        rule: Any = RULES[self.arm.rule]
         options: dict[str, Any] = {
-            "seed": derived_seed(self.first_seed, "feedback", self.draw),
+            "seed": derived_seed(self.first_seed, "feedback", self.seed, self.draw),
             "example_input": example,
         }
         if issubclass(rule, DirectRule):
@@ -222,7 +222,7 @@ def held_out_twice(digest: str, first_seed: int) -> tuple[TextData, Tensor, Tens
     Raises:
         DataError: this version of Python comes with another text than the one of the digest.
     """
-    text = load_text(seed=derived_seed(first_seed, "split"), validation=0.2)
+    text = load_text(seed=derived_seed(first_seed, "split"), validation=0.2, blocks=BLOCKS)
     if text.digest != digest:
         raise DataError(
             f"the documentation of this version of Python has the digest {text.digest}, expected {digest}; run the job "

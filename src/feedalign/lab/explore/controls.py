@@ -60,7 +60,7 @@ def choice(key: str, options: dict[str, str], value: str) -> dcc.RadioItems:
     )
 
 
-def seed(key: str, value: int) -> html.Div:
+def seed_field(key: str, value: int) -> html.Div:
     """Return a field for a seed."""
     return html.Div(
         [html.Label("seed", htmlFor=key), dcc.Input(id=key, type="number", min=0, step=1, value=value)],

@@ -9,7 +9,7 @@ from typing import Any
 from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from feedalign.errors import FeedalignError, OutputError
-from feedalign.lab.explore.controls import Dial, chart, choice, group, seed, whole
+from feedalign.lab.explore.controls import Dial, chart, choice, group, seed_field, whole
 from feedalign.lab.explore.deep_study import COMPARED, DeepSetting, DeepTraining
 from feedalign.lab.explore.figures import deep_figures
 from feedalign.style import RULE_LABELS
@@ -65,7 +65,7 @@ def layout() -> html.Section:
                 NUMBERS["layers"].component(), NUMBERS["width"].component(),
             ]),
             group("Learning", [
-                NUMBERS["lr"].component(), NUMBERS["epochs"].component(), seed("deep-seed", DeepSetting().seed),
+                NUMBERS["lr"].component(), NUMBERS["epochs"].component(), seed_field("deep-seed", DeepSetting().seed),
             ]),
             html.Div([html.Button("Train", id="train", type="button"), html.Button("Stop", id="stop", type="button")],
                      className="buttons"),

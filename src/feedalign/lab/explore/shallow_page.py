@@ -9,7 +9,7 @@ from typing import Any
 from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 
 from feedalign.errors import FeedalignError
-from feedalign.lab.explore.controls import Dial, chart, choice, group, seed, whole
+from feedalign.lab.explore.controls import Dial, chart, choice, group, seed_field, whole
 from feedalign.lab.explore.figures import Figure, shallow_figures
 from feedalign.lab.explore.shallow_study import Pick, ShallowSetting, ShallowStudy, study
 
@@ -52,7 +52,7 @@ def layout() -> html.Section:
             group("A, readout of the teacher", [dial.component() for dial in UNITS["A"]]),
             group("F, feedback", [dial.component() for dial in UNITS["F"]]),
             group("Random start", [
-                seed("seed", ShallowSetting().seed),
+                seed_field("seed", ShallowSetting().seed),
                 dcc.Checklist(
                     id="simulate", options=[{"value": "yes", "label": "simulate a network of 500 inputs"}], value=[]
                 ),

@@ -1,4 +1,4 @@
-"""The two encodings CIFAR-10 arrives in, both decoded to the four arrays that are stored."""
+"""The encodings in which CIFAR-10 and CIFAR-100 arrive, all decoded to the four arrays that are stored."""
 
 from __future__ import annotations
 
@@ -11,33 +11,58 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from feedalign.errors import DataError
+from feedalign.lab.data.pickled import batch
 from feedalign.lab.data.stored import CIFAR10, Contents
 
+PICTURE = 3 * 32 * 32  # bytes: the red, the green and the blue plane
 _PIXELS = 32 * 32
-_RECORD = 1 + 3 * _PIXELS
 
 
-def from_records(train: Sequence[bytes], test: bytes) -> Contents:
+def from_records(train: Sequence[bytes], test: bytes, label_bytes: int = 1) -> Contents:
     """Decode the binary version: one record a picture, its label and then its red, green and blue planes, as bytes.
 
     Args:
         train: the train batches in order.
         test: the test batch.
+        label_bytes: bytes before the planes, of which the last is the label. In CIFAR-100 the first is the label of a
+            coarser division into 20 classes.
 
     Raises:
         DataError: a batch is no whole number of records.
     """
-    for batch in (*train, test):
-        if len(batch) % _RECORD:
-            raise DataError(f"a batch has {len(batch)} bytes, expected a multiple of {_RECORD}; it was truncated")
+    record = label_bytes + PICTURE
+    for content in (*train, test):
+        if len(content) % record:
+            raise DataError(f"a batch has {len(content)} bytes, expected a multiple of {record}; it was truncated")
     train_records, test_records = (
-        np.frombuffer(content, dtype=np.uint8).reshape(-1, _RECORD) for content in (b"".join(train), test)
+        np.frombuffer(content, dtype=np.uint8).reshape(-1, record) for content in (b"".join(train), test)
     )
     return {
-        CIFAR10.train_images.name: train_records[:, 1:].tobytes(),
-        CIFAR10.train_labels.name: train_records[:, 0].tobytes(),
-        CIFAR10.test_images.name: test_records[:, 1:].tobytes(),
-        CIFAR10.test_labels.name: test_records[:, 0].tobytes(),
+        CIFAR10.train_images.name: train_records[:, label_bytes:].tobytes(),
+        CIFAR10.train_labels.name: train_records[:, label_bytes - 1].tobytes(),
+        CIFAR10.test_images.name: test_records[:, label_bytes:].tobytes(),
+        CIFAR10.test_labels.name: test_records[:, label_bytes - 1].tobytes(),
+    }
+
+
+def from_pickles(train: Sequence[bytes], test: bytes, labels_key: str) -> Contents:
+    """Decode the version for Python, without running the pickles.
+
+    Args:
+        train: the train batches in order.
+        test: the test batch.
+        labels_key: what the labels are called in each batch.
+
+    Raises:
+        DataError: a batch is no such pickle.
+    """
+    train_labels, train_images = zip(*(batch(content, labels_key, PICTURE) for content in train), strict=True)
+    test_labels, test_images = batch(test, labels_key, PICTURE)
+    return {
+        CIFAR10.train_images.name: b"".join(train_images),
+        CIFAR10.train_labels.name: b"".join(train_labels),
+        CIFAR10.test_images.name: test_images,
+        CIFAR10.test_labels.name: test_labels,
     }
 
 
@@ -54,7 +79,7 @@ def from_png(train: Sequence[bytes], train_labels: bytes, test: bytes, test_labe
         DataError: a batch is no such PNG, or the labels are no list of bytes.
     """
     return {
-        CIFAR10.train_images.name: b"".join(_planes(batch).tobytes() for batch in train),
+        CIFAR10.train_images.name: b"".join(_planes(content).tobytes() for content in train),
         CIFAR10.train_labels.name: _labels(train_labels),
         CIFAR10.test_images.name: _planes(test).tobytes(),
         CIFAR10.test_labels.name: _labels(test_labels),

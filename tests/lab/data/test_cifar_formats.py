@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from feedalign.errors import DataError
-from feedalign.lab.data.cifar10_formats import from_png, from_records
+from feedalign.lab.data.cifar_formats import from_png, from_records
 from feedalign.lab.data.stored import Contents
 
 Files = dict[str, bytes]
