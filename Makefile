@@ -7,7 +7,7 @@ FLOORS := .venv-floors
 OTHERS := .venv-compatibility
 CODE   := src tests benchmarks examples tools compatibility
 
-.PHONY: help setup reproduce test lint types docs benchmarks build floors compatibility clean
+.PHONY: help setup reproduce test torture lint types docs benchmarks build floors compatibility clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -29,6 +29,9 @@ reproduce: $(READY)  ## every experiment at its quick preset, into feedalign-rep
 test: $(READY)  ## every test, the ones that fetch data included
 	$(BIN)/python -m pytest -n auto
 
+torture: $(READY)  ## 200 kills at random moments and every other fault; tells kills and lost results; half an hour
+	FEEDALIGN_KILLS=200 $(BIN)/python -m pytest -m fault tests/lab
+
 lint: $(READY)  ## ruff: style, docstrings, formatting
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
@@ -36,8 +39,10 @@ lint: $(READY)  ## ruff: style, docstrings, formatting
 types: $(READY)  ## mypy, strict
 	$(BIN)/mypy
 
-docs: $(READY)  ## build the documentation, strictly, into site/
-	$(BIN)/mkdocs build --strict
+# python -m, so that the generator finds the Markdown extensions in tools/docs/.
+docs: $(READY)  ## run the tutorials and build the documentation, strictly, into site/; needs no network
+	$(BIN)/python -m tools.docs.prepare
+	$(BIN)/python -m zensical build --clean --strict
 
 benchmarks: $(READY)  ## every benchmark, into benchmarks/results/
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
@@ -58,7 +63,7 @@ $(FLOORS)/.ready: pyproject.toml tools/floors.py
 	@touch $@
 
 # HF_HUB_OFFLINE: the models have random weights, and nothing is downloaded.
-compatibility: $(OTHERS)/.ready  ## other people's models and frameworks under the rules, into docs/compatibility-models.md
+compatibility: $(OTHERS)/.ready  ## other people's models and frameworks under the rules, into docs/how-to/compatibility-models.md
 	HF_HUB_OFFLINE=1 $(OTHERS)/bin/python -m compatibility.run
 
 $(OTHERS)/.ready: pyproject.toml constraints.txt compatibility/requirements.txt

@@ -10,7 +10,7 @@ INTRODUCTION = """\
 
 `make compatibility` wraps small, randomly initialised models of other libraries in the rules. In float64 and in
 training mode, the command compares the gradient of every parameter with the slow reference
-([`check_rule`](choosing-a-rule.md#is-it-the-rule)). Then the command trains each model for one step in float32, and
+([`check_rule`](choose-a-rule.md#is-it-the-rule)). Then the command trains each model for one step in float32, and
 writes this page.
 
 * **A number** says that all gradients are those of the reference. The number is the worst error, relative to the

@@ -1,4 +1,4 @@
-"""Run the suite, print what comes of it, and write results.json and docs/compatibility-models.md.
+"""Run the suite, print what comes of it, and write results.json and docs/how-to/compatibility-models.md.
 
 Run: make compatibility
 Or, for the models whose names hold one of some texts, without writing: python -m compatibility.run Bert Swin
@@ -22,7 +22,7 @@ from compatibility.packages import imported, version_of
 from compatibility.page import page
 
 RESULTS = Path(__file__).parent / "results.json"
-PAGE = Path(__file__).parents[1] / "docs" / "compatibility-models.md"
+PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "compatibility-models.md"
 # Module of the suite, and the package that its models come from.
 CATALOGUES = {
     "compatibility.text_models": "transformers",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 # Two test workers share two cores. More threads for each worker would only get in one another's way. Set before torch
 # loads.
@@ -36,5 +37,24 @@ def mnist() -> ImageData:
 
 
 @pytest.fixture(scope="session")
+def fashion_mnist() -> ImageData:
+    return _fetched("fashion-mnist")
+
+
+@pytest.fixture(scope="session")
+def cifar100() -> ImageData:
+    return _fetched("cifar100")
+
+
+@pytest.fixture(scope="session")
 def cifar10() -> ImageData:
     return _fetched("cifar10")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell what the fault tests counted: how often something was killed, and how many results were lost."""
+    reports = [report for found in terminalreporter.stats.values() for report in found if hasattr(report, "when")]
+    counted = [pair for report in reports if report.when == "call" for pair in report.user_properties]
+    kills, lost = (sum(value for name, value in counted if name == wanted) for wanted in ("kills", "lost"))
+    if kills:
+        terminalreporter.write_line(f"faults: {kills} kills, {lost} results lost")

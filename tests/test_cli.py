@@ -252,6 +252,21 @@ def test_data_fetch_hands_its_arguments_on(
     assert f"mnist is in {tmp_path / 'mnist'}\n" in capsys.readouterr().out
 
 
+def test_every_data_set_can_be_fetched_and_a_wrong_source_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(feedalign.lab.data, "fetch", lambda name, *_: tmp_path / name)
+        for name in feedalign.lab.data.NAMES[1:]:
+            assert main(["data", "fetch", name]) == 0
+            assert f"{name} is in {tmp_path / name}\n" in capsys.readouterr().out
+    assert main(["data", "fetch", "cifar100", "--source", "debian", "--folder", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "feedalign: cifar100 has no source 'debian'; expected auto, https\n"
+    with pytest.raises(SystemExit, match="2"):
+        main(["data", "fetch", "digits"])
+    assert "fashion-mnist" in capsys.readouterr().err
+
+
 def test_data_that_cannot_be_had_give_status_3(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     args = ["data", "fetch", "mnist", "--folder", str(tmp_path / "to"), "--from-folder", str(tmp_path / "missing")]
     assert main(args) == 3
@@ -294,7 +309,8 @@ def test_the_installed_script_is_the_same_command() -> None:
 
 @pytest.mark.parametrize(
     "args",
-    [["list"], ["--help"], ["reproduce", "--help"], ["theory", "--help"], ["explode"], ["reproduce", "three-phases"],
+    [["list"], ["--help"], ["reproduce", "--help"], ["theory", "--help"], ["train", "--help"],
+     ["sweep", "--help"], ["explode"], ["reproduce", "three-phases"],
      ["reproduce", "two-phases", "--dataset", "mnist"], ["reproduce", "--report", "."]],
     ids=" ".join,
 )  # fmt: skip

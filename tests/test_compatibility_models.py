@@ -14,7 +14,7 @@ RESULTS = json.loads((ROOT / "compatibility" / "results.json").read_text(encodin
 
 
 def test_the_page_shows_the_committed_results() -> None:
-    assert (ROOT / "docs" / "compatibility-models.md").read_text(encoding="utf-8") == page(RESULTS)
+    assert (ROOT / "docs" / "how-to" / "compatibility-models.md").read_text(encoding="utf-8") == page(RESULTS)
 
 
 def test_enough_models_of_each_kind_were_tried_and_none_failed() -> None:

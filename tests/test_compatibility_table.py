@@ -1,4 +1,4 @@
-"""The table in docs/compatibility.md is true: each of its cells is run."""
+"""The table in docs/how-to/compatibility.md is true: each of its cells is run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ELSEWHERE = {
 
 def table() -> dict[str, dict[str, str]]:
     """Return the cells by row and column."""
-    text = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "compatibility.md").read_text(encoding="utf-8")
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     head, _, *rows = lines
     return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}

@@ -1,8 +1,15 @@
-"""The scripts in `examples/`: their numbers stand in the documentation, so what they compute is tested too."""
+"""The scripts in `examples/`: their numbers stand in the documentation, so what they compute is tested too.
+
+Tutorials are run as a user would run them. `make docs` runs the same scripts and makes pages of them.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +20,9 @@ from torch.nn import functional
 import feedalign as fa
 
 ROOT = Path(__file__).parents[1]
+# A tutorial begins with its text. Together they may take two minutes of one core.
+TUTORIALS = [path for path in sorted(ROOT.glob("examples/*.py")) if path.read_text().startswith("# %% [markdown]")]
+SECONDS = 120 / 6
 
 
 def example(name: str) -> ModuleType:
@@ -63,6 +73,26 @@ def test_the_character_model_trains(arguments: list[str], tmp_path: Path, capsys
     assert "bits per character" in capsys.readouterr().out.splitlines()[-1]
 
 
+def test_there_are_six_tutorials_and_the_overview_names_each() -> None:
+    overview = (ROOT / "docs" / "tutorials" / "index.md").read_text(encoding="utf-8")
+    named = [f"({path.stem.replace('_', '-')}.md)" for path in TUTORIALS]
+    assert len(named) == 6
+    assert [name for name in named if name not in overview] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", TUTORIALS, ids=lambda script: script.stem)
+def test_a_tutorial_runs_shows_a_figure_and_keeps_to_its_time(script: Path, tmp_path: Path) -> None:
+    """Warnings are errors, as in every test; the matplotlib backend without a window says that it shows nothing."""
+    environment = {**os.environ, "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-W", "error", "-W", "ignore:FigureCanvasAgg is non-interactive", str(script)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < SECONDS
+    assert "plt.show()" in script.read_text(encoding="utf-8")
+
+
 def test_associative_recall_compares_the_points(capsys: pytest.CaptureFixture[str]) -> None:
     recall = example("associative_recall")
     recall.main(["--steps", "2", "--seeds", "1"])
@@ -76,7 +106,7 @@ def test_a_point_between_the_blocks_sends_no_error_to_the_pairs() -> None:
     sent = {}
     for name in ("backprop", "DFA, points: blocks 1 and 2", "DFA, point: block 2"):
         net = recall.arms(0)[name]
-        h = []
+        h: list[torch.Tensor] = []
         net.model.block1.register_forward_hook(lambda _m, _x, output, h=h: h.append(output), prepend=True)
         loss = recall.loss_fn(net(x), y)
         (sent[name],) = torch.autograd.grad(loss, h[-1])  # of the last pass: the first one told the shapes

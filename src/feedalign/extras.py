@@ -1,7 +1,7 @@
 """The extras of feedalign: which packages each extra installs, and the error that names a missing extra.
 
-`pip install feedalign` installs what rules and measures import. Theory, laboratory and cluster import more packages.
-Their front doors import these packages inside `needs`, so that a user who lacks a package reads what to install.
+`pip install feedalign` installs what rules and measures import. Theory, laboratory, cluster and the page of `feedalign
+explore` import more packages, inside `needs`, so that a user who lacks a package reads what to install.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _LAB = _THEORY | {
     "xarray",
 }
 # Names as they are imported. pyproject.toml lists the same packages by the names pip knows; a test compares both.
-PACKAGES = {"theory": _THEORY, "lab": _LAB, "cluster": _LAB | {"ray"}}
+PACKAGES = {"theory": _THEORY, "lab": _LAB, "cluster": _LAB | {"ray"}, "explore": _LAB | {"dash"}}
 
 
 @contextmanager
-def needs(extra: Literal["theory", "lab", "cluster"], wanted: str) -> Iterator[None]:
+def needs(extra: Literal["theory", "lab", "cluster", "explore"], wanted: str) -> Iterator[None]:
     """Name the extra to install when an import in the block fails because a package of this extra is missing.
 
     Blocks may be nested: the outermost block names its own extra, which holds the extras of the inner blocks. Every

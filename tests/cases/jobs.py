@@ -39,12 +39,17 @@ class Square(Job):
 
 @dataclass(frozen=True)
 class Training(Job):
-    """An ensemble under a rule that learns its feedback, with momentum, checkpoints at every step, and measurements."""
+    """An ensemble under a rule that learns its feedback, with momentum, measurements, and checkpoints at every step.
+
+    `every` is the number of seconds between two checkpoints, where they are to be rarer.
+    """
 
     kind: ClassVar[str] = "training"
     seed: int
     epochs: int = 6
     pause: float = 0.0
+    lr: float = 0.01
+    every: float = 0.0
 
     def compute(self, desk: Desk) -> xr.Dataset:
         torch.set_num_threads(1)
@@ -52,9 +57,9 @@ class Training(Job):
         x, y = torch.randn(40, 5, generator=data), torch.randint(3, (40,), generator=data)
         net = DirectKolenPollack(EnsembleMLP(2, [5, 8, 3], seeds=[self.seed, self.seed + 1]), feedback=Uniform())
         gathered = Measurements("step")
-        desk.checkpoints.every = 0.0
 
         def measure(step: int) -> None:
+            desk.checkpoints.every = self.every  # again and again: where saving is slow, it becomes rarer by itself
             desk.progress(step, 10 * self.epochs)
             time.sleep(self.pause)
             if step % 3 == 0:
@@ -66,7 +71,7 @@ class Training(Job):
             x,
             y,
             loss_fn=lambda output, labels: functional.cross_entropy(output.mT, labels, reduction="sum"),
-            optimizer=torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1),
+            optimizer=torch.optim.SGD(net.parameters(), lr=self.lr, momentum=0.9, weight_decay=0.1),
             epochs=self.epochs,
             batch_size=4,
             order=[torch.Generator().manual_seed(100 + self.seed + i) for i in range(2)],

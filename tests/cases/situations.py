@@ -1,4 +1,6 @@
-"""The situations of the table in docs/compatibility.md: each trains a net, or measures, and holds that it is right."""
+"""The situations of the table in docs/how-to/compatibility.md: each trains a net, or
+measures, and holds that it is right.
+"""
 
 from __future__ import annotations
 

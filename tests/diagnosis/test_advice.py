@@ -117,7 +117,7 @@ def test_once_compared_it_says_what_the_losses_say(diagnosed: Found) -> None:
 def test_the_documentation_counts_them_right(diagnosed: Found) -> None:
     advice = [both.advice for alone, both in diagnosed.values() if "may help or harm" in alone.advice]
     counts = [sum(word in each for each in advice) for word in ("faster", "slower", "gained nothing")]
-    page = Path(__file__).parents[2].joinpath("docs/diagnose.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[2].joinpath("docs/how-to/will-it-align.md").read_text(encoding="utf-8")
     sentence = (
         r"Of the (\d+) badly conditioned runs, it was faster in (\d+), slower in (\d+), and gained nothing in (\d+)"
     )
@@ -132,7 +132,7 @@ def test_the_documentation_counts_them_right(diagnosed: Found) -> None:
 
 
 def test_the_documentation_tells_how_far_off_the_expectation_was(diagnosed: Found) -> None:
-    page = Path(__file__).parents[2].joinpath("docs/diagnose.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[2].joinpath("docs/how-to/will-it-align.md").read_text(encoding="utf-8")
     sentence = (
         r"measured alignment by up to ([\d.]+), and in the (\d+) runs below, layer by layer, by up to ([\d.]+)\. "
     )

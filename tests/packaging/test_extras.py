@@ -37,7 +37,8 @@ def test_the_packages_of_an_extra_are_those_pyproject_lists(extra: str) -> None:
 
 def test_each_extra_contains_the_smaller_one() -> None:
     assert PACKAGES["theory"] < PACKAGES["lab"] < PACKAGES["cluster"]
-    assert "feedalign[cluster]" in EXTRAS["dev"]
+    assert PACKAGES["lab"] < PACKAGES["explore"]
+    assert {"feedalign[cluster]", "feedalign[explore]"} <= set(EXTRAS["dev"])
 
 
 def missing(name: str) -> ModuleNotFoundError:
@@ -77,6 +78,7 @@ def test_a_package_of_no_extra_and_a_broken_package_pass_unchanged() -> None:
         ("from feedalign.lab import data", "feedalign.lab.data", "lab"),
         ("from feedalign.lab import runs", "feedalign.lab.runs", "lab"),
         ("from feedalign.lab import report", "feedalign.lab.report", "lab"),
+        ("from feedalign.lab import explore; explore.serve()", "feedalign explore", "explore"),
     ],
 )
 def test_front_doors_name_the_extra(library_alone: Process, code: str, wanted: str, extra: str) -> None:

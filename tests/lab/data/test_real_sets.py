@@ -34,6 +34,23 @@ def test_mnist_is_mnist(mnist: ImageData) -> None:
     assert [round(float(x), 4) for x in (pixels.mean(), pixels.std())] == [0.1307, 0.3081]
 
 
+def test_fashion_mnist_is_fashion_mnist(fashion_mnist: ImageData) -> None:
+    assert fashion_mnist.train_images.shape == (60000, 1, 28, 28)
+    assert fashion_mnist.train_labels.bincount().tolist() == [6000] * 10
+    assert fashion_mnist.test_labels.bincount().tolist() == [1000] * 10
+    assert fashion_mnist.train_labels[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]
+    pixels = fashion_mnist.train_images.double() / 255
+    assert [round(float(x), 4) for x in (pixels.mean(), pixels.std())] == [0.2860, 0.3530]
+
+
+def test_cifar100_is_cifar100(cifar100: ImageData) -> None:
+    assert cifar100.train_images.shape == (50000, 3, 32, 32)
+    assert cifar100.train_labels.bincount().tolist() == [500] * 100
+    assert cifar100.test_labels.bincount().tolist() == [100] * 100
+    means = cifar100.train_images.double().mean(dim=(0, 2, 3)) / 255
+    assert [round(float(mean), 4) for mean in means] == [0.5071, 0.4865, 0.4409]
+
+
 def test_cifar10_is_cifar10(cifar10: ImageData) -> None:
     assert cifar10.train_images.shape == (50000, 3, 32, 32)
     assert cifar10.test_images.shape == (10000, 3, 32, 32)

@@ -32,7 +32,8 @@ TINY: dict[str, dict[str, Any]] = {
         "outputs": CELLS, "inputs": 4, "samples": 12, "width": 10, "steps": 30, "measurements": 4, "draws": 2,
     },
     "output-statistics": {
-        "alphas": (1.0, 0.2), "betas": (1.0, 0.2), "inputs": 4, "samples": 12, "width": 7, "steps": 5, "draws": 2,
+        "alphas": (1.0, 0.2), "betas": (1.0, 0.2), "inputs": 4, "samples": 12, "width": 7, "steps": 20,
+        "measurements": 3, "draws": 2,
     },
     "conditioned-feedback": {"outputs": CELLS, "width": 12, "inputs": 4, "steps": 1000, "draws": 2},
     "layerwise": {
@@ -42,8 +43,15 @@ TINY: dict[str, dict[str, Any]] = {
         "hidden": (8, 6), "train_images": 100, "label_noises": (0.0, 0.5), "epochs": 3, "draws": 2, "measurements": 5,
         "probe": 40,
     },
+    "width": {
+        "widths": (4, 8), "train_images": 60, "epochs": 2, "draws": 2, "measurements": 3, "probe": 40,
+    },
+    "gradient-perturbation": {
+        "hidden": (8, 6), "norms": (2.0, 8.0), "train_images": 60, "epochs": 2, "draws": 2, "measurements": 3,
+        "probe": 40,
+    },
     "convolution": {
-        "net": NetConfig(0, (2, 3, 3), (2, 2, 1), epochs=1), "shares": (0.5, 1.0), "connected_seeds": 2,
+        "net": NetConfig(0, (2, 3, 3), (2, 2, 1), epochs=1), "shares": (0.0, 1.0), "feedbacks": 2, "connected_seeds": 2,
         "train_images": 64, "seeds": 2, "probe": 20,
     },
     "sharing": {

@@ -26,10 +26,24 @@ def tiny(tiny_result: Callable[[str], xr.Dataset]) -> xr.Dataset:
 
 def test_every_run_is_measured(tiny: xr.Dataset) -> None:
     assert dict(tiny.sizes) == {
-        "net": 3, "connected_seed": 2, "share": 2, "variant": len(VARIANTS), "seed": 2, "layer": 3, "weight_layer": 2,
+        "net": 3, "connected_seed": 2, "feedback": 2, "share": 2, "variant": len(VARIANTS), "seed": 2, "layer": 3,
+        "weight_layer": 2,
     }  # fmt: skip
     for values in tiny.data_vars.values():
         assert values.notnull().all()
+
+
+def test_the_first_draw_with_all_rows_in_place_is_the_run_of_the_variant(tiny: xr.Dataset) -> None:
+    first = tiny.sel(feedback=0, share=0.0, drop=True)
+    for name in ("test_accuracy", "gradient_alignment", "alignability"):
+        assert first[f"scattered_{name}"].equals(tiny[name].sel(variant="channelwise", drop=True))
+
+
+def test_draws_of_feedback_differ_and_so_do_the_places_of_their_rows(tiny: xr.Dataset) -> None:
+    one, other = (tiny.scattered_alignability.sel(feedback=draw) for draw in (0, 1))
+    assert (one.sel(share=1.0) != other.sel(share=1.0)).all()
+    gradients = tiny.scattered_gradient_alignment
+    assert (gradients.sel(feedback=0) != gradients.sel(feedback=1)).all()
 
 
 def test_dense_layers_can_align_with_anything_and_training_respects_every_bound(tiny: xr.Dataset) -> None:
@@ -74,14 +88,20 @@ def test_scattering_lowers_the_bound_of_the_convolutional_net_alone(tiny_config:
 
 def ideal() -> xr.Dataset:
     """Numbers as the claim describes them, and a little noise over seeds."""
-    variants, shares, seeds, layers = list(VARIANTS), [0.25, 0.5, 0.75, 1.0], 6, 3
+    variants, shares, feedbacks, seeds, layers = list(VARIANTS), [0.0, 0.5, 1.0], 3, 6, 3
     rng = np.random.default_rng(0)
     accuracies = {"backprop": 0.65, "readout-only": 0.45, "random": 0.53, "mask": 0.4, "learned": 0.63}
     bounds = {"random": 0.05, "channelwise": 0.3, "mask": 0.7}
     aligned = {"random": 0.02, "channelwise": 0.12}
     scattered = np.linspace(0.25, 0.1, len(shares))[:, None, None]
+    # Draws of feedback differ among themselves, which does not count: only the places of rows do.
+    drawn = np.array([0.0, 0.05, -0.05])[:, None, None, None]
     connected = np.array([0.5, 0.1, 0.02])[:, None, None]
-    noise = {dims: 0.002 * rng.standard_normal(dims) for dims in [(10, seeds, layers), (4, seeds, layers), (3, 4, 3)]}
+    noise = {
+        dims: 0.002 * rng.standard_normal(dims)
+        for dims in [(10, seeds, layers), (feedbacks, len(shares), seeds, layers), (3, 4, 3)]
+    }
+    moved = noise[feedbacks, len(shares), seeds, layers]
 
     def by_variant(values: dict[str, float], default: float) -> np.ndarray[Any, Any]:
         return (
@@ -94,9 +114,11 @@ def ideal() -> xr.Dataset:
             "gradient_alignment": (("variant", "seed", "layer"), by_variant(aligned, 0.08)),
             "alignability": (("variant", "seed", "weight_layer"), by_variant(bounds, 0.2)[..., 1:]),
             "scattered_gradient_alignment": (
-                ("share", "seed", "layer"), 0.4 * scattered + noise[4, seeds, layers],
+                ("feedback", "share", "seed", "layer"), 0.4 * scattered + drawn + moved,
             ),
-            "scattered_alignability": (("share", "seed", "weight_layer"), scattered + noise[4, seeds, layers][..., 1:]),
+            "scattered_alignability": (
+                ("feedback", "share", "seed", "weight_layer"), scattered - drawn + moved[..., 1:],
+            ),
             "connected_gradient_alignment": (("net", "connected_seed", "layer"), connected + noise[3, 4, 3]),
         },
         coords={
@@ -127,8 +149,7 @@ def align_wherever_rows_are(dataset: xr.Dataset) -> None:
 def keep_the_bound(dataset: xr.Dataset) -> None:
     """Scattering moves nothing at all, so there is no correlation."""
     for name in ("alignability", "gradient_alignment"):
-        whole = dataset[name].sel(variant="channelwise", drop=True)
-        dataset[f"scattered_{name}"] = dataset[f"scattered_{name}"] * 0 + whole
+        dataset[f"scattered_{name}"] = dataset[f"scattered_{name}"] * 0 + dataset[f"scattered_{name}"].sel(share=0)
 
 
 def align_anyway(dataset: xr.Dataset) -> None:
@@ -153,6 +174,7 @@ def backprop_gains_nothing(dataset: xr.Dataset) -> None:
 
 def lose_one(dataset: xr.Dataset) -> None:
     dataset.gradient_alignment.loc[{"variant": "channelwise", "layer": 1}][0] = np.nan
+    dataset.scattered_gradient_alignment.loc[{"share": 0, "feedback": 0, "layer": 1}][0] = np.nan
 
 
 # Every change of an ideal result, and the verdicts that fail on it.
@@ -168,6 +190,17 @@ FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
     (backprop_gains_nothing, {PARTED, LEARNED, ABOVE_FIXED}),
     (lose_one, {SCATTERED, STRUCTURE}),
 ]
+
+
+def test_the_partial_correlation_does_not_see_what_nets_and_draws_differ_in() -> None:
+    dataset, moved = ideal(), ideal()
+    offset = xr.DataArray(np.random.default_rng(2).standard_normal((3, 6)), dims=("feedback", "seed"))
+    moved["scattered_gradient_alignment"] = moved.scattered_gradient_alignment + offset
+    moved["scattered_alignability"] = moved.scattered_alignability * np.exp(offset)
+    for over in (("share", "feedback"), ("share", "feedback", "seed")):
+        before, after = (convolution.partial_correlation(each, *over) for each in (dataset, moved))
+        assert (before > 0.9).all()
+        xr.testing.assert_allclose(before, after)
 
 
 def test_recovery_is_zero_for_the_readout_and_one_for_backprop() -> None:

@@ -137,7 +137,7 @@ FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
     (sinks_without_noise_too, {SINK}),
     (sinks_under_backprop_too, {SINK}),
     (curve("weight_alignment", 0.6 * rising(1.0), activation=1, rule=0, noise=1), {LATER}),
-    (curve("weight_alignment", 0.7 * rising(2.0), activation=1, rule=0, noise=1), {LOWER}),
+    (curve("weight_alignment", 0.7 * rising(2.0), activation=0, rule=0, noise=1), {LOWER}),
     (put("overlap", 0.1, activation=1, rule=0, noise=2), {OVERLAP}),
     (put("overlap", 0.5, activation=0, rule=1, noise=0), {OVERLAP}),
     (put("overlap", np.nan, activation=0, rule=0, noise=0, draw=1, epoch=-1), {OVERLAP}),

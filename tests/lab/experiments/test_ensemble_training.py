@@ -172,7 +172,7 @@ def test_a_training_in_which_all_diverge_has_a_result() -> None:
         ({"rule": "fa"}, "rule='fa'"),
         ({"feedback": "channelwise"}, "feedback='channelwise'"),
         ({"noise_kind": "pink"}, "noise_kind='pink'"),
-        ({"noise_kind": "fixed", "noise_norm": -1.0}, "noise_norm=-1"),
+        ({"noise_kind": "fixed", "noise_norm": -1.0}, "noise_norm must be a finite number of at least 0"),
         ({"optimizer": "lion"}, "optimizer='lion'"),
         ({"optimizer": "adam", "momentum": 0.5}, "momentum=0.5 is SGD's"),
     ],

@@ -10,11 +10,12 @@ import xarray as xr
 
 from feedalign.lab.experiments import Experiment, output_statistics
 from feedalign.lab.experiments.common.outputs import covariance
+from feedalign.lab.experiments.output_statistics_job import ACTIVATIONS
 
 Refused = Callable[[Experiment, xr.Dataset], set[int]]
 
 
-RANKS, ALPHA, BETA, RANDOM_RANKS, RANDOM_ALPHA = range(5)
+RANKS, ALPHA, BETA, RANDOM_RANKS, RANDOM_ALPHA, DECLINE = range(6)
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def tiny(tiny_result: Callable[[str], xr.Dataset]) -> xr.Dataset:
 
 
 def test_the_result_has_named_dimensions(tiny: xr.Dataset) -> None:
-    assert dict(tiny.sizes) == {"activation": 3, "target": 2, "draw": 2, "alpha": 2, "beta": 2}
+    assert dict(tiny.sizes) == {"activation": 3, "target": 2, "draw": 2, "alpha": 2, "beta": 2, "step": 3}
     assert all(np.isfinite(values).all() for values in tiny.data_vars.values())
 
 
@@ -33,9 +34,15 @@ def ideal() -> xr.Dataset:
     conditions = np.array([[np.linalg.cond(covariance(a, b)) for b in values] for a in values])
     noise = 0.003 * np.random.default_rng(0).standard_normal((3, 2, 5, 3, 3))
     dims = ("activation", "target", "draw", "alpha", "beta")
+    course = np.broadcast_to(np.array([0.5, 0.95, 0.9])[:, None, None], (3, 2, 5, 3, 3, 3)).copy()
+    course[0, ..., -1, :, :] = 0.96  # linear networks
+    course += noise[..., None, :, :]
     return xr.Dataset(
-        {"gradient_alignment": (dims, 0.95 - 0.1 * np.log10(conditions) + noise)},
-        coords={"activation": list(output_statistics.ACTIVATIONS), "target": ["random", "realisable"]}
+        {
+            "gradient_alignment": (dims, 0.95 - 0.1 * np.log10(conditions) + noise),
+            "weight_alignment_course": ((*dims[:3], "step", *dims[3:]), course),
+        },
+        coords={"activation": list(ACTIVATIONS), "target": ["random", "realisable"]}
         | {"alpha": values, "beta": values},
     )
 
@@ -61,6 +68,19 @@ def lose_one(dataset: xr.Dataset) -> None:
     dataset.gradient_alignment[1, 1, 3, 0, 0] = np.nan
 
 
+def keep_all(dataset: xr.Dataset) -> None:
+    """Tanh networks keep what they have at their peak."""
+    dataset.weight_alignment_course[1, 1, ..., -1, :, :] = 0.96
+
+
+def decline_in_linear_networks(dataset: xr.Dataset) -> None:
+    dataset.weight_alignment_course[0] = dataset.weight_alignment_course[1].values
+
+
+def lose_a_measurement(dataset: xr.Dataset) -> None:
+    dataset.weight_alignment_course[1, 1, 3, 0, 0, 0] = np.nan
+
+
 # Every change of an ideal result, and the verdicts that fail on it.
 FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
     (flatten, {RANKS, ALPHA, BETA}),
@@ -68,6 +88,9 @@ FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
     (even_alpha, {ALPHA, RANDOM_ALPHA}),
     (even_beta, {BETA}),
     (lose_one, {RANKS, ALPHA, BETA}),
+    (keep_all, {DECLINE}),
+    (decline_in_linear_networks, {DECLINE}),
+    (lose_a_measurement, {DECLINE}),
 ]
 
 

@@ -67,6 +67,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     damage: Callable[[Path], object], tmp_path: Path
@@ -78,6 +79,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     assert f"the checkpoint {last} cannot be used" in (tmp_path / "log.txt").read_text()
 
 
+@pytest.mark.fault
 def test_a_full_disk_keeps_the_checkpoints_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path, 2)
 

@@ -15,6 +15,7 @@ from feedalign.lab.runs import run_jobs
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.fault,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Ray's own sockets and files
 ]
 

@@ -177,6 +177,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.fault
 def test_a_full_disk_leaves_nothing_says_what_to_do_and_crashes_nothing(tmp_path: Path) -> None:
     """A limit on the size of a file stands in for the disk; the write fails for real, in the system."""
     pytest.importorskip("resource")
@@ -222,6 +223,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_damaged_run_says_what_to_do(run: StoredRun, tmp_path: Path, damage: Callable[[Path], object]) -> None:
     damage(run.folder)
@@ -229,6 +231,7 @@ def test_a_damaged_run_says_what_to_do(run: StoredRun, tmp_path: Path, damage: C
         run_once("test", CONFIG, never, tmp_path)
 
 
+@pytest.mark.fault
 def test_two_runs_of_one_config_at_once_end_as_one(tmp_path: Path) -> None:
     """The second begins before the first is done, and waits for the first instead of computing."""
     begun = threading.Event()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import random
-import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import xarray as xr
-from tests.cases.jobs import Deadly, Square, Training, Wrong
+from tests.cases.jobs import Deadly, Square, Wrong
 
 from feedalign.errors import DataError, OutputError
 from feedalign.lab.runs import LocalWorkers, RunStore, ThisProcess, run_jobs
@@ -48,6 +44,7 @@ def test_a_job_that_two_experiments_need_is_shared(tmp_path: Path) -> None:
     assert second[0].environment == first[0].environment
 
 
+@pytest.mark.fault
 def test_a_dead_worker_is_replaced_and_its_job_computed_again(tmp_path: Path) -> None:
     runs = run_jobs([Deadly(2, str(tmp_path)), Square(2)], tmp_path / "runs", LocalWorkers(2), silent)
     assert [int(runs[0].dataset.deaths), int(runs[1].dataset.square)] == [2, 4]
@@ -69,49 +66,12 @@ def test_a_fault_of_a_job_arrives_with_its_traceback(tmp_path: Path) -> None:
         run_jobs([Wrong(fault=True)], tmp_path, LocalWorkers(1), silent)
 
 
-def unbroken(root: Path, jobs: list[Training]) -> list[xr.Dataset]:
-    return [run.dataset for run in run_jobs(jobs, root, ThisProcess(), silent)]
-
-
 def sweep(root: Path, jobs: list[Any], workers: int) -> None:
     executor = LocalWorkers(workers) if workers else ThisProcess()
     run_jobs(jobs, root, executor, silent)
 
 
-def killed_at_random(root: Path, jobs: list[Any], kills: int, workers: int, how: signal.Signals) -> int:
-    """Start the sweep again and again, kill it at random moments, then let it end; return how often it was killed."""
-    moments = random.Random(7)
-    done = 0
-    while done < kills:
-        process = PROCESSES.Process(target=sweep, args=(root, jobs, workers))
-        process.start()
-        process.join(2.0 + 2.0 * moments.random())
-        if process.exitcode is None:
-            assert process.pid is not None
-            os.kill(process.pid, how)
-            done += 1
-        process.join()
-        if process.exitcode == 0:
-            break
-    sweep(root, jobs, workers)
-    return done
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 2])
-def test_killed_at_random_moments_a_sweep_ends_at_the_same_bits(workers: int, tmp_path: Path) -> None:
-    kills = int(os.environ.get("FEEDALIGN_KILLS", "20")) // 2
-    jobs = [Training(seed, epochs=4 * kills, pause=0.005) for seed in range(2)]
-    expected = unbroken(tmp_path / "unbroken", jobs)
-    done = killed_at_random(tmp_path / "broken", jobs, kills, workers, signal.SIGKILL)
-    assert done >= kills // 2
-    store = RunStore(tmp_path / "broken")
-    for job, dataset in zip(jobs, expected, strict=True):
-        xr.testing.assert_identical(store.read(job.kind, job).dataset, dataset)
-    left = {path.name for path in (tmp_path / "broken" / "training").iterdir()}
-    assert left == {store.folder(job.kind, job).name for job in jobs}
-
-
+@pytest.mark.fault
 def test_two_sweeps_on_one_folder_compute_each_job_once(tmp_path: Path) -> None:
     jobs = [Square(number, seconds=0.3) for number in range(6)]
     both = [PROCESSES.Process(target=sweep, args=(tmp_path, jobs, workers)) for workers in (0, 2)]
@@ -125,6 +85,7 @@ def test_two_sweeps_on_one_folder_compute_each_job_once(tmp_path: Path) -> None:
         assert log.count("squares") == 1
 
 
+@pytest.mark.fault
 def test_the_lock_of_a_dead_process_is_free(tmp_path: Path) -> None:
     process = PROCESSES.Process(target=sweep, args=(tmp_path, [Square(1, seconds=60)], 0))
     process.start()

@@ -72,6 +72,7 @@ def test_a_prefix_of_none_or_of_several_is_refused(tmp_path: Path) -> None:
         show(tmp_path, "")
 
 
+@pytest.mark.fault
 def test_a_run_of_a_newer_version_is_refused_by_name(tmp_path: Path) -> None:
     (folder,) = squares(tmp_path, 1)
     rewrite_schema(folder, SCHEMA_VERSION + 1)

@@ -74,6 +74,7 @@ def nobody_is_left(group: int) -> bool:
     return False
 
 
+@pytest.mark.fault
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals to a group of processes")
 @pytest.mark.parametrize("to_all", [True, False], ids=["Ctrl-C in a terminal", "kill -INT of the first process"])
@@ -94,6 +95,7 @@ def test_ctrl_c_leaves_no_process_and_loses_no_finished_job(to_all: bool, tmp_pa
         assert kept.items() <= finished(tmp_path / "runs").items(), "nothing was computed again"
 
 
+@pytest.mark.fault
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals to a group of processes")
 def test_ctrl_c_while_the_workers_start_is_told_once(tmp_path: Path) -> None:
@@ -112,6 +114,7 @@ def workers_of(group: int) -> int:
     return sum(line.split()[0] == str(group) and "spawn_main" in line for line in listed.splitlines()[1:])
 
 
+@pytest.mark.fault
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals to a group of processes")
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:

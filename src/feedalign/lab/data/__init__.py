@@ -10,6 +10,7 @@ with needs("lab", __name__):
     from feedalign.lab.data.noise import accuracy_by_mask, label_noise
     from feedalign.lab.data.recall import NO_TARGET, associative_recall
     from feedalign.lab.data.text import TextData, every_window, load_text, windows
+    from feedalign.lab.data.topics import python_topics
     from feedalign.lab.data.transforms import flatten, prepare, resize, standardise
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "load_text",
     "ngram",
     "prepare",
+    "python_topics",
     "resize",
     "standardise",
     "windows",

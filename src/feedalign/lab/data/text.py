@@ -11,7 +11,7 @@ from torch import Tensor
 
 from feedalign.checks import number_between, whole_number
 from feedalign.errors import ArgumentError, DataError
-from feedalign.lab.data.topics import topics
+from feedalign.lab.data.topics import python_topics
 from feedalign.streams import torch_generator
 
 
@@ -60,7 +60,7 @@ def load_text(path: str | Path | None = None, *, seed: int = 0, validation: floa
     blocks = whole_number("blocks", blocks, 2)
     share = number_between("validation", validation, 0, 1, ends="()")
     generator = torch_generator(whole_number("seed", seed), "split")
-    name, text = ("python-topics", topics()) if path is None else (Path(path).name, _read(Path(path)))
+    name, text = ("python-topics", python_topics()) if path is None else (Path(path).name, _read(Path(path)))
     length = len(text) // blocks
     if length < 2:
         raise DataError(

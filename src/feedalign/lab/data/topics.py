@@ -6,7 +6,7 @@ from __future__ import annotations
 _SHORT = 20
 
 
-def topics() -> str:
+def python_topics() -> str:
     """Return the text of Python's `help()` topics, 0.3 to 0.7 million characters depending on Python's version.
 
     Many passages stand in several topics. Each line of at least 20 characters is kept once, where it stands first in

@@ -10,7 +10,6 @@ from typing import Any
 
 import xarray as xr
 
-from feedalign import feedback
 from feedalign.diagnosis import Diagnosis, check_numbers, diagnose, seeded
 from feedalign.errors import ArgumentError, DataError
 from feedalign.lab.diagnose_command.config import DiagnoseConfig
@@ -20,19 +19,12 @@ from feedalign.lab.diagnose_command.subject import Subject
 from feedalign.lab.experiments import Progress, Watch, unwatched
 from feedalign.lab.files import replacing
 from feedalign.lab.own_code import at_home
+from feedalign.lab.recipes import recipe_of
 from feedalign.lab.runs import run_once
 from feedalign.rules import Wrapped
 from feedalign.style import svg
 
 NAME = "diagnose"
-RECIPES: dict[str, Any] = {
-    "gaussian": feedback.Gaussian,
-    "uniform": feedback.Uniform,
-    "orthogonal": feedback.Orthogonal,
-    "rademacher": feedback.Rademacher,
-    "channelwise": feedback.Channelwise,
-    "smooth": feedback.Smooth,
-}
 # What only a data set's own network and batches are made from.
 OF_DATASETS = ("repeat", "hidden", "activation", "batch_size")
 
@@ -87,7 +79,7 @@ def _diagnosed(subject: Subject, config: DiagnoseConfig, numbers: dict[str, Any]
         subject.loss_fn,
         subject.batches,
         points=subject.points,
-        feedback=None if wrapped else RECIPES[config.feedback](),
+        feedback=None if wrapped else recipe_of(config.feedback, None),
         compare=config.compare and not wrapped,
         name=subject.name,
         progress=progress,

@@ -40,7 +40,8 @@ CLAIMS = {
     "output-statistics": (
         "The worse the covariance of the outputs is conditioned, the worse the gradients of networks trained with "
         "direct feedback alignment align. This holds for linear, tanh and ReLU networks on targets that can be "
-        "learned, and for linear networks on random targets."
+        "learned, and for linear networks on random targets. On white outputs the weight alignment of tanh networks "
+        "peaks and declines late."
     ),
     "conditioned-feedback": (
         "Feedback that is conditioned by the inverse root of the input-output covariance lets direct feedback "
@@ -53,9 +54,19 @@ CLAIMS = {
     ),
     "deep-dynamics": (
         "Deep networks trained with direct feedback alignment first align and then memorise. Their gradients align "
-        "long before they fit labels that are wrong. While tanh networks fit wrong labels, the weight alignment of the "
-        "second layer sinks. The more labels are wrong, the later and the lower the weights align. Networks that share "
-        "their feedback end with related weights at every label noise; those of backprop do not."
+        "long before they fit labels that are wrong, and the more labels are wrong, the later. While tanh networks fit "
+        "wrong labels, the weight alignment of the second layer sinks; the more labels are wrong, the lower it ends. "
+        "Networks that share their feedback end with related weights at every label noise; those of backprop do not."
+    ),
+    "width": (
+        "Over-parametrisation helps deep networks to align under direct feedback alignment where the initial weights "
+        "are small. From PyTorch's initial weights, wider networks end worse aligned and less alike, and gain less "
+        "over training the readout alone."
+    ),
+    "gradient-perturbation": (
+        "A gradient alignment is worth no particular accuracy. Backprop bears much random noise on its gradients and "
+        "little noise that stays the same. Direct feedback alignment recovers more than backprop under fixed noise of "
+        "the same alignment, and no less than under random noise."
     ),
     "convolution": (
         "Under random direct feedback, the gradients below a layer align less where its connections are sparse, and "
@@ -78,4 +89,7 @@ CLAIMS = {
 NAMES = tuple(CLAIMS)
 
 # The experiments that train on images; the others make their own data.
-DATASETS = dict.fromkeys(("layerwise", "deep-dynamics", "convolution", "sharing"), ("digits", "mnist", "cifar10"))
+DATASETS = dict.fromkeys(
+    ("layerwise", "deep-dynamics", "width", "gradient-perturbation", "convolution", "sharing"),
+    ("digits", "mnist", "cifar10"),
+)

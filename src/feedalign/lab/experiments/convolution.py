@@ -1,18 +1,19 @@
 r"""Why convolutions align badly under DFA, and what structured and learned feedback add.
 
 Claims. Under random feedback the gradients below a convolution align less than the gradients below the same layer with
-all its connections: sparse connections cost alignment, and shared weights cost more. Within one net, the alignability
-of the layers decides: rows of structured feedback that are moved to other places lower the alignability, and gradient
-alignment falls with it. Between different kinds of feedback, alignability does not decide: the feedback with the
-pattern of the connections has one of the highest bounds, and trains worse than random feedback. Feedback learned by a
-local rule recovers more than random feedback, and more than every fixed structure.
+all its connections: sparse connections cost alignment, and shared weights cost more. Within one net and one draw of
+feedback, the alignability of the layers decides: rows of structured feedback that are moved to other places lower the
+alignability, and gradient alignment falls with it. Between different kinds of feedback, alignability does not decide:
+the feedback with the pattern of the connections has one of the highest bounds, and trains worse than random feedback.
+Feedback learned by a local rule recovers more than random feedback, and more than every fixed structure.
 
 Setting: blocks of a 3 × 3 convolution with stride, batch-norm and ReLU, readout on all positions; Adam, cosine
 schedule. Nets that are connected differently begin as the same function and have the same feedback: the convolutional
 net, the locally connected net (the same connections, nothing shared) and the dense net (all connections). Scattered
-feedback is channelwise feedback of which a share of the rows has changed places. Scattering keeps architecture, data,
-initial weights and the entries, norm, rank and FᵀF of the feedback; a dense net could not tell. Recovery is (accuracy −
-readout only) / (backprop − readout only). No variant sees forward weights, apart from backprop and, once, "weights".
+feedback is channelwise feedback of which a share of the rows has changed places; every net has several draws of
+channelwise feedback, each of which is scattered. Scattering keeps architecture, data, initial weights and the entries,
+norm, rank and FᵀF of the feedback; a dense net could not tell. Recovery is (accuracy − readout only) / (backprop −
+readout only). No variant sees forward weights, apart from backprop and, once, "weights".
 
 Runs of one seed share initial weights and the order of the data, and all comparisons are paired over seeds.
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -60,24 +62,27 @@ class Config(ConvnetConfig):
     Attributes:
         net: the convolutional net, trained by all variants.
         shares: shares of the rows of channelwise feedback that change places.
+        feedbacks: draws of channelwise feedback for each net; the rows of each change places.
         connected_seeds: seeds for which the nets with other connections are trained, under random feedback.
     """
 
     net: NetConfig
-    shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    feedbacks: int = 3
     connected_seeds: int = 4
 
 
 _DIGITS = Config(
     # Every pixel of the digits becomes four: on maps of 8 × 8, random feedback recovers most of the accuracy.
-    dataset="digits", net=NetConfig(16, (8, 16, 16), (1, 2, 2), epochs=4), batch_size=32, seeds=8,
+    dataset="digits", net=NetConfig(16, (8, 16, 16), (1, 2, 2), epochs=4), batch_size=32, seeds=8, shares=(0.0, 1.0),
 )  # fmt: skip
 _CIFAR10 = Config(dataset="cifar10", train_images=10_000, net=NetConfig(16, (16, 32, 32), (1, 2, 2), epochs=4), seeds=8)
 _MNIST = replace(_CIFAR10, dataset="mnist", net=replace(_CIFAR10.net, image_size=14))
+_QUICK: dict[str, Any] = {"train_images": 5000, "shares": (0.0, 1.0)}
 ON_DATASET = {
-    "digits": {"quick": _DIGITS, "paper": replace(_DIGITS, seeds=20)},
-    "mnist": {"quick": replace(_MNIST, train_images=5000), "paper": _MNIST},
-    "cifar10": {"quick": replace(_CIFAR10, train_images=5000), "paper": _CIFAR10},
+    "digits": {"quick": _DIGITS, "paper": replace(_DIGITS, seeds=20, shares=_CIFAR10.shares)},
+    "mnist": {"quick": replace(_MNIST, **_QUICK), "paper": _MNIST},
+    "cifar10": {"quick": replace(_CIFAR10, **_QUICK), "paper": _CIFAR10},
 }
 CONFIGS = {"quick": _DIGITS, "paper": _CIFAR10}
 
@@ -88,11 +93,12 @@ def _kinds(config: Config) -> list[Training]:
 
 
 def _moved(config: Config) -> list[Training]:
-    """Return the jobs under scattered feedback, by share and seed."""
+    """Return the jobs under scattered feedback, by draw of feedback, share and seed."""
     return [
         job
+        for feedback in range(config.feedbacks)
         for share in config.shares
-        for job in trainings(config, "convolutional", "channelwise", config.seeds, scattered=share)
+        for job in trainings(config, "convolutional", "channelwise", config.seeds, scattered=share, feedback=feedback)
     ]
 
 
@@ -103,7 +109,8 @@ def _otherwise_connected(config: Config) -> list[Training]:
 
 def jobs(config: Config) -> list[Training]:
     """Return the jobs of the convolutional net by all variants and under scattered feedback, and of the other nets."""
-    # Under random feedback the convolutional net is compared twice: with other variants, and with other nets.
+    # Some runs take part in two comparisons: under random feedback with other variants and with other nets, and under
+    # channelwise feedback with other variants and with scattered feedback.
     return list(dict.fromkeys(_kinds(config) + _moved(config) + _otherwise_connected(config)))
 
 
@@ -114,12 +121,14 @@ def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
         [found[job] for job in group(config)] for group in (_kinds, _moved, _otherwise_connected)
     )
     by_variant = on_grid(kinds, variant=len(VARIANTS), seed=config.seeds)
-    by_share = on_grid(moved, share=len(config.shares), seed=config.seeds)
+    by_share = on_grid(moved, feedback=config.feedbacks, share=len(config.shares), seed=config.seeds)
     by_net = on_grid(connected, net=len(NETS), connected_seed=config.connected_seeds)
     return xr.merge(
         [
             by_variant.assign_coords(variant=list(VARIANTS), seed=range(config.seeds)),
-            _named(by_share, _SCATTERED).assign_coords(share=list(config.shares), seed=range(config.seeds)),
+            _named(by_share, _SCATTERED).assign_coords(
+                feedback=range(config.feedbacks), share=list(config.shares), seed=range(config.seeds)
+            ),
             _named(by_net, _CONNECTED).assign_coords(net=list(NETS), connected_seed=range(config.connected_seeds)),
         ],
         join="exact",
@@ -137,16 +146,24 @@ def _below(alignment: xr.DataArray) -> xr.DataArray:
     return mean
 
 
-def _by_share(dataset: xr.Dataset, name: str) -> xr.DataArray:
-    """Return a variable of the runs under channelwise feedback, [share, seed, ...], beginning with share 0."""
-    whole = dataset[name].sel(variant="channelwise", drop=True).expand_dims(share=[0.0])
-    return xr.concat([whole, dataset[f"{_SCATTERED}{name}"]], "share")
-
-
 def _dose(dataset: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return mean log alignability and gradient alignment below the top, [share, seed], of scattered feedback."""
-    bounds: xr.DataArray = xr.apply_ufunc(np.log, _by_share(dataset, "alignability"))
-    return bounds.mean("weight_layer", skipna=False), _below(_by_share(dataset, "gradient_alignment"))
+    """Return mean log alignability and gradient alignment below the top, [feedback, share, seed]."""
+    bounds: xr.DataArray = xr.apply_ufunc(np.log, dataset[f"{_SCATTERED}alignability"])
+    return bounds.mean("weight_layer", skipna=False), _below(dataset[f"{_SCATTERED}gradient_alignment"])
+
+
+def partial_correlation(dataset: xr.Dataset, *over: str) -> xr.DataArray:
+    """Return the correlation of log alignability and gradient alignment when only the places of rows differ.
+
+    The mean of every net and draw of feedback is taken out, so that what remains is what moving the rows has changed.
+
+    Args:
+        dataset: a result.
+        *over: dimensions of the points: "share", "feedback", and "seed" for all nets together.
+    """
+    bounds, aligned = (values - values.mean("share", skipna=False) for values in _dose(dataset))
+    correlation: xr.DataArray = xr.corr(bounds, aligned, over)
+    return correlation.where(aligned.notnull().all(over))  # corr skips lost runs
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
@@ -155,8 +172,6 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     dense, local, shared = (connected.sel(net=net, drop=True) for net in NETS)
     aligned = _below(dataset.gradient_alignment)
     recovered = recovery(dataset)
-    bounds, followed = _dose(dataset)
-    correlation = xr.corr(bounds, followed, "share").where(followed.notnull().all("share"))  # corr skips lost runs
     random, channelwise, mask, learned = ({"variant": name} for name in ("random", "channelwise", "mask", "learned"))
     fixed = recovered.sel(variant=list(STRUCTURED)).max("variant", skipna=False)
     return [
@@ -164,7 +179,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
                         dense - local, 0.0),
         mean_over_seeds("sharing costs more (random feedback: locally connected − convolutional)", local - shared, 0.0),
         mean_over_seeds("moving rows of channelwise feedback: correlation of log alignability and gradient alignment "
-                        "within one net", correlation, 0.5),
+                        "within one net and draw of feedback", partial_correlation(dataset, "share", "feedback"), 0.5),
         mean_over_seeds("structure raises gradient alignment (channelwise − random)",
                         aligned.sel(channelwise) - aligned.sel(random), 0.0),
         mean_over_seeds("a high bound does not decide: recovery of random feedback − feedback from the connections",
@@ -206,10 +221,10 @@ def _draw_connections(axes: Axes, dataset: xr.Dataset) -> None:
 
 
 def _draw_scattered(axes: Axes, dataset: xr.Dataset) -> None:
-    """Draw gradient alignment against alignability: one line for each seed, one point for each share."""
-    bounds, aligned = _dose(dataset)
+    """Draw gradient alignment against alignability: one line for each net and draw, one point for each share."""
+    bounds, aligned = (values.stack(run=("seed", "feedback")) for values in _dose(dataset))
     axes.plot(np.exp(bounds), aligned, "-", lw=0.6, color=FEEDBACK_COLOURS["channelwise"], alpha=0.4)
-    for share, alpha in zip(bounds.share.values, np.linspace(1, 0.2, bounds.sizes["share"]), strict=True):
+    for share, alpha in zip(bounds.share.values, np.linspace(1, 0.3, bounds.sizes["share"]), strict=True):
         at = {"share": share}
         axes.plot(np.exp(bounds.sel(at)), aligned.sel(at), "o", ms=4, alpha=alpha,
                   color=FEEDBACK_COLOURS["channelwise"], label=f"{share:.0%}")  # fmt: skip
@@ -258,11 +273,15 @@ def caption(dataset: xr.Dataset) -> str:
     """Say what the figure shows, over how many runs, and the accuracies of the controls."""
     accuracy = dataset.test_accuracy.mean("seed")
     backprop, readout = (float(accuracy.sel(variant=variant)) for variant in ("backprop", "readout-only"))
+    together = float(partial_correlation(dataset, "share", "feedback", "seed"))
+    points = _dose(dataset)[0].size
     return (
         "Gradient alignment after training, of the layers that have a convolution above them (b, c: their mean). (a) "
         "Nets that begin as the same function and have the same random feedback: all connections, local connections, "
         f"and local connections that share weights; {dataset.sizes['connected_seed']} runs each. (b) Channelwise "
-        "feedback of which a share of the rows has changed places; lines join the runs of one seed. (c) Kinds of "
-        "feedback. (d) (accuracy − readout only) / (backprop − readout only); test accuracy of backprop "
+        f"feedback, {dataset.sizes['feedback']} draws for each net; lines join the runs of one draw, of which a share "
+        f"of the rows has changed places. Over the {points} nets × feedbacks, the partial correlation of log "
+        f"alignability and gradient alignment, given net and draw, is {together:.2f}. (c) Kinds of feedback. (d) "
+        "(accuracy − readout only) / (backprop − readout only); test accuracy of backprop "
         f"{backprop:.3f}, of the readout alone {readout:.3f}. b, c and d: {dataset.sizes['seed']} seeds."
     )

@@ -43,6 +43,7 @@ class Config(EnsembleSetting):
     Attributes:
         hidden: widths of the hidden layers.
         activation: activation of the hidden layers.
+        init_scale: the initial weights are PyTorch's (uniform on ±1/√fan_in) times this number.
         lr: learning rate for the loss summed over the batch.
         label_noise: share of the training labels that is drawn at random.
         draws: number of sets of feedback matrices; each has initial weights of its own, the same for all rules.
@@ -50,6 +51,7 @@ class Config(EnsembleSetting):
 
     hidden: tuple[int, ...] = (64, 64, 64)
     activation: Literal["tanh", "relu", "linear"] = "tanh"
+    init_scale: float = 1.0
     lr: float = 1e-3
     label_noise: float = 0.0
     draws: int

@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 import xarray as xr
 from matplotlib.figure import Figure
 
-from feedalign.lab.data.topics import topics
+from feedalign.lab.data import python_topics
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.gathering import chosen, on_grid
 from feedalign.lab.experiments.common.verdict import Verdict
@@ -80,7 +80,7 @@ _PAPER = (
     Arm("backprop", 5e-3, blocks=1),
     Arm("backprop", 3e-2, blocks=0),
 )
-_TEXT = f"sha256:{hashlib.sha256(topics().encode()).hexdigest()}"
+_TEXT = f"sha256:{hashlib.sha256(python_topics().encode()).hexdigest()}"
 
 CONFIGS = {
     "quick": Config(

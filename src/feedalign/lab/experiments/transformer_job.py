@@ -20,8 +20,7 @@ from feedalign.lab.data import TextData, every_window, load_text, ngram, windows
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.training import Measurements, one_thread, steps_per_epoch, train
 from feedalign.networks import Transformer
-from feedalign.rules import DirectRule, Wrapped
-from feedalign.rules.registry import get as rule_called
+from feedalign.rules import RULES, DirectRule, Wrapped
 from feedalign.streams import derived_seed, torch_generator
 
 EMBEDDING = "block1.embedding"
@@ -166,7 +165,7 @@ class CharacterTraining(Job, CharacterConfig):
             model.get_submodule(EMBEDDING).requires_grad_(False)
         if not blocks:
             return nn.Sequential(model.get_submodule(f"{EMBEDDING}.tokens"), model.get_submodule("readout"))
-        rule: Any = rule_called(self.arm.rule)
+        rule: Any = RULES[self.arm.rule]
         options: dict[str, Any] = {
             "seed": derived_seed(self.first_seed, "feedback", self.seed, self.draw),
             "example_input": example,

@@ -22,7 +22,6 @@ from feedalign.lab.own_training.config import TrainConfig
 # The largest number that a weight in single precision can hold: a learning rate beyond it is no learning rate.
 LARGEST = 3.4e38
 MOST_MEASUREMENTS, MOST_LAYERS = 1000, 300
-SEEDS = ("seed_weights", "seed_feedback", "seed_data")
 LEARNED = ("kolen-pollack", "direct-kolen-pollack")
 
 # A field that is used only where another field has one of these values.
@@ -83,9 +82,11 @@ def resolved(config: TrainConfig) -> TrainConfig:
     Args:
         config: with checked values.
     """
-    seeds = {name: config.seed if getattr(config, name) is None else getattr(config, name) for name in SEEDS}
     lr = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}[config.optimizer] if config.lr is None else config.lr
-    return replace(config, seed=0, lr=lr, **seeds)
+    weights, feedback, data = (
+        config.seed if seed is None else seed for seed in (config.seed_weights, config.seed_feedback, config.seed_data)
+    )
+    return replace(config, lr=lr, seed=0, seed_weights=weights, seed_feedback=feedback, seed_data=data)
 
 
 def purpose(config: TrainConfig, name: str) -> str | None:

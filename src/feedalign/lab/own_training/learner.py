@@ -16,8 +16,8 @@ from feedalign.errors import ArgumentError
 from feedalign.lab.own_code import at_home, called, names_of_points, take_in
 from feedalign.lab.own_training.checking import LEARNED
 from feedalign.lab.own_training.config import TrainConfig
-from feedalign.lab.own_training.recipes import recipe_of
 from feedalign.lab.own_training.samples import Samples
+from feedalign.lab.recipes import recipe_of
 from feedalign.networks import MLP, ConvNet
 from feedalign.rules import Wrapped, get
 

@@ -10,13 +10,14 @@ from torch import Tensor
 from feedalign.alignment import gradient_alignment, weight_alignment
 from feedalign.anatomy import undisturbed
 from feedalign.errors import OutputError
+from feedalign.lab.data import accuracy_by_mask
 from feedalign.lab.own_training.config import TrainConfig
 from feedalign.lab.own_training.learner import loss_fn
 from feedalign.lab.own_training.samples import Samples
 from feedalign.rules import DirectRule, Wrapped
 
 # Training loss and accuracy are those of so many samples at most, the first ones: a measurement is to cost little.
-MOST_EVALUATED = 10_000
+MOST_EVALUATED = 5_000
 CHUNK = 1000  # samples that are evaluated at once
 
 
@@ -37,35 +38,32 @@ def measure(net: Wrapped, config: TrainConfig, samples: Samples) -> xr.Dataset:
         part[:MOST_EVALUATED] for part in (samples.train_x, samples.train_y, samples.noisy)
     )  # fmt: skip
     with undisturbed(net):
-        train_loss, right = _evaluated(net, train_x, train_y)
-        test_loss, test_right = _evaluated(net, samples.test_x, samples.test_y)
+        train_loss, predicted = _evaluated(net, train_x, train_y)
+        test_loss, test_predicted = _evaluated(net, samples.test_x, samples.test_y)
         layers = _alignment(net, train_x[: config.probe], train_y[: config.probe])
     dataset = xr.Dataset(
         {
             "train_loss": train_loss,
-            "train_accuracy": _mean(right),
+            "train_accuracy": float((predicted == train_y).double().mean()),
             "test_loss": test_loss,
-            "test_accuracy": _mean(test_right),
+            "test_accuracy": float((test_predicted == samples.test_y).double().mean()),
         }
     )
     if config.label_noise:
-        dataset["clean_accuracy"], dataset["noisy_accuracy"] = _mean(right[~noisy]), _mean(right[noisy])
+        clean, corrupted = accuracy_by_mask(predicted, train_y, noisy)
+        dataset["clean_accuracy"], dataset["noisy_accuracy"] = float(clean), float(corrupted)
     return dataset.merge(layers)
 
 
 @torch.no_grad()
 def _evaluated(net: Wrapped, inputs: Tensor, labels: Tensor) -> tuple[float, Tensor]:
-    """Return the mean loss, and for each sample whether the label is right."""
-    loss, right = 0.0, []
+    """Return the mean loss, and the predicted label of each sample."""
+    loss, predicted = 0.0, []
     for x, y in zip(inputs.split(CHUNK), labels.split(CHUNK), strict=True):
         output = net(x)
         loss += float(loss_fn(output, y).double()) * len(y)
-        right.append(output.argmax(1) == y)
-    return loss / len(labels), torch.cat(right)
-
-
-def _mean(right: Tensor) -> float:
-    return float(right.double().mean())
+        predicted.append(output.argmax(1))
+    return loss / len(labels), torch.cat(predicted)
 
 
 def _alignment(net: Wrapped, x: Tensor, y: Tensor) -> xr.Dataset:

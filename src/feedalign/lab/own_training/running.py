@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from feedalign.lab.files import check_folder
@@ -13,9 +14,19 @@ from feedalign.lab.own_training.samples import digest_of_file, samples_of
 from feedalign.lab.progress import Watch, unwatched
 from feedalign.lab.runs import StoredRun, ThisProcess, run_jobs
 
+# What does not decide whether network, rule and data fit together: runs that differ in this alone are tried out once.
+NO_MATTER = (
+    "label_noise", "feedback_lr", "feedback_decay", "optimizer", "lr", "momentum", "weight_decay", "schedule", "epochs",
+    "seed_feedback", "seed_data", "measurements", "probe",
+)  # fmt: skip
 
-def run_of(config: TrainConfig) -> Run:
-    """Return the job of a config, after it was tried out on one batch.
+
+def run_of(config: TrainConfig, tried: dict[tuple[TrainConfig, str], str] | None = None) -> Run:
+    """Return the job of a config, after the config was tried out on one batch.
+
+    Args:
+        config: what to train, and how.
+        tried: what the same command has tried out before; it gets what is tried out now.
 
     Raises:
         ArgumentError: a value is wrong, or things do not fit together; says what to do.
@@ -23,10 +34,15 @@ def run_of(config: TrainConfig) -> Run:
     """
     config = resolved(check_values(config))
     refuse_unused(config)
-    digest = digest_of_file(config.dataset)
-    with prepared(config):
-        samples = samples_of(config, digest)
-    return Run(config, digest, try_out(config, samples))
+    data = digest_of_file(config.dataset)
+    tried = {} if tried is None else tried
+    alike = replace(config, **{name: getattr(resolved(TrainConfig()), name) for name in NO_MATTER})
+    alike = alike if ":" in config.network else replace(alike, seed_weights=0)
+    if (alike, data) not in tried:
+        with prepared(config):
+            samples = samples_of(config, data)
+        tried[alike, data] = try_out(config, samples)
+    return Run(config, data, tried[alike, data])
 
 
 def compute(config: TrainConfig, runs: Path = Path("runs"), progress: Watch = unwatched) -> StoredRun:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from feedalign.errors import ArgumentError
 from feedalign.lab.files import check_folder, replacing
-from feedalign.lab.own_training import Run, run_of
+from feedalign.lab.own_training import Run, TrainConfig, run_of
 from feedalign.lab.progress import Watch, unwatched
 from feedalign.lab.runs import Executor, StoredRun, ThisProcess, config_hash, gathered, run_jobs
 from feedalign.lab.sweep.drawing import plot
@@ -53,7 +53,8 @@ def compute(
     """
     check_folder("runs", runs)
     points = points_of(sweep)
-    jobs = [_job(point) for point in points]
+    tried = dict[tuple[TrainConfig, str], str]()
+    jobs = [_job(point, tried) for point in points]
     with progress(f"{len(set(jobs))} runs") as tell:
         run_jobs(jobs, runs, executor or ThisProcess(), tell)
     hashes = tuple(config_hash(job.kind, job) for job in jobs)
@@ -66,10 +67,10 @@ def compute(
     return found
 
 
-def _job(point: Point) -> Run:
+def _job(point: Point, tried: dict[tuple[TrainConfig, str], str]) -> Run:
     """Return the job of a run, after it was tried out; an error says which run it is about."""
     try:
-        return run_of(point.config)
+        return run_of(point.config, tried)
     except ArgumentError as error:
         values = {"rule": point.config.rule, **point.values}
         raise ArgumentError(f"{', '.join(f'{n} {text_of(v)}' for n, v in values.items())}: {error}") from error

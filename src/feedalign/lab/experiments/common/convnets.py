@@ -92,7 +92,7 @@ class Training(Job):
     """One net, trained by one variant and measured at the end.
 
     Nets of one shape and seed begin as the same function. They see the data in the same order and learn through the
-    same feedback, the matrices drawn for the convolutional net.
+    same feedback, the matrices drawn for the convolutional net; unless `feedback` asks for another draw.
 
     Attributes:
         dataset: as in `ConvnetConfig`, and so are `train_images`, `lr`, `feedback_lr`, `feedback_decay`, `batch_size`,
@@ -101,6 +101,7 @@ class Training(Job):
         connected: which connections the layers have.
         variant: one of `VARIANTS`.
         scattered: share of the rows of every feedback matrix that change places; see `_scattered`.
+        feedback: number of the draw of feedback (and of the rows that change places) for a net; 0 for the first.
         seed: number of the seed. Initial weights, feedback and data order each have a stream of their own.
     """
 
@@ -117,11 +118,12 @@ class Training(Job):
     connected: Connected
     variant: str
     scattered: float
+    feedback: int
     seed: int
 
     @one_thread()
     def compute(self, desk: Desk) -> xr.Dataset:  # noqa: ARG002 — small nets
-        """Return test accuracy; gradient alignment by layer; weight alignment and alignability between two points."""
+        """Return accuracy, alignment of gradients and updates by layer, and alignability and alignment of weights."""
         task = image_task(self.dataset, self.train_images, self.net.image_size)
         seed = derived_seed(self.first_seed, "network", self.seed)
         learner = self._learner(task, seed)
@@ -133,8 +135,9 @@ class Training(Job):
         in_shape = (task.train_x.shape[1], task.train_x.shape[2], task.train_x.shape[3])
         model: nn.Module = ConvNet(in_shape, self.net.channels, task.classes, stride=self.net.strides, seed=seed)
         rule, recipe = VARIANTS[self.variant]
-        drawn = DFA(model, feedback=recipe, seed=seed, example_input=task.train_x[:1])
-        matrices = FromArray(_scattered(drawn.feedback_matrices, self.scattered, seed))
+        draw = derived_seed(seed, "another draw of feedback", self.feedback) if self.feedback else seed
+        drawn = DFA(model, feedback=recipe, seed=draw, example_input=task.train_x[:1])
+        matrices = FromArray(_scattered(drawn.feedback_matrices, self.scattered, draw))
         drawn.unwrap()
         learns: dict[str, Any] = (
             {"lr": self.feedback_lr, "weight_decay": self.feedback_decay} if rule.learns_feedback else {}
@@ -160,7 +163,7 @@ class Training(Job):
 
 
 def trainings(
-    config: ConvnetConfig, connected: Connected, variant: str, seeds: int, scattered: float = 0.0
+    config: ConvnetConfig, connected: Connected, variant: str, seeds: int, scattered: float = 0.0, feedback: int = 0
 ) -> list[Training]:
     """Return the jobs of one kind of run, one for each seed.
 
@@ -170,10 +173,11 @@ def trainings(
         variant: one of `VARIANTS`.
         seeds: number of seeds.
         scattered: share of the rows of every feedback matrix that change places.
+        feedback: number of the draw of feedback for each net.
     """
     shared = chosen(config, Training)
     return [
-        Training(connected=connected, variant=variant, scattered=scattered, seed=seed, **shared)
+        Training(connected=connected, variant=variant, scattered=scattered, feedback=feedback, seed=seed, **shared)
         for seed in range(seeds)
     ]
 
@@ -192,7 +196,9 @@ def image_task(dataset: str, train_images: int, image_size: int) -> ImageTask:
 def _measured(learner: DirectRule, task: ImageTask, probe: int) -> xr.Dataset:
     """Measure a trained net; alignments on the first images of the test set."""
     learner.eval()
-    gradient = gradient_alignment(learner, functional.cross_entropy, task.test_x[:probe], task.test_y[:probe]).layers
+    batch = functional.cross_entropy, task.test_x[:probe], task.test_y[:probe]
+    gradient = gradient_alignment(learner, *batch).layers
+    update = gradient_alignment(learner, *batch, at="parameters").layers
     layers = list(alignability(learner).layers.values())[:-1]  # the readout can align with anything
     with torch.no_grad():
         right = [learner(x).argmax(1) == y for x, y in zip(task.test_x.split(500), task.test_y.split(500), strict=True)]
@@ -200,6 +206,7 @@ def _measured(learner: DirectRule, task: ImageTask, probe: int) -> xr.Dataset:
         {
             "test_accuracy": torch.cat(right).double().mean().item(),
             "gradient_alignment": ("layer", list(gradient.values())),
+            "update_alignment": ("layer", list(update.values())),
             "weight_alignment": ("weight_layer", [layer.weight_alignment for layer in layers]),
             "alignability": ("weight_layer", [layer.bound for layer in layers]),
         },

@@ -50,7 +50,6 @@ class EnsembleSetting:
         batch_size: samples in a step.
         epochs: passes through the data.
         networks: runs for each draw of the feedback; they differ in initial weights and data order.
-        init_scale: the initial weights are PyTorch's (uniform on ±1/√fan_in) times this number.
         measurements: number of measured times after time 0, evenly spaced in log time.
         first_measured: the first of these times, as a share of the training.
         probe: number of training images on which alignment is measured.
@@ -71,7 +70,6 @@ class EnsembleSetting:
     batch_size: int = 32
     epochs: int
     networks: int
-    init_scale: float = 1.0
     measurements: int = 24
     first_measured: float = 1e-3
     probe: int = 500
@@ -89,6 +87,7 @@ class EnsembleTraining(EnsembleSetting, Job):
     Attributes:
         hidden: widths of the hidden layers.
         activation: activation of the hidden layers.
+        init_scale: the initial weights are PyTorch's (uniform on ±1/√fan_in) times this number.
         lr: learning rate for the loss summed over the batch.
         label_noise: share of the training labels that is drawn at random.
         rule: name of a direct rule, or of one of the controls "backprop", "readout-only" and "frozen".
@@ -100,6 +99,7 @@ class EnsembleTraining(EnsembleSetting, Job):
     kind = "ensemble-training"
     hidden: tuple[int, ...]
     activation: Literal["tanh", "relu", "linear"]
+    init_scale: float = 1.0
     lr: float
     label_noise: float = 0.0
     rule: str
@@ -135,9 +135,7 @@ class EnsembleTraining(EnsembleSetting, Job):
         net = self._wrapped(networks).to(self.device)
         counted = FiniteLosses(net, self.networks).to(self.device)
         optimizer = self._optimizer(net)
-        noise = GradientNoise(
-            one_of("noise_kind", self.noise_kind, NOISE_KINDS), self.noise_norm, self.first_seed, self.draw
-        )
+        noise = GradientNoise(self.noise_kind, self.noise_norm, self.first_seed, self.draw)
         optimizer.register_step_pre_hook(lambda *_: noise.add(networks.parameters()))
         steps = self.measured_steps(len(sample.train_x))
         due, measured = set(steps), Measurements("epoch")

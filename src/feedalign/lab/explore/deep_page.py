@@ -1,0 +1,185 @@
+"""The section on deep networks: controls, a button that trains, and the figures that grow while the networks learn."""
+
+from __future__ import annotations
+
+import uuid
+from collections import OrderedDict
+from typing import Any
+
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
+
+from feedalign.errors import FeedalignError, OutputError
+from feedalign.lab.explore.controls import Dial, chart, choice, group, seed_field, whole
+from feedalign.lab.explore.deep_study import COMPARED, DeepSetting, DeepTraining
+from feedalign.lab.explore.figures import deep_figures
+from feedalign.style import RULE_LABELS
+
+KEPT = 4  # trainings: those of older tabs of the browser are forgotten
+NUMBERS = {
+    "layers": Dial("layers", "hidden layers", 1, 5, 1, 3),
+    "width": Dial("width", "units of a layer", 3, 8, 1, 6, base=2),
+    "lr": Dial("deep-lr", "learning rate", -3, 0.5, 0.1, -1.5, base=10),
+    "epochs": Dial("epochs", "epochs", 5, 100, 5, 30),
+}
+CHARTS = {
+    "accuracy": ("Test accuracy", "Share of the 355 test digits that the network tells right."),
+    "gradient": (
+        "Gradient alignment",
+        "Cosine of what DFA sends to a layer and what backprop would send. Solid: the network that DFA trains. Dotted: "
+        "the network that backprop trains.",
+    ),
+    "weight": (
+        "Weight alignment",
+        "Cosine of a layer's weights and the product of the feedback matrices below and above. Solid: DFA. Dotted: "
+        "backprop.",
+    ),
+}
+
+
+class Trainings:
+    """The trainings that tabs of the browser look at. Each learns only while somebody asks for it."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, DeepTraining] = OrderedDict()
+
+    def begin(self, setting: DeepSetting) -> str:
+        """Begin a training, and return the name by which to ask for it."""
+        name = uuid.uuid4().hex
+        self._known[name] = DeepTraining(setting)
+        while len(self._known) > KEPT:
+            self._known.popitem(last=False)
+        return name
+
+    def find(self, name: str) -> DeepTraining | None:
+        """Return a training; None if it is not known any more."""
+        return self._known.get(name)
+
+
+def layout() -> html.Section:
+    """Return the section."""
+    empty = deep_figures(DeepSetting(), {rule: [] for rule in COMPARED})
+    controls = html.Form(
+        [
+            group("Networks", [
+                choice("deep-activation", {"tanh": "tanh", "relu": "ReLU"}, "tanh"),
+                NUMBERS["layers"].component(), NUMBERS["width"].component(),
+            ]),
+            group("Learning", [
+                NUMBERS["lr"].component(), NUMBERS["epochs"].component(), seed_field("deep-seed", DeepSetting().seed),
+            ]),
+            html.Div([html.Button("Train", id="train", type="button"), html.Button("Stop", id="stop", type="button")],
+                     className="buttons"),
+        ],
+        className="controls",
+    )  # fmt: skip
+    results = html.Div(
+        [
+            html.P("Press Train.", id="progress", role="status"),
+            html.Div(id="deep-troubles", className="troubles", role="alert"),
+            html.Div([chart(name, *texts, figure=empty[name]) for name, texts in CHARTS.items()], className="charts"),
+        ]
+    )
+    return html.Section(
+        [
+            html.H2("A deep network, live", id="deep"),
+            html.P(
+                "Two networks with the same initial weights learn handwritten digits, one by DFA and one by backprop. "
+                "Watch the layers align, from the bottom up."
+            ),
+            html.Div([controls, results], className="beside"),
+            dcc.Store(id="training"),  # the name of the training; none before Train and after Stop
+            dcc.Store(id="turn"),  # the epoch that is asked for, set by assets/explore.js
+            dcc.Store(id="learned"),  # the epoch that was answered
+        ]
+    )
+
+
+def setting_of(choices: dict[str, Any]) -> DeepSetting:
+    """Return what the positions of the controls mean."""
+    numbers = {name: dial.number(choices[dial.key]) for name, dial in NUMBERS.items()}
+    return DeepSetting(
+        layers=int(numbers["layers"]),
+        width=int(numbers["width"]),
+        activation=choices["deep-activation"],
+        lr=numbers["lr"],
+        epochs=int(numbers["epochs"]),
+        seed=whole(choices["deep-seed"]),
+    )
+
+
+def register(app: Dash) -> None:
+    """Let the buttons begin and end a training, and the figures follow it."""
+    trainings = Trainings()
+    keys = [*(dial.key for dial in NUMBERS.values()), "deep-activation", "deep-seed"]
+
+    @app.callback(
+        output={
+            "shown": {dial.key: Output(f"{dial.key}-shown", "children") for dial in NUMBERS.values()},
+        },
+        inputs={"choices": {dial.key: Input(dial.key, "value") for dial in NUMBERS.values()}},
+    )
+    def show(choices: dict[str, Any]) -> dict[str, Any]:
+        return {"shown": {dial.key: f"{dial.number(choices[dial.key]):g}" for dial in NUMBERS.values()}}
+
+    app.clientside_callback(
+        ClientsideFunction("explore", "train"), inputs=[Input("training", "data"), Input("learned", "data")]
+    )
+
+    @app.callback(
+        output={"training": Output("training", "data"), "troubles": Output("deep-troubles", "children")},
+        inputs={"pressed": [Input("train", "n_clicks"), Input("stop", "n_clicks")]},
+        state={"choices": {key: State(key, "value") for key in keys}},
+        prevent_initial_call=True,
+    )
+    def press(pressed: list[int], choices: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
+        if ctx.triggered_id == "stop":
+            return {"training": None, "troubles": []}
+        return begun(trainings, choices)
+
+    @app.callback(
+        output={
+            "figures": {name: Output(name, "figure") for name in CHARTS},
+            "progress": Output("progress", "children"),
+            "troubles": Output("deep-troubles", "children", allow_duplicate=True),
+            "learned": Output("learned", "data"),
+        },
+        inputs={"turn": Input("turn", "data")},
+        prevent_initial_call=True,
+    )
+    def follow(turn: dict[str, Any]) -> dict[str, Any]:
+        answered = answer(trainings.find(turn["training"]))
+        more = answered.pop("more")
+        return {**answered, "learned": {**turn, "more": more}}
+
+
+def begun(trainings: Trainings, choices: dict[str, Any]) -> dict[str, Any]:
+    """Begin a training with the positions of the controls; return its name, or why there is none."""
+    try:
+        return {"training": trainings.begin(setting_of(choices)), "troubles": []}
+    except FeedalignError as error:
+        return {"training": None, "troubles": [html.P(str(error))]}
+
+
+def answer(training: DeepTraining | None) -> dict[str, Any]:
+    """Train for one more epoch; return what the page shows then, and whether there is more to come."""
+    if training is None:
+        gone = html.P("This training is not known any more. Press Train to begin another.")
+        return {"figures": dict.fromkeys(CHARTS, no_update), "progress": "", "troubles": [gone], "more": False}
+    troubles = []
+    try:
+        training.advance()
+    except OutputError as error:
+        troubles.append(html.P(f"{error}. Lower the learning rate, and press Train."))
+    return {
+        "figures": deep_figures(training.setting, training.moments),
+        "progress": _progress(training),
+        "troubles": troubles,
+        "more": not (training.done or troubles),
+    }
+
+
+def _progress(training: DeepTraining) -> str:
+    accuracies = ", ".join(
+        f"{RULE_LABELS[rule]} {training.moments[rule][-1].accuracy:.0%}" for rule in COMPARED if training.moments[rule]
+    )
+    return f"Epoch {training.epoch} of {training.setting.epochs}. Test accuracy: {accuracies}."

@@ -1,0 +1,171 @@
+"""The section on shallow networks: controls, figures, and what happens when a control is moved."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from dash import ClientsideFunction, Dash, Input, Output, dcc, html
+
+from feedalign.errors import FeedalignError
+from feedalign.lab.explore.controls import Dial, chart, choice, group, seed_field, whole
+from feedalign.lab.explore.figures import Figure, shallow_figures
+from feedalign.lab.explore.shallow_study import Pick, ShallowSetting, ShallowStudy, study
+
+MOST = 4  # units of student or teacher: with more, ReLU takes many seconds
+NUMBERS = {
+    "students": Dial("students", "K, student units", 1, MOST, 1, 2),
+    "teachers": Dial("teachers", "M, teacher units", 1, MOST, 1, 2),
+    "lr": Dial("lr", "η, learning rate", -2, 1.5, 0.05, -0.3, base=10),
+    "noise": Dial("noise", "σ, label noise", 0, 1, 0.05, 0),
+    "end": Dial("end", "time at the end", 1, 4, 0.1, 3.3, base=10),
+}
+_START = {"A": (1.0, 0.5, 0.8, 1.3), "F": (0.4, -1.2, 0.8, 1.6)}
+UNITS = {
+    name: tuple(Dial(f"{name}-{i + 1}", f"{name}{'₁₂₃₄'[i]}", -2, 2, 0.1, values[i]) for i in range(MOST))
+    for name, values in _START.items()
+}
+DIALS = (*NUMBERS.values(), *itertools.chain(*UNITS.values()))
+KEYS = (*(dial.key for dial in DIALS), "activation", "seed", "simulate")  # of every control
+CHARTS = {
+    "error": ("Generalisation error", "Half the mean squared difference of student and teacher."),
+    "overlap": ("Alignment of the readout", "The readout v first turns to the feedback F, and only then learns."),
+    "readout": ("Readout, and the minimum picked", "Under DFA. Dotted: the minimum that A and F predict."),
+    "R": (
+        "R, student and teacher",
+        "Overlap of each student unit (colour) with each teacher unit (dashes), under DFA.",
+    ),
+    "Q": ("Q, student and student", "Overlap of the student units with one another, under DFA."),
+}
+
+
+def layout() -> html.Section:
+    """Return the section."""
+    controls = html.Form(
+        [
+            group("Networks", [
+                choice("activation", {"erf": "erf", "relu": "ReLU"}, "erf"),
+                NUMBERS["students"].component(), NUMBERS["teachers"].component(),
+            ]),
+            group("Learning", [NUMBERS[name].component() for name in ("lr", "noise", "end")]),
+            group("A, readout of the teacher", [dial.component() for dial in UNITS["A"]]),
+            group("F, feedback", [dial.component() for dial in UNITS["F"]]),
+            group("Random start", [
+                seed_field("seed", ShallowSetting().seed),
+                dcc.Checklist(
+                    id="simulate", options=[{"value": "yes", "label": "simulate a network of 500 inputs"}], value=[]
+                ),
+            ]),
+        ],
+        className="controls",
+    )  # fmt: skip
+    results = html.Div(
+        [
+            html.Div(id="shallow-troubles", className="troubles", role="alert"),
+            html.Div([chart(name, *texts) for name, texts in CHARTS.items()]
+                     + [html.Div([html.H3("Which minimum does DFA pick?"), html.Div(id="pick")], className="chart")],
+                     className="charts"),
+        ],
+    )  # fmt: skip
+    return html.Section(
+        [
+            html.H2("A shallow network, in theory", id="shallow"),
+            html.P(
+                "A student of K hidden units learns from a teacher of M hidden units, one example at a time. The "
+                "curves are exact for infinitely many inputs. Move a control, and the curves follow."
+            ),
+            html.Div([controls, results], className="beside"),
+            dcc.Store(id="asked"),  # positions of the controls, set by assets/explore.js
+            dcc.Store(id="answered", data=0),  # the number of the last answer
+        ]
+    )
+
+
+def setting_of(choices: dict[str, Any]) -> ShallowSetting:
+    """Return what the positions of the controls mean."""
+    numbers = {name: dial.number(choices[dial.key]) for name, dial in NUMBERS.items()}
+    vectors = {
+        name: tuple(dial.number(choices[dial.key]) for dial in dials[: int(numbers[units])])
+        for (name, dials), units in zip(UNITS.items(), ("teachers", "students"), strict=True)
+    }
+    return ShallowSetting(
+        activation=choices["activation"],
+        A=vectors["A"],
+        F=vectors["F"],
+        lr=numbers["lr"],
+        noise_std=numbers["noise"],
+        end_time=numbers["end"],
+        seed=whole(choices["seed"]),
+        simulate=bool(choices["simulate"]),
+    )
+
+
+def register(app: Dash) -> None:
+    """Let the figures follow the controls."""
+    # A slider that is being dragged asks faster than the theory answers; the function sends what can be answered.
+    app.clientside_callback(
+        ClientsideFunction("explore", "ask"),
+        inputs=[Input("answered", "data"), *(Input(key, "value") for key in KEYS)],
+    )
+
+    @app.callback(
+        output={
+            "figures": {name: Output(name, "figure") for name in CHARTS},
+            "pick": Output("pick", "children"),
+            "troubles": Output("shallow-troubles", "children"),
+            "answered": Output("answered", "data"),
+        },
+        inputs={"asked": Input("asked", "data")},
+        prevent_initial_call=True,
+    )
+    def follow(asked: dict[str, Any]) -> dict[str, Any]:
+        return {**answer(dict(zip(KEYS, asked["positions"], strict=True))), "answered": asked["number"]}
+
+    @app.callback(
+        output={
+            "shown": {dial.key: Output(f"{dial.key}-shown", "children") for dial in DIALS},
+            "hidden": {dial.key: Output(f"{dial.key}-dial", "hidden") for dials in UNITS.values() for dial in dials},
+        },
+        inputs={"choices": {dial.key: Input(dial.key, "value") for dial in DIALS}},
+    )
+    def show(choices: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "shown": {dial.key: f"{dial.number(choices[dial.key]):g}" for dial in DIALS},
+            "hidden": {
+                dial.key: i >= NUMBERS[units].number(choices[units])
+                for (_, dials), units in zip(UNITS.items(), ("teachers", "students"), strict=True)
+                for i, dial in enumerate(dials)
+            },
+        }
+
+
+def answer(choices: dict[str, Any]) -> dict[str, Any]:
+    """Return figures, minimum and troubles for the positions of the controls."""
+    setting = setting_of(choices)
+    try:
+        found = study(setting)
+    except FeedalignError as error:
+        found = ShallowStudy(setting, {}, None, None, (str(error),))
+    figures: dict[str, Figure] = shallow_figures(found)
+    troubles = [html.P(trouble) for trouble in found.troubles]
+    return {"figures": figures, "pick": _pick(setting, found.pick), "troubles": troubles}
+
+
+def _pick(setting: ShallowSetting, pick: Pick | None) -> list[Any]:
+    """Return the minimum in words, and the vectors to compare as a table with a row for each student unit."""
+    if pick is None:
+        return []
+    columns: dict[str, Sequence[float]] = {"F": setting.F, **{name: v.tolist() for name, v in pick.v.items()}}
+    table = html.Table(
+        [
+            html.Thead(html.Tr([html.Th("unit"), *(html.Th(name) for name in columns)])),
+            html.Tbody(
+                [
+                    html.Tr([html.Td(k + 1), *(html.Td(f"{values[k]:.2f}") for values in columns.values())])
+                    for k in range(len(setting.F))
+                ]
+            ),
+        ]
+    )
+    return [html.P(pick.words), table]

@@ -1,0 +1,197 @@
+"""The page as a student uses it, in a real browser: a control is moved, and the new curve is read."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pytest
+from tests.cases.browser import chromium, opened, program
+
+from feedalign.lab.explore.shallow_study import ShallowSetting, study
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.slow
+
+SECONDS = 60_000  # milliseconds: the machine may be busy with other tests
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Of the page, which the command itself serves."""
+    program()  # no server for a browser that is not there
+    command = [sys.executable, "-m", "feedalign", "explore", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found = [re.search(r"http://\S+", process.stdout.readline()) for _ in range(2)][1]
+            assert found is not None
+            yield found[0]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+def curve(page: Page, chart: str, name: str) -> tuple[list[float], list[float]]:
+    """The points (x, y) of a curve that a figure shows."""
+    data = page.evaluate(
+        f"document.querySelector('#{chart} .js-plotly-plot').data.map(({{name, x, y}}) => [name, x, y])"
+    )
+    ((x, y),) = [(x, y) for found, x, y in data if found == name]
+    return x, y
+
+
+def names(page: Page, chart: str) -> list[str]:
+    """The names of the curves that a figure shows."""
+    found: list[str] = page.evaluate(
+        f"document.querySelector('#{chart} .js-plotly-plot').data.map(curve => curve.name)"
+    )
+    return found
+
+
+def ready(page: Page) -> None:
+    """Wait until the curves of theory are drawn."""
+    page.locator("#error .scatterlayer .trace").first.wait_for(timeout=SECONDS)
+
+
+def wait_for_end(page: Page, chart: str, value: float) -> None:
+    """Wait until the first curve of a figure ends at this value."""
+    page.wait_for_function(
+        "([chart, value]) => Math.abs(document.querySelector(`#${chart} .js-plotly-plot`).data[0].y.at(-1) / value - 1)"
+        " < 1e-9",
+        arg=[chart, value],
+        timeout=SECONDS,
+    )
+
+
+def test_a_control_moved_by_keyboard_moves_the_curves(browser: Browser, address: str) -> None:
+    """To the curves that the theory gives at the learning rate which the page shows."""
+    with opened(browser, address, 1400) as page:
+        ready(page)
+        before = curve(page, "error", "DFA, theory")
+        page.get_by_label("η, learning rate").focus()
+        for _ in range(4):
+            page.keyboard.press("ArrowRight")
+        page.get_by_text("η, learning rate = 0.79").wait_for(timeout=SECONDS)
+        expected = study(ShallowSetting(lr=0.79, end_time=2000.0)).theory["dfa"]
+        wait_for_end(page, "error", expected.generalisation_error[-1])
+        times, errors = curve(page, "error", "DFA, theory")
+        assert errors != before[1]
+        np.testing.assert_allclose(times, expected.times)
+        np.testing.assert_allclose(errors, expected.generalisation_error)
+        np.testing.assert_allclose(curve(page, "overlap", "DFA, theory")[1], expected.overlap)
+        np.testing.assert_allclose(curve(page, "R", "R₁₂")[1], expected.R[:, 0, 1])
+
+
+def test_a_slider_that_is_dragged_ends_at_its_last_position(browser: Browser, address: str) -> None:
+    """Many positions, faster than they can be answered: the last one is the one that is shown."""
+    with opened(browser, address, 1400) as page:
+        ready(page)
+        box = page.get_by_label("σ, label noise").bounding_box()
+        assert box is not None
+        y = box["y"] + box["height"] / 2
+        page.mouse.move(box["x"] + 8, y)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] + 20, y, steps=30)
+        page.mouse.up()
+        page.get_by_text(re.compile("label noise = 1$")).wait_for(timeout=SECONDS)
+        expected = study(ShallowSetting(noise_std=1.0, end_time=2000.0)).theory["dfa"]
+        wait_for_end(page, "error", expected.generalisation_error[-1])
+
+
+def test_units_feedback_and_minimum_follow(browser: Browser, address: str) -> None:
+    with opened(browser, address, 1400) as page:
+        ready(page)
+        page.get_by_text("arrived at the predicted minimum").wait_for(timeout=SECONDS)
+        assert page.get_by_label("F₃").is_hidden()
+        page.get_by_label("K, student units").fill("3")
+        page.get_by_text("Make K and M equal").wait_for(timeout=SECONDS)
+        page.get_by_label("F₃").wait_for(timeout=SECONDS)
+        assert names(page, "R") == ["R₁₁", "R₁₂", "R₂₁", "R₂₂", "R₃₁", "R₃₂"]
+        page.get_by_label("K, student units").fill("2")
+        page.get_by_label("F₂").fill("0.2")
+        page.locator("#pick td").get_by_text("0.20", exact=True).wait_for(timeout=SECONDS)
+        page.get_by_label("ReLU").first.check()
+        page.get_by_text("A ReLU student can learn this teacher").wait_for(timeout=SECONDS)
+
+
+def test_a_divergence_is_told_in_words(browser: Browser, address: str) -> None:
+    with opened(browser, address, 1400) as page:
+        ready(page)
+        page.get_by_label("ReLU").first.check()
+        page.get_by_label("F₂").fill("1.2")
+        page.get_by_label("η, learning rate").fill("1")
+        page.get_by_label("simulate a network of 500 inputs").check()
+        trouble = page.locator("#shallow-troubles")
+        trouble.get_by_text("the simulation diverged at t").wait_for(timeout=SECONDS)
+        page.get_by_label("simulate a network of 500 inputs").uncheck()
+        trouble.get_by_text("the simulation diverged at t").wait_for(state="hidden", timeout=SECONDS)
+
+
+def test_a_training_is_watched_to_its_end(browser: Browser, address: str) -> None:
+    with opened(browser, address, 1400) as page:
+        ready(page)
+        page.get_by_label("epochs").fill("5")
+        page.get_by_label("hidden layers").fill("2")
+        page.get_by_role("button", name="Train").click()
+        page.get_by_text(re.compile("Epoch 5 of 5. Test accuracy: DFA ")).wait_for(timeout=SECONDS)
+        assert names(page, "gradient") == ["layer 1", "layer 2"] * 2
+        assert names(page, "weight") == ["layer 2", "layer 3"] * 2
+        epochs, accuracies = curve(page, "accuracy", "backprop")
+        assert epochs[-1] == 5
+        assert accuracies[-1] > 0.8
+
+
+def test_a_training_can_be_stopped_and_begun_again(browser: Browser, address: str) -> None:
+    with opened(browser, address, 1400) as page:
+        ready(page)
+        page.get_by_label("epochs").fill("100")
+        page.get_by_role("button", name="Train").click()
+        progress = page.locator("#progress")
+        progress.get_by_text(re.compile("Epoch [2-9]")).wait_for(timeout=SECONDS)
+        page.get_by_role("button", name="Stop").click()
+        page.wait_for_timeout(1000)  # an epoch that was under way is still shown
+        stopped = progress.inner_text()
+        page.wait_for_timeout(1000)
+        assert progress.inner_text() == stopped
+        page.get_by_label("epochs").fill("5")
+        page.get_by_role("button", name="Train").click()
+        progress.get_by_text("Epoch 5 of 5").wait_for(timeout=SECONDS)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_every_chart_is_seen(browser: Browser, address: str, width: int, scheme: Literal["light", "dark"]) -> None:
+    """Without an error in the console, in the colours the reader wants, and without scrolling sideways."""
+    with opened(browser, address, width, scheme) as page:
+        ready(page)
+        charts = page.locator(".js-plotly-plot")
+        assert charts.count() == 8
+        for chart in charts.all():
+            chart.scroll_into_view_if_needed()
+            box = chart.bounding_box()
+            assert box is not None
+            assert box["width"] > 250
+            assert box["height"] > 200
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        paper, ink = page.evaluate(
+            "[getComputedStyle(document.body).backgroundColor,"
+            " getComputedStyle(document.querySelector('#error .xtick text')).fill]"
+        )
+        shades = [sum(map(int, re.findall(r"\d+", colour)[:3])) / 3 for colour in (paper, ink)]
+        assert (shades[0] < shades[1]) is (scheme == "dark")
+        assert abs(shades[0] - shades[1]) > 150

@@ -1,0 +1,182 @@
+"""The page without a browser: what its controls mean, and what it answers to their positions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from dash.development.base_component import Component
+
+from feedalign.lab.explore import deep_page, shallow_page
+from feedalign.lab.explore.app import create, layout
+from feedalign.lab.explore.controls import Dial, whole
+from feedalign.lab.explore.deep_study import DeepSetting, DeepTraining
+from feedalign.lab.explore.shallow_study import ShallowSetting, study
+from feedalign.style import RULE_COLOURS
+
+
+def components(root: Any) -> Iterator[Any]:
+    """Every component of a page."""
+    if isinstance(root, Component):
+        yield root
+        root = getattr(root, "children", None)
+    if isinstance(root, (list, tuple)):
+        for each in root:
+            yield from components(each)
+    elif isinstance(root, Component):
+        yield from components(root)
+
+
+def start(**changes: Any) -> dict[str, Any]:
+    """The positions of all controls when the page is opened, but for some changes."""
+    by_key = {each.id: each for each in components(layout()) if hasattr(each, "id")}
+    keys = [*shallow_page.KEYS, *(dial.key for dial in deep_page.NUMBERS.values()), "deep-activation", "deep-seed"]
+    return {key: by_key[key].value for key in keys} | changes
+
+
+def test_the_page_opens_with_the_settings_of_the_studies() -> None:
+    shown = shallow_page.setting_of(start())
+    assert shown == ShallowSetting(end_time=shown.end_time)
+    assert shown.end_time == pytest.approx(ShallowSetting().end_time, rel=0.01)
+    deep = deep_page.setting_of(start())
+    assert deep == DeepSetting(lr=deep.lr)
+    assert deep.lr == pytest.approx(DeepSetting().lr, rel=0.1)
+
+
+def test_every_control_has_a_label_and_no_two_have_one_name() -> None:
+    found = list(components(layout()))
+    names = [each.id for each in found if hasattr(each, "id")]
+    assert len(set(names)) == len(names)
+    labelled = {each.htmlFor for each in found if type(each).__name__ == "Label"}
+    inputs = {each.id for each in found if type(each).__name__ == "Input"}
+    assert inputs
+    assert inputs <= labelled
+
+
+def test_positions_mean_numbers() -> None:
+    plain, powers = Dial("a", "a", -2, 2, 0.1, 0), Dial("b", "b", -2, 2, 0.1, 0, base=10)
+    assert [plain.number(at) for at in (-2, "0.5", 7)] == [-2, 0.5, 2]
+    assert [powers.number(at) for at in (-2, "0", 0.5, 7)] == [0.01, 1, 3.2, 100]
+
+
+def test_an_empty_seed_is_zero() -> None:
+    assert [whole(value) for value in (None, "", "3", 4)] == [0, 0, 3, 4]
+
+
+def test_the_numbers_of_units_decide_how_many_entries_count() -> None:
+    setting = shallow_page.setting_of(start(students=3, teachers="1"))
+    assert (len(setting.F), len(setting.A)) == (3, 1)
+
+
+@pytest.mark.parametrize("activation", ["erf", "relu"])
+def test_figures_show_what_was_computed(activation: str) -> None:
+    positions = start(activation=activation, students=3, end=2, simulate=["yes"])
+    figures = shallow_page.answer(positions)["figures"]
+    assert figures.keys() == shallow_page.CHARTS.keys()
+    found = study(shallow_page.setting_of(positions))
+    theory = found.theory["dfa"]
+    error, overlap = figures["error"]["data"], figures["overlap"]["data"]
+    assert [curve["name"] for curve in error] == ["DFA, theory", "backprop, theory", "DFA, simulated"]
+    assert error[0]["line"]["color"] == RULE_COLOURS["dfa"]
+    np.testing.assert_array_equal(error[0]["y"], theory.generalisation_error)
+    np.testing.assert_array_equal(overlap[0]["y"], theory.overlap)
+    np.testing.assert_array_equal(overlap[0]["x"], theory.times)
+    overlaps = {curve["name"]: curve["y"] for curve in figures["R"]["data"] + figures["Q"]["data"]}
+    assert len(overlaps) == 3 * 2 + 6
+    np.testing.assert_array_equal(overlaps["R₃₂"], theory.R[:, 2, 1])
+    np.testing.assert_array_equal(overlaps["Q₁₃"], theory.Q[:, 0, 2])
+
+
+def test_the_readout_is_drawn_with_the_predicted_minimum() -> None:
+    positions = start()
+    curves = {curve["name"]: curve["y"] for curve in shallow_page.answer(positions)["figures"]["readout"]["data"]}
+    found = study(shallow_page.setting_of(positions))
+    assert found.pick is not None
+    np.testing.assert_array_equal(curves["v₂"], found.theory["dfa"].v[:, 1])
+    assert curves["predicted v₂"] == [found.pick.v["predicted"][1]] * 2
+
+
+def test_answers_are_json_without_nan() -> None:
+    """An error of zero, a cosine of v = 0 and a rule without a curve have no number that JSON knows."""
+    for changes in ({"F-1": 0, "F-2": 0}, {"A-1": 0, "A-2": 0}, {"students": 1, "teachers": 1, "F-1": 0}):
+        json.dumps(shallow_page.answer(start(**changes))["figures"], allow_nan=False)
+
+
+def text(children: Any) -> str:
+    """All words of some components."""
+    found = []
+    for each in components(children):
+        inside = getattr(each, "children", None)
+        found += [str(inside)] if isinstance(inside, (str, int)) else []
+    return " ".join(found)
+
+
+def test_the_pick_is_a_table_with_a_row_for_each_unit() -> None:
+    pick = shallow_page.answer(start())["pick"]
+    assert "arrived at the predicted minimum" in text(pick)
+    rows = [each for each in components(pick) if type(each).__name__ == "Tr"]
+    assert len(rows) == 1 + 2
+    assert text(rows[2]).split()[:2] == ["2", "-1.20"]
+
+
+def test_troubles_are_shown() -> None:
+    answer = shallow_page.answer(start(activation="relu", lr=1.5, **{"F-1": 2, "F-2": 2, "simulate": ["yes"]}))
+    assert "the simulation diverged at t" in text(answer["troubles"])
+    refused = shallow_page.answer(start(activation="step"))
+    assert "activation='step'" in text(refused["troubles"])
+    assert refused["pick"] == []
+    assert all(figure["data"] == [] for figure in refused["figures"].values())
+
+
+def test_a_training_is_answered_epoch_by_epoch() -> None:
+    training = DeepTraining(DeepSetting(layers=2, width=8, epochs=2))
+    first, last = deep_page.answer(training), deep_page.answer(training)
+    assert (first["more"], last["more"]) == (True, False)
+    assert first["progress"].startswith("Epoch 1 of 2. Test accuracy: DFA ")
+    assert last["progress"].startswith("Epoch 2 of 2.")
+    assert last["troubles"] == []
+    figures = last["figures"]
+    assert figures.keys() == deep_page.CHARTS.keys()
+    assert [len(figures[name]["data"]) for name in ("accuracy", "gradient", "weight")] == [2, 4, 4]
+    assert [curve["name"] for curve in figures["weight"]["data"]] == ["layer 2", "layer 3"] * 2
+    moments = training.moments["dfa"]
+    assert figures["gradient"]["data"][1]["y"] == [moment.gradient[1] for moment in moments]
+    assert figures["accuracy"]["data"][0]["x"] == [moment.epoch for moment in moments]
+    json.dumps(figures, allow_nan=False)
+
+
+def test_a_training_that_diverges_ends_in_words() -> None:
+    answer = deep_page.answer(DeepTraining(DeepSetting(layers=2, width=8, activation="relu", lr=1e20)))
+    assert answer["more"] is False
+    assert "the network has diverged. Lower the learning rate" in text(answer["troubles"])
+
+
+def test_a_training_that_cannot_begin_says_why() -> None:
+    trainings = deep_page.Trainings()
+    begun = deep_page.begun(trainings, start())
+    assert begun["troubles"] == []
+    assert trainings.find(begun["training"]) is not None
+    refused = deep_page.begun(trainings, start(**{"deep-activation": "step"}))
+    assert refused["training"] is None
+    assert "activation='step'" in text(refused["troubles"])
+
+
+def test_a_forgotten_training_ends_in_words() -> None:
+    trainings = deep_page.Trainings()
+    names = [trainings.begin(DeepSetting(layers=1, width=4)) for _ in range(deep_page.KEPT + 1)]
+    assert trainings.find(names[-1]) is not None
+    assert trainings.find(names[1]) is not None
+    assert trainings.find(names[0]) is None
+    answer = deep_page.answer(trainings.find(names[0]))
+    assert answer["more"] is False
+    assert "not known any more" in text(answer["troubles"])
+
+
+def test_the_page_loads_nothing_from_elsewhere() -> None:
+    page = create().server.test_client().get("/").get_data(as_text=True)
+    assert "_dash-component-suites" in page
+    assert "https://" not in page
+    assert "http://" not in page

@@ -1,0 +1,110 @@
+"""Write the folder `results/`, from which the documentation takes every number and figure of an experiment.
+
+    python tools/results.py [NAME ...] [--preset quick] [--dataset DATASET] [--runs runs]
+
+Finished runs are read, the others are computed. Each experiment gets `results/NAME.json` and `results/NAME.svg`; the
+data set, if one was asked for, and the preset "paper" are added to that name. Without names every experiment is
+written, and the files of experiments that no longer exist are removed. Counts of base seeds come from
+`results/seed_robustness.csv`, which `feedalign reproduce --seeds 5` writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from feedalign import lab
+from feedalign.lab.experiments import NAMES, Verdict
+from feedalign.lab.report import Result
+from feedalign.lab.robustness import Robustness, read
+from feedalign.style import svg
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def stem(name: str, dataset: str | None = None, preset: str = "quick") -> str:
+    """Return the name of a result's files, without their ending."""
+    return "-".join([name, *([dataset] if dataset else []), *([preset] if preset != "quick" else [])])
+
+
+def part(verdict: Verdict, row: Robustness | None) -> dict[str, Any]:
+    """Return one part of a claim as JSON has it; a number that is missing becomes null."""
+    return {
+        "claim": verdict.claim,
+        "verdict": verdict.word,
+        "effect": number(verdict.effect),
+        "interval": [number(bound) for bound in verdict.interval],
+        "side": verdict.side,
+        "threshold": verdict.threshold,
+        "runs": verdict.runs,
+        "sample": verdict.sample,
+        "other_base_seeds": None if row is None else {"supported": row.supported, "seeds": row.seeds},
+    }
+
+
+def number(value: float) -> float | None:
+    """Return a number with six digits, or None for one that JSON cannot write."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def document(result: Result, preset: str, dataset: str | None, robustness: list[Robustness]) -> dict[str, Any]:
+    """Return what is written of one result."""
+    rows = {row.part: row for row in robustness if row.config_hash == result.run.config_hash}
+    experiment = result.experiment
+    return {
+        "experiment": experiment.NAME,
+        "claim": experiment.CLAIM,
+        "preset": preset,
+        "dataset": dataset,
+        "config_hash": result.run.config_hash,
+        "seconds": round(result.run.seconds, 1),
+        "command": result.command,
+        "caption": experiment.caption(result.run.dataset),
+        "parts": [part(verdict, rows.get(i)) for i, verdict in enumerate(result.verdicts, start=1)],
+    }
+
+
+def write(result: Result, preset: str, dataset: str | None, robustness: list[Robustness], folder: Path) -> None:
+    """Write the two files of one result into `folder`."""
+    path = folder / stem(result.experiment.NAME, dataset, preset)
+    text = json.dumps(document(result, preset, dataset, robustness), indent=2, ensure_ascii=False)
+    path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+    path.with_suffix(".svg").write_bytes(svg(result.experiment.plot(result.run.dataset)))
+
+
+def remove_strangers(folder: Path) -> None:
+    """Remove the files of experiments that no longer exist."""
+    for path in folder.glob("*.json"):
+        if json.loads(path.read_text(encoding="utf-8"))["experiment"] not in NAMES:
+            path.unlink()
+            path.with_suffix(".svg").unlink(missing_ok=True)
+
+
+def main(arguments: list[str]) -> None:
+    """Run what is missing, and write."""
+    parser = argparse.ArgumentParser(description="Write results/ from a folder of runs.")
+    parser.add_argument("names", nargs="*", help="experiments; all of them unless given")
+    parser.add_argument("--preset", choices=("quick", "paper"), default="quick")
+    parser.add_argument("--dataset", help="data set, instead of the preset's own")
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write")
+    asked = parser.parse_args(arguments)
+    asked.results.mkdir(exist_ok=True)
+    table = asked.results / "seed_robustness.csv"
+    robustness = read(table)
+    with tempfile.TemporaryDirectory() as folder:
+        lab.reproduce(
+            asked.names, asked.preset, asked.dataset, asked.runs, Path(folder) / "report.html", table=table,
+            finished=lambda result: write(result, asked.preset, asked.dataset, robustness, asked.results),
+        )  # fmt: skip
+    if not asked.names:
+        remove_strangers(asked.results)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
