@@ -73,7 +73,9 @@ def train(net: DirectRule, task: Task, progress: Callable[[int], None]) -> Train
         ArgumentError: the user's code raised.
     """
     optimizer = torch.optim.SGD([weight for weight in net.parameters() if weight.requires_grad], lr=task.lr)
-    monitor = AlignmentMonitor(net, task.loss_fn, *task.probe, conditioning=True)
+    monitor = AlignmentMonitor(net, task.loss_fn, *task.probe)
+    # Singular values take long with many outputs, and only those at the end are told.
+    at_the_end = AlignmentMonitor(net, task.loss_fn, *task.probe, conditioning=True)
     losses = dict.fromkeys([*range(0, task.steps, max(1, task.steps // LOSSES)), task.steps], math.nan)
     records: dict[int, Measurement | None] = dict.fromkeys(_log_spaced(task.steps))
     done, broken = 0, None
@@ -84,7 +86,7 @@ def train(net: DirectRule, task: Task, progress: Callable[[int], None]) -> Train
                 if done in losses:
                     losses[done] = _probe_loss(net, task)
                 if done in records:
-                    records[done] = monitor.measure(done)
+                    records[done] = (monitor if done < task.steps else at_the_end).measure(done)
                 if batch is not None:
                     _step(net, task, optimizer, batch, done)
                     progress(done + 1)
