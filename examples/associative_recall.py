@@ -25,7 +25,9 @@ PAIRS, KEYS, VALUES, BATCH, LR, WARM_UP = 6, 16, 16, 64, 3e-3, 100
 
 def network(seed: int) -> fa.networks.Transformer:
     """Return two blocks over the tokens of keys and values."""
-    return fa.networks.Transformer(KEYS + VALUES, VALUES, width=64, blocks=2, context=2 * PAIRS + 4, seed=seed)
+    return fa.networks.Transformer(
+        KEYS + VALUES, VALUES, width=64, blocks=2, context=2 * PAIRS + 4, seed=seed
+    )
 
 
 def arms(seed: int) -> dict[str, fa.Wrapped]:
@@ -62,15 +64,22 @@ def trained(net: fa.Wrapped, steps: int, seed: int) -> float:
 
 def main(arguments: list[str] | None = None) -> None:
     """Train every arm, and print a line for each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args(arguments)
     begin = time.perf_counter()
-    print(f"accuracy after {given.steps} steps: mean, lowest and highest of {given.seeds} seeds; {PAIRS} pairs")
+    print(
+        f"accuracy after {given.steps} steps: mean, lowest and highest of {given.seeds} seeds; {PAIRS} pairs"
+    )
     for name in arms(0):
         found = [trained(arms(seed)[name], given.steps, seed) for seed in range(given.seeds)]
-        print(f"{name:30} {sum(found) / len(found):.3f} ({min(found):.3f}-{max(found):.3f})", flush=True)
+        print(
+            f"{name:30} {sum(found) / len(found):.3f} ({min(found):.3f}-{max(found):.3f})",
+            flush=True,
+        )
     print(f"{time.perf_counter() - begin:.0f} s")
 
 

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 import feedalign as fa
 
 digits = fa.lab.data.load("digits")
-train_x, test_x = (fa.lab.data.resize(images, 16) for images in (digits.train_images, digits.test_images))
+train_x, test_x = (
+    fa.lab.data.resize(images, 16) for images in (digits.train_images, digits.test_images)
+)
 train_y, test_y = digits.train_labels, digits.test_labels
 print(train_x.shape)
 
@@ -34,7 +36,8 @@ def model() -> fa.networks.ConvNet:
 example = train_x[:1]
 random = fa.DFA(model(), feedback=fa.feedback.Gaussian(), seed=0, example_input=example)
 for name, layer in fa.alignability(random).layers.items():
-    print(f"layer {name}: at most {layer.bound:.2f} with random feedback, {layer.channelwise:.2f} with channelwise")
+    bounds = f"{layer.bound:.2f} with random feedback, {layer.channelwise:.2f} with channelwise"
+    print(f"layer {name}: at most {bounds}")
 
 # %% [markdown]
 # ## Train with random and with learned feedback
@@ -59,7 +62,12 @@ def trained(net: fa.Wrapped, epochs: int = 4) -> float:
 
 
 learned = fa.DirectKolenPollack(
-    model(), feedback=fa.feedback.Smooth(2), lr=0.1, weight_decay=1e-2, seed=0, example_input=example
+    model(),
+    feedback=fa.feedback.Smooth(2),
+    lr=0.1,
+    weight_decay=1e-2,
+    seed=0,
+    example_input=example,
 )
 nets = {
     "backprop": fa.Backprop(model(), seed=0, example_input=example),

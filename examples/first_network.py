@@ -33,7 +33,10 @@ print(train_x.shape, test_x.shape)
 # %%
 net = fa.DFA(fa.networks.MLP([64, 100, 100, 10], seed=0), seed=0)
 print("feedback is sent to:", net.points)
-print("feedback matrices:", {name: tuple(matrix.shape) for name, matrix in net.feedback_matrices.items()})
+print(
+    "feedback matrices:",
+    {name: tuple(matrix.shape) for name, matrix in net.feedback_matrices.items()},
+)
 
 # %% [markdown]
 # The points `1` and `3` are the two hidden activations. Each has a random matrix with one row for each hidden unit
@@ -104,9 +107,19 @@ for name, style in (("DFA", "-"), ("backprop", "--")):
     records = curves[name].records
     steps = [max(record.step, 0.5) for record in records]  # a logarithmic axis has no 0
     for layer, point in enumerate(net.points, start=1):
-        cosines = [record.gradient.layers[point] for record in records if record.gradient is not None]
-        axes.plot(steps, cosines, style, color=("#D55E00", "#0072B2")[layer - 1], label=f"layer {layer}, {name}")
-axes.set(xscale="log", xlabel="training steps", ylabel="gradient alignment (cosine)", ylim=(-0.1, 1))
+        cosines = [
+            record.gradient.layers[point] for record in records if record.gradient is not None
+        ]
+        axes.plot(
+            steps,
+            cosines,
+            style,
+            color=("#D55E00", "#0072B2")[layer - 1],
+            label=f"layer {layer}, {name}",
+        )
+axes.set(
+    xscale="log", xlabel="training steps", ylabel="gradient alignment (cosine)", ylim=(-0.1, 1)
+)
 axes.legend(frameon=False, ncols=2)
 plt.show()
 

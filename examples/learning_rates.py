@@ -38,6 +38,8 @@ class Digits(Job):
                 functional.cross_entropy(net(train_x[batch]), digits.train_labels[batch]).backward()
                 optimizer.step()
             with torch.no_grad():
-                accuracies.append(float((net(test_x).argmax(1) == digits.test_labels).double().mean()))
+                accuracies.append(
+                    float((net(test_x).argmax(1) == digits.test_labels).double().mean())
+                )
             desk.progress(epoch + 1, self.epochs)
         return xr.Dataset({"accuracy": ("epoch", accuracies)}, {"epoch": range(1, self.epochs + 1)})

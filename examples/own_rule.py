@@ -49,7 +49,9 @@ def train(net: DirectRule) -> tuple[float, list[float]]:
     order = torch.Generator().manual_seed(1)
     alignment = []
     for _ in range(10):
-        alignment.append(fa.gradient_alignment(net, F.cross_entropy, train_x[:300], train_y[:300]).total)
+        alignment.append(
+            fa.gradient_alignment(net, F.cross_entropy, train_x[:300], train_y[:300]).total
+        )
         for batch in torch.randperm(len(train_x), generator=order).split(32):
             optimizer.zero_grad()
             F.cross_entropy(net(train_x[batch]), train_y[batch]).backward()

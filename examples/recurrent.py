@@ -95,7 +95,9 @@ def alignment_over_delay(net: Any, delay: int) -> list[float]:
     for step in x.unbind(1):
         states.append(cell(step, states[-1]))
     output = net.model.readout(states[-1])
-    error, *true = torch.autograd.grad(functional.cross_entropy(output, cues), [output, *states[:0:-1]])
+    error, *true = torch.autograd.grad(
+        functional.cross_entropy(output, cues), [output, *states[:0:-1]]
+    )
     sent = error @ net.feedback_matrices["cell"].T  # the same at every step
     return [float(functional.cosine_similarity(sent, one, dim=1).mean()) for one in true]
 
@@ -124,7 +126,9 @@ def main() -> None:
             row += f"  {sum(found) / len(found):.3f} ({min(found):.3f}-{max(found):.3f})"
         print(f"{name:24}{row}", flush=True)
     longest = DELAYS[-1]
-    print(f"cosine of F e with the true derivative, mean over seeds, by steps before the end, at a delay of {longest}")
+    print(
+        f"cosine of F e with the true derivative, mean over seeds, by steps before the end, at a delay of {longest}"
+    )
     places = (0, 1, 2, 4, 8, 12)
     print(" " * 24 + "".join(f"{place:8}" for place in places))
     for name in ("DFA, point: the cell", "backprop through time"):

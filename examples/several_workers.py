@@ -59,7 +59,14 @@ if __name__ == "__main__":
             ]
             mean = sum(ends) / len(ends)
             label = rule if lr == RATES[0] else None
-            axes.errorbar(lr, mean, [[mean - min(ends)], [max(ends) - mean]], fmt="o", color=colour, label=label)
+            axes.errorbar(
+                lr,
+                mean,
+                [[mean - min(ends)], [max(ends) - mean]],
+                fmt="o",
+                color=colour,
+                label=label,
+            )
             print(f"{rule:9} learning rate {lr:5}: {mean:.3f} ({min(ends):.3f} to {max(ends):.3f})")
     axes.set(xscale="log", xlabel="learning rate", ylabel="test accuracy after 5 epochs")
     axes.legend(frameon=False)

@@ -26,7 +26,9 @@ from feedalign.lab.data import every_window, load_text, ngram, windows
 # %%
 text = load_text()
 pairs = ngram(text, 2).validation_bits
-print(f"{text.name}: {len(text.alphabet)} different characters; pairs of characters predict {pairs:.2f} bits")
+print(
+    f"{text.name}: {len(text.alphabet)} different characters; pairs of characters predict {pairs:.2f} bits"
+)
 CONTEXT = 32
 held_x, held_y = (part[::16][:64] for part in every_window(text.validation, CONTEXT))
 
@@ -99,7 +101,9 @@ for name, curve in curves.items():
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
-for (name, curve), colour in zip(curves.items(), ("#0072B2", "#D55E00", "#CC79A7", "#7A7A7A"), strict=True):
+for (name, curve), colour in zip(
+    curves.items(), ("#0072B2", "#D55E00", "#CC79A7", "#7A7A7A"), strict=True
+):
     axes.plot(*zip(*curve[1:], strict=True), "o-", ms=4, color=colour, label=name)
 axes.axhline(pairs, color="#7A7A7A", ls=":", label="pairs of characters")
 axes.set(xlabel="training steps", ylabel="bits per character, held-out text")
@@ -113,7 +117,9 @@ assert bits["backprop"] < bits["DFA, shared feedback"] < bits["frozen blocks"]
 
 # %%
 for name in ("DFA, shared feedback", "DFA, own feedback"):
-    cosines = fa.gradient_alignment(nets[name], loss_fn, held_x[:16], held_y[:16], at="point").layers
+    cosines = fa.gradient_alignment(
+        nets[name], loss_fn, held_x[:16], held_y[:16], at="point"
+    ).layers
     print(f"{name}: " + ", ".join(f"{block} {cosine:+.2f}" for block, cosine in cosines.items()))
 
 # %% [markdown]

@@ -29,7 +29,9 @@ def batches(x: torch.Tensor, y: torch.Tensor) -> list[tuple[torch.Tensor, torch.
     return list(zip(x[order].split(32), y[order].split(32), strict=True))
 
 
-balanced = fa.diagnose(fa.networks.MLP([64, 100, 100, 10], seed=0), F.cross_entropy, batches(x, y), name="digits")
+balanced = fa.diagnose(
+    fa.networks.MLP([64, 100, 100, 10], seed=0), F.cross_entropy, batches(x, y), name="digits"
+)
 print(balanced.table())
 
 # %% [markdown]
@@ -60,7 +62,11 @@ for found, style in ((balanced, "-"), (unbalanced, "--")):
     dfa = found.trained["dfa"]
     for layer, colour in enumerate(("#D55E00", "#0072B2")):
         axes.plot(
-            dfa.steps, dfa.gradient_alignment[:, layer], style, color=colour, label=f"layer {layer + 1}, {found.name}"
+            dfa.steps,
+            dfa.gradient_alignment[:, layer],
+            style,
+            color=colour,
+            label=f"layer {layer + 1}, {found.name}",
         )
 axes.set(xlabel="training steps", ylabel="gradient alignment (cosine)", ylim=(0, 1))
 axes.legend(frameon=False, fontsize="small")

@@ -139,7 +139,7 @@ def test_no_private_name_of_a_library_is_used(file: Path) -> None:
 
 
 def test_the_files_are_found() -> None:
-    assert {"cli.py", "slot.py", "ensemble.py"} <= {file.name for file in FILES}
+    assert {"entry.py", "slot.py", "ensemble.py"} <= {file.name for file in FILES}
 
 
 def test_the_one_file_of_private_names_gives_a_reason_for_each() -> None:

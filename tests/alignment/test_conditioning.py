@@ -158,3 +158,14 @@ def test_what_has_none_is_refused() -> None:
         fa.conditioning(linear([6, 10, 3]), summed, x, y)  # type: ignore[arg-type]
     with pytest.raises(OutputError, match="one number with a gradient"):
         fa.conditioning(fa.DFA(linear([6, 10, 3]), seed=1), lambda output, target: output - target, x, y)
+
+
+@pytest.mark.parametrize("widths", [[6, 4, 5, 30], [6, 40, 5, 30], [6, 4, 40, 30], [6, 40, 35, 30]])
+def test_the_spectrum_is_that_of_the_matrix_with_more_outputs_than_units_too(widths: list[int]) -> None:
+    x, y = batch(outputs=30)
+    for layer in fa.conditioning(fa.DFA(linear(widths), seed=1), summed, x, y).layers.values():
+        singular = np.linalg.svd(layer.matrix.numpy(), compute_uv=False)
+        np.testing.assert_allclose(layer.spectrum.values, singular, rtol=1e-9, atol=1e-12 * singular[0])
+        present = singular[singular > 1e-12 * singular[0]]
+        assert layer.spectrum.rank == len(present)
+        assert layer.spectrum.condition_number == pytest.approx(present[0] / present[-1])

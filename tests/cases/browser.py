@@ -48,7 +48,7 @@ def opened(
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("requestfailed", lambda request: wrong.append(f"{request.url} failed"))
+    page.on("requestfailed", lambda request: None if _left(request.failure) else wrong.append(f"{request.url} failed"))
     page.on("request", lambda request: None if _here(request.url) else wrong.append(f"{request.url} was asked for"))
     try:
         page.goto(address)
@@ -60,3 +60,8 @@ def opened(
 
 def _here(url: str) -> bool:
     return url.startswith(("file:", "data:", "blob:", "http://127.0.0.1:"))
+
+
+def _left(failure: str | None) -> bool:
+    """Whether a request was given up since a click has led to another page: no failure of the page."""
+    return failure == "net::ERR_ABORTED"

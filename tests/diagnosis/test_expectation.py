@@ -54,6 +54,17 @@ def test_predicted_steps_know_no_scale_of_outputs_or_feedback() -> None:
     np.testing.assert_array_equal(predicted_steps(1e-6 * moment, [10 * matrix for matrix in F]), base)
 
 
+@pytest.mark.parametrize(("outputs", "layers"), [(201, 1), (150, 3)])
+def test_steps_that_would_take_minutes_to_count_are_left_out(outputs: int, layers: int) -> None:
+    """What counts is the number of directions in which the outputs vary, not the number of outputs."""
+    F = [np.ones((2, outputs))] * layers
+    moment = np.diag(np.linspace(1, 2, outputs))
+    assert np.isnan(predicted_steps(moment, F)).all()
+    few = np.diag(np.concatenate([np.ones(3), np.zeros(outputs - 3)]))
+    F = linear.draw_feedback([100] * layers, outputs, np.random.default_rng(0))
+    assert np.isfinite(predicted_steps(few, F)).all()
+
+
 def test_equal_outputs_have_no_direction_to_name() -> None:
     e = 0.1 - np.eye(10)  # of a softmax, untrained, over balanced classes
     moment = Moment(e.T @ e / 10)
@@ -67,3 +78,12 @@ def test_an_output_without_any_variance_divides_nothing_by_zero() -> None:
     (direction,) = Moment(np.diag([9.0, 0.1, 0.0, 0.0, 0.0])).directions[:1]
     assert direction.outputs == (0,)
     assert direction.excess == np.inf
+
+
+def test_a_diagnosis_says_that_steps_were_left_out() -> None:
+    x = torch.randn(300, 250, generator=torch.Generator().manual_seed(0))
+    batches = [(x, torch.arange(300) % 250)]
+    net = fa.networks.MLP([250, 8, 250])
+    found = fa.diagnose(net, torch.nn.functional.cross_entropy, batches, steps=1)
+    assert all(np.isnan(each.steps) for each in found.expected.values())
+    assert "steps of DFA and ConditionedDFA were not estimated: there are too many outputs" in found.table()

@@ -62,8 +62,8 @@ def test_a_table_has_a_cell_for_every_column_and_keeps_bars_inside_a_claim() -> 
 
 
 def test_a_page_shows_figure_verdicts_and_command_where_it_asks_for_them() -> None:
-    html = markdown("before\n\n<!-- results: sharing -->\n\nafter", extensions=EXTENSIONS)
-    order = [html.index(part) for part in ("before", "results/sharing.svg", "<table>", "reproduce", "after")]
+    html = markdown("BEFORE\n\n<!-- results: sharing -->\n\nAFTER", extensions=EXTENSIONS)
+    order = [html.index(part) for part in ("BEFORE", "results/sharing.svg", "<table>", "reproduce", "AFTER")]
     assert order == sorted(order)
     assert html.count('<span class="verdict') == len(shown.results()["sharing"]["parts"])
     with pytest.raises(ValueError, match=r"a page asks for the result 'shearing'; results/ has .*sharing"):

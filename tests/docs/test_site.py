@@ -90,6 +90,16 @@ def test_every_formula_is_written_out(site: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_reference_says_everything_on_the_spot(site: Path) -> None:
+    """Arguments that another class explains are explained here too, and examples are code."""
+    text = html(site, "reference/rules.md")
+    assert not re.search(r"see <code>\w+Rule</code>", text)
+    assert text.count("recipe of the feedback matrices") == 4
+    assert "<blockquote" not in text
+    assert '<span class="gp">&gt;&gt;&gt;' in text
+
+
+@pytest.mark.slow
 def test_old_addresses_lead_to_pages(site: Path) -> None:
     for name in OLD:
         text = (site / name / "index.html").read_text(encoding="utf-8")

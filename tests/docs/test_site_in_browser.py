@@ -66,6 +66,17 @@ def test_pages_fit_their_window_and_show_every_figure(
                 assert shown.evaluate(f"{wide}.map(code => code.innerText)") == [], page
 
 
+def test_no_code_on_any_page_scrolls_sideways_on_a_laptop(site: Path, address: str, browser: Browser) -> None:
+    files = [
+        path for path in site.rglob("index.html") if 'http-equiv="refresh"' not in path.read_text(encoding="utf-8")
+    ]
+    scrolling = {}
+    for page in (path.parent.relative_to(site).as_posix() for path in files):
+        with opened(browser, f"{address}{page}/", 1400) as shown:
+            scrolling[page] = shown.evaluate(f"{WIDE}.map(code => code.innerText)")
+    assert {page: blocks for page, blocks in scrolling.items() if blocks} == {}
+
+
 def test_formulas_are_drawn(address: str, browser: Browser) -> None:
     with opened(browser, address + "understanding/deep-linear/", 1400) as shown:
         heights = shown.evaluate(

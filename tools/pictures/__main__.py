@@ -9,6 +9,7 @@ from tools.pictures import (
     conditioning,
     rewired_graph,
     rule_chart,
+    shared_feedback,
     three_rules,
     three_steps,
     which_minimum,
@@ -23,6 +24,7 @@ PICTURES = {
     "rule-chart": rule_chart.draw,
     "why-not-convolutions": why_not_convolutions.draw,
     "conditioning": conditioning.draw,
+    "shared-feedback": shared_feedback.draw,
     "align-then-memorise": align_then_memorise.draw,
     "which-minimum": which_minimum.draw,
 }

@@ -162,13 +162,32 @@ def output_errors(
 
 
 def _alignment_matrix(weight: Tensor, above: Tensor | None, below: Tensor | None, precision: float) -> AlignmentMatrix:
-    matrix = weight if above is None else torch.linalg.pinv(above) @ weight
-    matrix = matrix if below is None else matrix @ torch.linalg.pinv(below).T
+    left, right = (None if F is None else torch.linalg.pinv(F) for F in (above, below))
+    matrix = _between(left, weight, right)
     described = matrix if above is None else above @ matrix
     described = described if below is None else described @ below.T
     norms = [torch.linalg.vector_norm(each, dim=(-2, -1)).square().mean() for each in (weight - described, weight)]
-    spectrum = spectrum_of(torch.linalg.svdvals(matrix), matrix.shape[-2] * precision)
+    singular = torch.linalg.svdvals(_between(_short(left), weight, _short(right)))
+    zeros = singular.new_zeros(*singular.shape[:-1], min(matrix.shape[-2:]) - singular.shape[-1])
+    spectrum = spectrum_of(torch.cat([singular, zeros], -1), matrix.shape[-2] * precision)
     return AlignmentMatrix(matrix, spectrum, float((norms[0] / norms[1]).sqrt()))
+
+
+def _between(left: Tensor | None, weight: Tensor, right: Tensor | None) -> Tensor:
+    """Return left · weight · rightᵀ; None stands for the identity."""
+    found = weight if left is None else left @ weight
+    return found if right is None else found @ right.T
+
+
+def _short(tall: Tensor | None) -> Tensor | None:
+    """Return R of a matrix Q R that has more rows than columns; Q changes no singular value of a product.
+
+    So with more outputs than units no singular values of a matrix of outputs by outputs are computed.
+    """
+    if tall is None or tall.shape[0] <= tall.shape[1]:
+        return tall
+    R: Tensor = torch.linalg.qr(tall, mode="r").R
+    return R
 
 
 def spectrum_of(singular: Tensor, tolerance: float, *, squared: bool = False) -> Spectrum:

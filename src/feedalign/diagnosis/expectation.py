@@ -23,6 +23,9 @@ SHARE = 0.6
 # Two outputs this strongly correlated are named as a pair.
 CORRELATED = 0.5
 MOST_STEPS = 4000
+# Steps are counted by training a deep linear net, whose every step multiplies matrices of directions by directions.
+# With one hidden layer 200 directions take up to about a minute on one core; 300 were measured at over two minutes.
+MOST_WORK = 200**3
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +111,8 @@ class Expectation:
     Attributes:
         gradient_alignment: in the first steps of a deep linear network, mean over samples, [points].
         by_output: the same, mean over the samples whose error is largest at an output, [points, C]; NaN without any.
-        steps: to 1 % of the loss in a deep linear network whose inputs are isotropic; inf if more than 4000.
+        steps: to 1 % of the loss in a deep linear network whose inputs are isotropic; inf if more than 4000. NaN where
+            the outputs vary in so many directions that counting the steps would take minutes, see `predicted_steps`.
     """
 
     gradient_alignment: Array
@@ -159,6 +163,9 @@ def expected_cosines(seen: Seen, feedback: Sequence[Array], conditioning: Array 
 def predicted_steps(moment: Array, feedback: Sequence[Array]) -> Array:
     """Return the steps to 1 % of the loss of a deep linear net, [plain, conditioned]; inf where over 4000.
 
+    NaN without any training where that would take minutes: where the cube of the number of directions in which the
+    outputs vary, times the number of hidden layers, is above 200³.
+
     Inputs are isotropic. Outputs have this second moment, scaled to a mean of 1 a direction. The feedback is the net's,
     scaled to columns of mean square length 1. So the answer is what the outputs alone, not the inputs, make of the
     learning time. Conditioned feedback is conditioned by what `conditioner` finds of these outputs.
@@ -166,6 +173,8 @@ def predicted_steps(moment: Array, feedback: Sequence[Array]) -> Array:
     from feedalign.theory import linear
 
     values, vectors = _present(moment)
+    if len(values) ** 3 * len(feedback) > MOST_WORK:
+        return np.full(2, np.nan)
     values = values / values.mean()
     teacher = np.diag(np.sqrt(values))  # in the directions: with fewer samples than outputs there are few
     scaled = [(R / np.sqrt(np.square(R).sum() / R.shape[1])) @ vectors for R in _triangles(feedback)]

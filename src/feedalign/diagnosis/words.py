@@ -170,6 +170,8 @@ def _theory(found: Diagnosis) -> str:
         f"In a deep linear network theory expects a gradient alignment of {_mean(plain.by_output):.2f} in the first "
         "steps of DFA."
     )
+    if np.isnan(plain.steps):
+        return f"{start} The steps of DFA and ConditionedDFA were not estimated: there are too many outputs."
     if np.isinf(plain.steps) and np.isinf(conditioned.steps):
         return f"{start} With white inputs such a network would hardly learn these outputs, with either rule."
     if plain.steps < WORTH * conditioned.steps:

@@ -97,20 +97,32 @@ def test_a_control_moved_by_keyboard_moves_the_curves(browser: Browser, address:
         np.testing.assert_allclose(curve(page, "R", "R₁₂")[1], expected.R[:, 0, 1])
 
 
-def test_a_slider_that_is_dragged_ends_at_its_last_position(browser: Browser, address: str) -> None:
-    """Many positions, faster than they can be answered: the last one is the one that is shown."""
+def test_controls_that_move_faster_than_the_answers_end_where_they_were_left(browser: Browser, address: str) -> None:
+    """ReLU students of three units take long enough for more controls to move while an answer is under way."""
     with opened(browser, address, 1400) as page:
         ready(page)
-        box = page.get_by_label("σ, label noise").bounding_box()
-        assert box is not None
-        y = box["y"] + box["height"] / 2
-        page.mouse.move(box["x"] + 8, y)
-        page.mouse.down()
-        page.mouse.move(box["x"] + box["width"] + 20, y, steps=30)
-        page.mouse.up()
-        page.get_by_text(re.compile("label noise = 1$")).wait_for(timeout=SECONDS)
-        expected = study(ShallowSetting(noise_std=1.0, end_time=2000.0)).theory["dfa"]
-        wait_for_end(page, "error", expected.generalisation_error[-1])
+        page.get_by_label("ReLU").first.check()
+        page.get_by_label("K, student units").fill("3")
+        page.get_by_label("M, teacher units").fill("3")
+        for noise in ("0.2", "0.4", "0.6"):
+            page.get_by_label("σ, label noise").fill(noise)
+        setting = ShallowSetting("relu", A=(1.0, 0.5, 0.8), F=(0.4, -1.2, 0.8), noise_std=0.6, end_time=2000.0)
+        wait_for_end(page, "error", study(setting).theory["dfa"].generalisation_error[-1])
+
+
+def test_curves_are_shown_while_a_slider_moves(browser: Browser, address: str) -> None:
+    """And not only when the slider rests."""
+    with opened(browser, address, 1400) as page:
+        ready(page)
+        page.get_by_label("ReLU").first.check()
+        page.get_by_label("K, student units").fill("3")  # an answer now takes longer than the next move of the slider
+        page.get_by_label("M, teacher units").fill("3")
+        seen = set()
+        for position in range(1, 101):
+            page.get_by_label("σ, label noise").fill(f"{position % 21 * 0.05:.2f}")
+            page.wait_for_timeout(20)
+            seen.add(curve(page, "error", "DFA, theory")[1][-1])
+        assert len(seen) > 3
 
 
 def test_units_feedback_and_minimum_follow(browser: Browser, address: str) -> None:

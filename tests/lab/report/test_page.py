@@ -18,7 +18,7 @@ import pytest
 import xarray as xr
 from tests.cases.experiments import Parabola
 
-from feedalign.lab.experiments import Verdict, compute
+from feedalign.lab.experiments import Verdict, compute, holm
 from feedalign.lab.report import Result, write_report
 from feedalign.lab.report.links import documentation, relative
 from feedalign.lab.runs import environment, run_once
@@ -181,6 +181,8 @@ def test_the_numbers_can_be_downloaded_in_full(result: Result, tmp_path: Path) -
     assert [(row["experiment"], row["part"]) for row in everything] == [
         ("parabola", "1"), ("parabola", "2"), ("second", "1"),
     ]  # fmt: skip
+    corrected = holm([*result.verdicts, *second.verdicts])
+    assert [float(row["p_value_holm"]) for row in everything] == corrected
     for row, verdict in zip(first, result.verdicts, strict=True):
         assert float(row["effect"]) == verdict.effect
         assert float(row["p_value"]) == verdict.p_value

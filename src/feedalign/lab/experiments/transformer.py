@@ -10,7 +10,7 @@ each arm takes the one with the fewest bits on one held-out part of the text; ev
 from the other part.
 
 The quick preset has one learning rate for each arm, chosen beforehand at first seed 1 000 000 from a grid of factors of
-about two. A minute is enough to see who aligns, and who passes the control. It is not enough for good predictions: 1000
+about two. A minute is enough to see who aligns, and who passes the control. It is not enough for good predictions: 1500
 steps of a small network end between what pairs and what triples of characters predict. Quick leaves out the controls of
 pre-norm networks and all rules but DFA.
 
@@ -227,5 +227,6 @@ def caption(dataset: xr.Dataset) -> str:
         "Transformers on characters; solid: post-norm, dashed: pre-norm. (a) Bits per character on held-out text; grey "
         "lines: what counts of pairs and of triples of characters predict. (b) Gradient alignment of each block under "
         "DFA, mean over runs. (c) Part of backprop's gain over frozen blocks that each arm reaches; bars: smallest and "
-        f"largest. {rates} Means over {dataset.sizes['seed']} seeds with {dataset.sizes['draw']} feedback draws each."
+        f"largest. {rates} Means over {dataset.sizes['seed']} seeds, each with feedback drawn {dataset.sizes['draw']} "
+        f"time{'' if dataset.sizes['draw'] == 1 else 's'}."
     )

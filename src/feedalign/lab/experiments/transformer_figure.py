@@ -89,7 +89,7 @@ def _draw_recovery(axes: Axes, recovered: Mapping[str, xr.DataArray]) -> None:
     axes.axvline(0, color=COLOURS["frozen"], lw=0.8, zorder=0)
     axes.axvline(1, color=COLOURS["backprop"], lw=0.8, zorder=0)
     axes.set_yticks(range(0, -len(recovered), -1), list(recovered), fontsize=7)
-    axes.set(xlabel="(frozen - bits) / (frozen - backprop)", ylabel="arm")
+    axes.set(xlabel="(frozen - bits) / (frozen - backprop)", ylabel="arm", ylim=(-len(recovered), 1))
 
 
 def _look(arm: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from feedalign.errors import ArgumentError
 from feedalign.extras import needs
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 HOST = "127.0.0.1"
 LAST_PORT = 65_535

@@ -77,7 +77,7 @@ def layout() -> html.Section:
             ),
             html.Div([controls, results], className="beside"),
             dcc.Store(id="asked"),  # positions of the controls, set by assets/explore.js
-            dcc.Store(id="answered", data=0),  # the number of the last answer
+            dcc.Store(id="answered"),  # the positions that the figures show
         ]
     )
 
@@ -103,7 +103,7 @@ def setting_of(choices: dict[str, Any]) -> ShallowSetting:
 
 def register(app: Dash) -> None:
     """Let the figures follow the controls."""
-    # A slider that is being dragged asks faster than the theory answers; the function sends what can be answered.
+    # assets/explore.js says why the browser, and not each control, asks for the next answer.
     app.clientside_callback(
         ClientsideFunction("explore", "ask"),
         inputs=[Input("answered", "data"), *(Input(key, "value") for key in KEYS)],
@@ -119,8 +119,8 @@ def register(app: Dash) -> None:
         inputs={"asked": Input("asked", "data")},
         prevent_initial_call=True,
     )
-    def follow(asked: dict[str, Any]) -> dict[str, Any]:
-        return {**answer(dict(zip(KEYS, asked["positions"], strict=True))), "answered": asked["number"]}
+    def follow(asked: list[Any]) -> dict[str, Any]:
+        return {**answer(dict(zip(KEYS, asked, strict=True))), "answered": asked}
 
     @app.callback(
         output={
