@@ -36,6 +36,7 @@ def grid(workers: int) -> None:
 
 
 def main() -> None:
+    load = os.getloadavg()[0]
     one, two = interleaved(partial(grid, 1), partial(grid, 2), rounds=3, warm_up=0)
     row = {
         "what": f"{len(JOBS)} single-thread jobs: one worker, over two",
@@ -44,7 +45,7 @@ def main() -> None:
         "one_worker_seconds": round(one, 1),
         "two_workers_seconds": round(two, 1),
         "cores": os.cpu_count(),
-        "load_before": round(os.getloadavg()[0], 1),
+        "load_before": round(load, 1),
     }
     save("workers", [row])
 
