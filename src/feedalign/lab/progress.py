@@ -12,11 +12,6 @@ Progress = Callable[[int, int], None]
 Watch = Callable[[str], AbstractContextManager[Progress]]
 
 
-def counted_on(progress: Progress, before: int, total: int) -> Callable[[int], None]:
-    """Return a function that reports the progress of one part: it adds what was done before the part."""
-    return lambda done: progress(before + done, total)
-
-
 @contextmanager
 def unwatched(_name: str) -> Iterator[Progress]:
     """Report no progress: the default where a `Watch` can be given."""

@@ -52,12 +52,12 @@ def test_killed_again_and_again_it_ends_at_the_same_bits(changed: dict[str, Any]
         def progress(done: int, _total: int) -> None:
             begun.append(done)
             if done == last:
-                raise StoppedError
+                raise StoppedError(f"stopped at step {done}")
 
         return job.compute(Desk(progress, Checkpoints(tmp_path, every=0.0)))
 
     for last in (100, 200, 250):
-        with pytest.raises(StoppedError):
+        with pytest.raises(StoppedError, match=f"stopped at step {last}$"):
             stopped_at(last)
     xr.testing.assert_identical(stopped_at(-1), compute_job(job))
     assert begun.count(0) == 1, "only the first attempt began at the beginning"

@@ -227,6 +227,19 @@ def test_changed_data_are_another_run(own: Path) -> None:
         Run(before.config, before.data, "").compute(Desk(lambda _done, _total: None, Checkpoints(own / "work")))
 
 
+def test_a_part_of_a_file_that_is_sorted_by_label_holds_all_labels(own: Path) -> None:
+    from feedalign.lab.own_training.samples import samples_of
+
+    arrays = dict(np.load("good.npz"))
+    order = np.argsort(arrays["y_train"], kind="stable")
+    np.savez("good.npz", **(arrays | {name: arrays[name][order] for name in ("x_train", "y_train")}))
+    job = run_of(replace(OWN, train_samples=30))
+    found = samples_of(job.config, job.data)
+    assert len(found.train_x) == len(found.train_y) == 30
+    assert set(found.train_y.tolist()) == set(arrays["y_train"].tolist())
+    assert int((arrays["y_train"] == arrays["y_train"].min()).sum()) >= 30, "the first 30 have one label"
+
+
 def test_changed_code_is_another_run(own: Path) -> None:
     before = run_of(replace(OWN, network="my_own_nets:plain"))
     assert run_of(replace(OWN, network="my_own_nets:plain")) == before

@@ -14,7 +14,7 @@ class TrainConfig:
         dataset: digits, a data set that `feedalign data fetch` knows, or an .npz file of your own with the arrays
             x_train, y_train, x_test and y_test.
         image_size: height and width to which images are averaged down; 0 keeps the images as they are.
-        train_samples: number of training samples, the first ones of the data set; 0 takes all of them.
+        train_samples: number of training samples, drawn at random by seed_data; 0 takes all of them.
         label_noise: share of the training labels that is drawn at random.
         network: mlp, convnet, or "package.module:function" for a network of your own. The function takes no arguments
             and returns the bare model, or (model, points).
@@ -38,7 +38,7 @@ class TrainConfig:
         seed: stands for each of the next three seeds that is not given.
         seed_weights: of the initial weights.
         seed_feedback: of the feedback.
-        seed_data: of the order of the data and of the label noise.
+        seed_data: of the choice and the order of the data, and of the label noise.
         measurements: number of measured times after time 0, evenly spaced in log time.
         probe: number of training samples on which gradient alignment is measured.
     """

@@ -61,11 +61,14 @@ def samples_of(config: TrainConfig, digest: str) -> Samples:
         raise ArgumentError(f"train_samples={n} must be at most {len(train_x)}, the training samples that there are")
     if config.batch_size > n:
         raise ArgumentError(f"batch_size={config.batch_size} must be at most {n}, the number of training samples")
-    generator = torch_generator(_given(config.seed_data), "label noise")
-    train_y, noisy = label_noise(clean[:n], config.label_noise, classes, generator)
+    seed = _given(config.seed_data)
+    if n < len(train_x):  # at random: a file may be sorted by its labels
+        drawn = torch.randperm(len(train_x), generator=torch_generator(seed, "data"))[:n]
+        train_x, clean = train_x[drawn], clean[drawn]
+    train_y, noisy = label_noise(clean, config.label_noise, classes, torch_generator(seed, "label noise"))
     if config.network == "mlp":
         train_x, test_x = train_x.flatten(1), test_x.flatten(1)
-    return Samples(train_x[:n], train_y, noisy, test_x, test_y, classes)
+    return Samples(train_x, train_y, noisy, test_x, test_y, classes)
 
 
 def digest_of_file(dataset: str) -> str:

@@ -13,21 +13,16 @@ from torch import Tensor, nn
 
 from feedalign.checks import one_of
 from feedalign.errors import ArgumentError
-from feedalign.feedback import Feedback, Gaussian, Orthogonal, Rademacher, Uniform
 from feedalign.lab.experiments.common.ensembles import cross_entropies, measured_ensemble, scaled_ensemble
 from feedalign.lab.experiments.common.gradient_noise import GradientNoise, NoiseKind
 from feedalign.lab.experiments.common.sampling import image_sample
+from feedalign.lab.recipes import recipe_of
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.training import Measurements, one_thread, steps_per_epoch, train
 from feedalign.rules import RULES, DirectRule
 from feedalign.streams import derived_seed, torch_generator
 
-RECIPES: dict[str, Any] = {
-    "gaussian": Gaussian,
-    "orthogonal": Orthogonal,
-    "rademacher": Rademacher,
-    "uniform": Uniform,
-}
+DENSE = ("gaussian", "orthogonal", "rademacher", "uniform")  # recipes that need nothing of the network
 DIRECT_RULES = tuple(name for name, rule in RULES.items() if issubclass(rule, DirectRule))
 # An ensemble of small networks leaves most of a GPU idle, so four ensembles share one.
 GPU_SHARE = 0.25
@@ -172,8 +167,7 @@ class EnsembleTraining(EnsembleSetting, Job):
 
     def _wrapped(self, networks: nn.Module) -> DirectRule:
         rule: Any = RULES[one_of("rule", self.rule, DIRECT_RULES)]
-        recipe = RECIPES[one_of("feedback", self.feedback, tuple(RECIPES))]
-        feedback: Feedback = recipe() if self.feedback_scale is None else recipe(self.feedback_scale)
+        feedback = recipe_of(one_of("feedback", self.feedback, DENSE), self.feedback_scale)
         wrapped: DirectRule = rule(
             networks, feedback=feedback, seed=derived_seed(self.first_seed, "feedback", self.draw)
         )

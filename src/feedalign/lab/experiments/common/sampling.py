@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from feedalign.errors import ArgumentError
-from feedalign.lab.data import ImageData, label_noise, load, prepare
+from feedalign.lab.data import ImageData, label_noise, load, of_classes, prepare
 from feedalign.streams import torch_generator
 
 
@@ -66,14 +67,10 @@ def image_sample(
         ArgumentError: a class is unknown or stands twice, or there are fewer training images than are asked for.
         DataError: the data set was not fetched.
     """
-    data, train_x, test_x = _prepared(dataset, image_size)
-    train_y, test_y, classes = data.train_labels, data.test_labels, data.classes
+    data = _prepared(dataset, image_size)
     if chosen:
-        if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(classes)):
-            raise ArgumentError(f"classes={tuple(chosen)}; expected different numbers from 0 to {classes - 1}")
-        train_x, train_y = _of_classes(train_x, train_y, chosen)
-        test_x, test_y = _of_classes(test_x, test_y, chosen)
-        classes = len(chosen)
+        data = of_classes(data, chosen)
+    train_x, train_y, classes = data.train_images, data.train_labels, data.classes
     if train_images > len(train_x):
         raise ArgumentError(f"train_images={train_images}, but there are {len(train_x)}; give 0 for all")
     if train_images:
@@ -81,17 +78,12 @@ def image_sample(
         train_x, train_y = train_x[drawn], train_y[drawn]
     given, _ = label_noise(train_y, noise, classes, torch_generator(first_seed, "label noise", draw))
     # A label that was drawn and happens to be the true one misleads nobody, so it does not count as corrupted.
-    return Sample(train_x, given, given != train_y, test_x, test_y, classes)
+    return Sample(train_x, given, given != train_y, data.test_images, data.test_labels, classes)
 
 
 @lru_cache(maxsize=1)  # all jobs of a config use one data set, and CIFAR-10 takes a second
-def _prepared(dataset: str, image_size: int) -> tuple[ImageData, Tensor, Tensor]:
+def _prepared(dataset: str, image_size: int) -> ImageData:
+    """Return a data set with its images flat and standardised, [n, pixels]."""
     data = load(dataset)
-    return data, *prepare(data, image_size or None)
-
-
-def _of_classes(x: Tensor, y: Tensor, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return what belongs to the chosen classes, with their places in `chosen` as labels."""
-    member = y[:, None] == torch.tensor(chosen)
-    kept = member.any(1)
-    return x[kept], member[kept].int().argmax(1)
+    train_x, test_x = prepare(data, image_size or None)
+    return replace(data, train_images=train_x, test_images=test_x)
