@@ -9,6 +9,7 @@ from feedalign.rules.direct import (
     DirectRule,
     check_direct,
     direct_signal,
+    mask_of,
     signal,
 )
 from feedalign.rules.distributed import Processes
@@ -37,6 +38,7 @@ __all__ = [
     "check_wrapped",
     "direct_signal",
     "get",
+    "mask_of",
     "register_linear_layer",
     "signal",
 ]
