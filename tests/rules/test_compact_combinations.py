@@ -113,7 +113,7 @@ def test_with_checkpoints_inside_of_the_blocks_it_is_the_same(rule: str, recipe:
 def test_compiled_it_is_the_same(rule: str, recipe: str) -> None:
     torch.compiler.reset()
     plain, net = wrapped(rule, recipe), wrapped(rule, recipe)
-    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    compiled: Any = torch.compile(net, backend="aot_eager", fullgraph=True)
     assert_same(gradients(compiled, recipe), gradients(plain, recipe), **EXACT)
     assert_same(net.state_dict(), plain.state_dict(), **EXACT)
 
@@ -135,7 +135,7 @@ def test_under_autocast_it_sends_what_all_entries_would(rule: str, recipe: str, 
         found.append(left_by_backward(each))
         assert all(gradient.dtype == torch.float32 for gradient in found[-1].values())
     # Signals differ in single precision, and a block's own backward pass rounds them to half of it.
-    close = {"rtol": 0.02, "atol": 1e-3} if dtype == torch.bfloat16 else {"rtol": 0.005, "atol": 1e-4}
+    close: Any = {"rtol": 0.02, "atol": 1e-3} if dtype == torch.bfloat16 else {"rtol": 0.005, "atol": 1e-4}
     assert_same(*found, **close)
 
 
