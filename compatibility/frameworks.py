@@ -88,7 +88,7 @@ def language_model(rule: str) -> Any:
     sizes = {**SIZES, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     model = maker("GPT2LMHeadModel", sizes)().double()
     wrap = RULES[rule]
-    options: Any = {"lr": 5e-5} if wrap.learns_feedback else {}
+    options: Any = {"lr": 5e-5} if rule.endswith("KolenPollack") else {}
     if wrap in SEQUENTIAL:
         return wrap(model, output="logits", **options)
     points = "transformer.h.0", "transformer.h.1"
