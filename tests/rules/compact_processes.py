@@ -39,11 +39,6 @@ WAYS = ("DistributedDataParallel", "sharded, then wrapped", "wrapped, then shard
 CASES = [" | ".join(case) for case in product(RULES, RECIPES, WAYS)]
 
 
-class MeanOverTokens(nn.Module):
-    def forward(self, h: Tensor) -> Tensor:
-        return h.mean(1)
-
-
 def model(kind: str) -> nn.Module:
     """Return a network of two blocks, which are its points, and a readout."""
     if kind == "images":
@@ -51,7 +46,7 @@ def model(kind: str) -> nn.Module:
         head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, CLASSES)]
     else:
         one, two = nn.Linear(3, 4), nn.Linear(4, 6)  # type: ignore[assignment]
-        head = [*([MeanOverTokens()] if kind == "tokens" else []), nn.Linear(6, CLASSES)]
+        head = [nn.Flatten(), nn.Linear(6 * (4 if kind == "tokens" else 1), CLASSES)]
     blocks = [nn.Sequential(one, nn.Tanh()), nn.Sequential(two, nn.Tanh()), nn.Sequential(*head)]
     net = nn.Sequential(*blocks).double()
     generator = torch.Generator().manual_seed(0)
@@ -86,7 +81,7 @@ def shard(body: Any, world: int) -> None:
 
 
 def trained(case: str, rank: int, world: int) -> dict[str, Tensor]:
-    """Return weights and feedback after some steps; of one process alone, on the joined batch and without shards."""
+    """Return weights, feedback and what is measured after some steps; of one process alone, on the joined batch."""
     rule, recipe, way = case.split(" | ")
     kind, _ = RECIPES[recipe]
     body = model(kind)
@@ -102,7 +97,10 @@ def trained(case: str, rank: int, world: int) -> dict[str, Tensor]:
         optimizer.zero_grad()
         functional.cross_entropy(run(x[rank::world]), y[rank::world]).backward()
         optimizer.step()
-    return {name: whole(tensor) for name, tensor in net.state_dict().items() if isinstance(tensor, Tensor)}
+    state = {name: whole(tensor) for name, tensor in net.state_dict().items() if isinstance(tensor, Tensor)}
+    measured = fa.conditioning(net, functional.cross_entropy, *batch(kind)).layers
+    angles = {f"angle of {name}": torch.tensor(angle) for name, angle in fa.weight_alignment(net).layers.items()}
+    return state | angles | {f"residual of {name}": torch.tensor(one.residual) for name, one in measured.items()}
 
 
 def whole(tensor: Tensor) -> Tensor:

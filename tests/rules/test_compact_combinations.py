@@ -50,10 +50,11 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> list[States]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_are_one_on_the_joined_batch(states: list[States], case: str) -> None:
-    """Weights, and what is stored of the feedback, whether it learns or not."""
+    """Weights, what is stored of the feedback, whether it learns or not, and what is measured of both."""
     first, second, joined = (of_run[case] for of_run in states)
     assert first.keys() == joined.keys()
     assert any(name.startswith("feedback.") for name in joined)
+    assert any(name.startswith("angle of") for name in joined)
     for name, tensor in joined.items():
         torch.testing.assert_close(first[name], tensor, rtol=1e-9, atol=1e-11)
         assert torch.equal(second[name], first[name])
@@ -107,11 +108,12 @@ def test_with_checkpoints_inside_of_the_blocks_it_is_the_same(rule: str, recipe:
 
 @every_recipe
 @every_rule
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's compiler's own
 def test_compiled_it_is_the_same(rule: str, recipe: str) -> None:
     torch.compiler.reset()
     plain, net = wrapped(rule, recipe), wrapped(rule, recipe)
-    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    compiled: Any = torch.compile(net, backend="aot_eager", fullgraph=True)
     assert_same(gradients(compiled, recipe), gradients(plain, recipe), **EXACT)
     assert_same(net.state_dict(), plain.state_dict(), **EXACT)
 
@@ -133,7 +135,7 @@ def test_under_autocast_it_sends_what_all_entries_would(rule: str, recipe: str, 
         found.append(left_by_backward(each))
         assert all(gradient.dtype == torch.float32 for gradient in found[-1].values())
     # Signals differ in single precision, and a block's own backward pass rounds them to half of it.
-    close = {"rtol": 0.02, "atol": 1e-3} if dtype == torch.bfloat16 else {"rtol": 0.005, "atol": 1e-4}
+    close: Any = {"rtol": 0.02, "atol": 1e-3} if dtype == torch.bfloat16 else {"rtol": 0.005, "atol": 1e-4}
     assert_same(*found, **close)
 
 

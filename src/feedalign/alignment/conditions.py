@@ -17,7 +17,7 @@ from feedalign.anatomy import arguments, real_rows, recordable, tapped
 from feedalign.checks import flag
 from feedalign.errors import OutputError
 from feedalign.feedback import Factors
-from feedalign.rules import DirectRule, Wrapped, check_direct, check_wrapped
+from feedalign.rules import DirectRule, Wrapped, check_direct, check_wrapped, reshard
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +121,7 @@ def output_errors(
     # Where the error is taken inside of the pass, what follows there is a part of the loss.
     with torch.set_grad_enabled(bool(net.error_tap.places)), net.backprop():
         output, leaves = tapped(net.model, net.error_tap, lambda: net(*args, **kwargs), leaf)
+    reshard(net)
     loss = loss_fn(output, recordable(y))
     if loss.numel() != 1 or not loss.requires_grad:
         raise OutputError(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from feedalign.anatomy import Block, convolution_between, weight_matrices
 from feedalign.feedback import Convolution, Factors
-from feedalign.rules import DirectRule, SequentialRule, Wrapped, check_wrapped
+from feedalign.rules import DirectRule, SequentialRule, Wrapped, check_wrapped, gathered
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def _of_convolution(link: Convolution, above: Factors, below: Factors) -> Tensor
     """Return the inner products of an unrolled kernel and F_l F_{l-1}ᵀ, [3]."""
     from feedalign.theory import convolution  # only here: dense layers need no scipy
 
-    kernel, (left, right) = link.kernel.double().cpu().numpy(), above.beside(below)
+    kernel, (left, right) = gathered(link.kernel).double().cpu().numpy(), above.beside(below)
     if above.copies == below.copies == "positions":
         found = convolution.channel_products(kernel, (left @ right.T).cpu().numpy(), link.geometry)
     else:
@@ -137,7 +137,7 @@ def weight_of(block: Block, modules: dict[str, nn.Module], shape: Sequence[int |
     expected = tuple(have if want is None else want for want, have in zip(shape, found[0].shape[-2:], strict=True))
     if found[0].shape[-2:] != expected:
         return f"weights of shape {tuple(found[0].shape)} are not one matrix {expected}"
-    return found[0]
+    return gathered(found[0])
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
