@@ -15,9 +15,18 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from feedalign.alignment.inner_products import Products, inner_products
 from feedalign.alignment.true_pass import Batch, backward, true_pass
-from feedalign.anatomy import activation_of, exchange, is_chain, mapped, real_rows, tensors_in, without_padding
+from feedalign.anatomy import (
+    PassMasks,
+    activation_of,
+    exchange,
+    is_chain,
+    mapped,
+    real_rows,
+    tensors_in,
+    without_padding,
+)
 from feedalign.errors import OutputError
-from feedalign.rules import DirectRule, signal
+from feedalign.rules import DirectRule, mask_of, signal
 
 Pair = tuple[str, Tensor | None, Tensor | None]
 
@@ -94,7 +103,9 @@ class Runs:
                 run.taken.append(get_gradient_edge(copies[id(other)]))
         return mapped(output, lambda one: copies.get(id(one), one))
 
-    def pairs(self, net: DirectRule, entries: Sequence[Tensor], loss: Tensor, mask: Tensor | None) -> Iterator[Pair]:
+    def pairs(
+        self, net: DirectRule, entries: Sequence[Tensor], loss: Tensor, masks: PassMasks | None
+    ) -> Iterator[Pair]:
         """Yield the true and the sent derivative at the place of every run, from the last run to the first."""
         # In a chain every way from the loss to a place leads through the point.
         places = [run.place for run in self.runs if run.place is not None] if is_chain(net.model) else []
@@ -109,12 +120,13 @@ class Runs:
         error = net.error_tap.rows(
             [torch.zeros_like(entry) if e is None else e for entry, e in zip(entries, errors, strict=True)]
         )
-        if mask is not None:
-            error = error.masked_fill(~real_rows(mask, error.shape[:-1]), 0)
+        if masks is not None and masks.of_error is not None:
+            error = error.masked_fill(~real_rows(masks.of_error, error.shape[:-1]), 0)
         message = net.feedback.sketched(net.message(error))
         for run in reversed(self.runs):
             at_place = true[run.place] if run.place in true else run.at_place([true[edge] for edge in run.taken])
             form = net.feedback.forms[run.point]
+            mask = mask_of(masks, run.point, form, message)
             sent = signal(message, net.feedback[run.point], form, run.shape, mask).to(run.dtype)
             yield run.point, at_place, run.at_place([sent])
 
@@ -136,16 +148,18 @@ def products_at_places(net: DirectRule, batch: Batch, *, preactivations: bool) -
     axes = net.error_tap.batch_shape(entries[0])
     # An encoder has the samples in common with the output, and not the tokens.
     axes = axes[: len(axes) - max(form.summed for form in net.feedback.forms.values())]
-    pairs = runs.pairs(net, entries, loss, batch.mask)
-    if batch.mask is None:
+    pairs = runs.pairs(net, entries, loss, batch.masks)
+    if batch.masks is None:
         return inner_products(pairs, net.points, axes)
-    counted = ((name, _counted(a, batch.mask, axes), _counted(b, batch.mask, axes)) for name, a, b in pairs)
-    return inner_products(counted, net.points, axes)
 
+    def counted(name: str, derivative: Tensor | None) -> Tensor | None:
+        """Return a derivative with zeros at padding, so that padding has no angle and no length."""
+        if derivative is None:
+            return None
+        form, error = net.feedback.forms[name], net.error_tap.rows(entries)
+        return without_padding(derivative, mask_of(batch.masks, name, form, error), axes)
 
-def _counted(derivative: Tensor | None, mask: Tensor, axes: torch.Size) -> Tensor | None:
-    """Return a derivative with zeros at padding, so that padding has no angle and no length."""
-    return None if derivative is None else without_padding(derivative, mask, axes)
+    return inner_products(((name, counted(name, a), counted(name, b)) for name, a, b in pairs), net.points, axes)
 
 
 def _recorded(tensor: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.cases.geometries import GEOMETRIES, Array, feedback
 from torch.nn import functional
 
+from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.theory import convolution
 from feedalign.theory.convolution import Geometry
 
@@ -134,6 +135,26 @@ def test_inner_products_and_nearest_kernel_are_those_of_the_matrices(geometry: G
     nearest = written_out(convolution.nearest_kernel(F_out, F_in, geometry), geometry)
     projected = sum(np.vdot(tap, T) * tap for tap in every_tap(geometry))
     np.testing.assert_allclose(nearest, projected, atol=1e-12)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=range(len(GEOMETRIES)))
+def test_channel_products_are_those_of_feedback_that_is_the_same_at_all_positions(geometry: Geometry) -> None:
+    rng = np.random.default_rng(3)
+    rows = [rng.standard_normal((shape[0], 4)) for shape in (geometry.out_shape, geometry.in_shape)]
+    positions = (math.prod(shape[1:]) for shape in (geometry.out_shape, geometry.in_shape))
+    F_out, F_in = (side.repeat(number, 0) for side, number in zip(rows, positions, strict=True))
+    kernel = rng.standard_normal(geometry.kernel_shape)
+    expected = convolution.inner_products(kernel, F_out, F_in, geometry)
+    found = convolution.channel_products(kernel, rows[0] @ rows[1].T, geometry)
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
+    with pytest.raises(FeedbackShapeError, match="channels out by channels in"):
+        convolution.channel_products(kernel, np.ones((2, 2, 1)), geometry)
+
+
+def test_a_rank_that_would_fill_the_memory_is_refused_before_it_does() -> None:
+    geometry = Geometry((8, 10, 10), 8, padding=(1, 1))
+    with pytest.raises(ArgumentError, match=r"alignability of feedback of rank 700 and 700.* need .* GB"):
+        convolution.best_match(*feedback(geometry, 700), geometry)
 
 
 def test_a_dense_layer_aligns_perfectly_as_one_position_or_as_one_kernel_for_each() -> None:
