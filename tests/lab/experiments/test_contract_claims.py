@@ -1,4 +1,4 @@
-"""What every experiment promises of its claim: verdicts that are the committed ones and can fail, figure and caption."""
+"""What every experiment promises of its claim: verdicts, which are the committed ones and can fail; figure; caption."""
 
 from __future__ import annotations
 
