@@ -64,7 +64,7 @@ def descent(net: Wrapped, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any,
         moved = {name: net.model.get_parameter(name) - scale * gradient for name, gradient in gradients.items()}
         return float(loss_of(lambda *args, **kwargs: functional_call(net.model, moved, args, kwargs)))
 
-    with torch.inference_mode(False), undisturbed(net):
+    with torch.inference_mode(False), undisturbed(net, net.model):
         sent = _gradients(net, loss_of)
         with net.backprop():
             true = _gradients(net, loss_of)

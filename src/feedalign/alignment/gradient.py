@@ -15,6 +15,7 @@ from feedalign.alignment.at_parameters import products_at_parameters
 from feedalign.alignment.at_places import products_at_places
 from feedalign.alignment.inner_products import Products
 from feedalign.alignment.true_pass import Batch
+from feedalign.anatomy import same_state
 from feedalign.checks import one_of
 from feedalign.errors import OutputError
 from feedalign.rules import DirectRule, check_direct
@@ -57,7 +58,8 @@ def gradient_alignment(
     One forward pass, one backward pass, and once more the way from each point back to the place of comparison; at the
     parameters two forward and two backward passes. No parameter's `.grad` is touched. Derivatives have the model's
     precision, cosines are taken in float64.
-    The model runs in the mode it is in (`net.eval()` first keeps batch-norm statistics as they are).
+    The model runs in the mode it is in. Its buffers (batch statistics), the attributes of its modules and all random
+    states are afterwards as before.
     Under a direct rule what is compared is what that rule sends, its `message` through F_l. Under a control such as
     `Backprop` it is DFA's signal with the feedback of the net: how well DFA *would* agree in the present weights.
 
@@ -88,7 +90,7 @@ def gradient_alignment(
     # Where nothing has an angle or a length there is NaN; what is not finite raises.
     with torch.inference_mode(False), np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         batch = Batch.of(net, loss_fn, x, y)
-        with torch.no_grad():
+        with torch.no_grad(), same_state(net.model):
             if at == "parameters":
                 return _alignment(net.points, products_at_parameters(net, batch))
             return _alignment(net.points, products_at_places(net, batch, preactivations=at == "preactivation"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -40,7 +41,7 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor], *, objects: bool = Fa
         return other
     if type(value) is dict:  # torch.compile cannot see into a copy
         return {**value, **changed}
-    if isinstance(value, dict):  # before dataclasses: some outputs are both, and keep the two in step
+    if isinstance(value, (dict, UserDict)):  # before dataclasses: some outputs are both, and keep the two in step
         other = copy.copy(value)
         for key, new in changed.items():
             other[key] = new
@@ -109,7 +110,7 @@ def activation_of(name: str, output: object) -> Tensor:
 
 def entries_of(value: Any) -> dict[Any, Any]:
     """Return the entries of a tuple, list, dict or dataclass by index, key or name; nothing of any other value."""
-    if isinstance(value, dict):
+    if isinstance(value, (dict, UserDict)):  # the latter as tokenizers return it
         return dict(value)
     if isinstance(value, (tuple, list)):
         return dict(enumerate(value))

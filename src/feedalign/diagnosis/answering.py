@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from feedalign.alignment import alignability
@@ -27,6 +28,8 @@ Progress = Callable[[int, int], None]
 MOST_STEPS = 10**7
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def diagnose(
     net: nn.Module,
     loss_fn: Callable[[Any, Any], Tensor],

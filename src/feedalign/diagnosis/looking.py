@@ -29,7 +29,7 @@ def look(net: DirectRule, task: Task, samples: int) -> Seen:
     silent: list[Tensor] = []
     total: Tensor | None = torch.zeros(())  # of −e₀ xᵀ, [C, n_0]; None once inputs are not vectors of one length
     size = None
-    with undisturbed(net), seeded(task.seed):
+    with undisturbed(net, net.model), seeded(task.seed):
         for number, (x, y) in enumerate(task.batches):
             with told(f"model or loss function, on batch {number},", "every batch must be like the first"):
                 e = output_errors(net, task.loss_fn, x, y)

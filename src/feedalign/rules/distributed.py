@@ -7,9 +7,12 @@ learned. `fully_shard` shards parameters alone: every process holds the whole fe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
+import torch
 from torch import Tensor, distributed, nn
 
 from feedalign.errors import ArgumentError
@@ -86,6 +89,16 @@ class Processes:
         total = tensor.clone().contiguous()
         distributed.all_reduce(total, group=self.group)
         return total
+
+    def agree(self, words: Sequence[str], device: torch.device) -> bool:
+        """Return whether all processes give the same words, in one order."""
+        if self.group is None:
+            return True
+        number = int.from_bytes(sha256("\n".join(words).encode()).digest()[:7])
+        ends = torch.tensor([number, -number], device=device)
+        distributed.all_reduce(ends, distributed.ReduceOp.MAX, self.group)
+        largest, smallest = map(int, ends.tolist())
+        return largest == -smallest
 
     def averaged(self, tensor: Tensor) -> Tensor:
         """Return the mean over the processes."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import arguments, copied, mapped, same_random_numbers
+from feedalign.anatomy import arguments, copied, mapped, recordable, same_random_numbers
 from feedalign.errors import ArgumentError
 from feedalign.rules import DirectRule, Wrapped, check_wrapped
 from feedalign.verify import reference
@@ -48,6 +48,7 @@ class RuleCheck:
         return "\n".join([f"{self.rule}: worst error {self.worst:.1e} against the reference", *rows])
 
 
+@torch.inference_mode(False)
 def check_rule(
     net: Wrapped,
     loss_fn: Callable[[Any, Any], Tensor],
@@ -86,7 +87,7 @@ def check_rule(
     """
     check_wrapped(net)
     args, kwargs = _double(arguments(net.model, x))
-    target = _double(y)
+    target = _double(recordable(y))
     start = copied(net).double()
     start.zero_grad()
     with _precision_told():

@@ -20,6 +20,7 @@ from feedalign.anatomy import (
     names_of,
     place_problems,
     problems,
+    recordable,
     same_random_numbers,
     tensors_in,
 )
@@ -58,6 +59,7 @@ class Validation:
         return "\n".join([f"{count} with {points}", *lines])
 
 
+@torch.inference_mode(False)
 def validate(
     model: nn.Module,
     points: str | Iterable[str],
@@ -113,7 +115,7 @@ def validate(
     watched = Watched(copied(model), [name for name in dict.fromkeys(names) if name and name in known])
     unfit = place_problems(model, tap.places, names)
     with same_random_numbers(model), torch.enable_grad():
-        returned, tapped = watched.run_tapped(tap if not unfit else ErrorTap(), inputs, keywords)
+        returned, tapped = watched.run_tapped(tap if not unfit else ErrorTap(), *recordable((inputs, keywords)))
     found = name_problems(model, names) + watched.problems + unfit
     if unfit:
         tops = tensors_in(returned)
