@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import Block, convolution_between, weight_matrices
+from feedalign.anatomy import Block, convolution_between, gathered, weight_matrices
 from feedalign.feedback import Convolution
 from feedalign.rules import DirectRule, SequentialRule, Wrapped, check_wrapped
 
@@ -101,7 +101,7 @@ def weight_of(block: Block, modules: dict[str, nn.Module], shape: Sequence[int |
     expected = tuple(have if want is None else want for want, have in zip(shape, found[0].shape[-2:], strict=True))
     if found[0].shape[-2:] != expected:
         return f"weights of shape {tuple(found[0].shape)} are not one matrix {expected}"
-    return found[0]
+    return gathered(found[0])
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:

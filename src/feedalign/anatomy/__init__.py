@@ -22,7 +22,7 @@ from feedalign.anatomy.points import axes_problem, check_points, name_problems, 
 from feedalign.anatomy.problems import Problem
 from feedalign.anatomy.tapping import check_all_ran, checked_place, hook_places, place_problems, seeing_places, tapped
 from feedalign.anatomy.undisturbed import State, copied, same_random_numbers, same_state, undisturbed
-from feedalign.anatomy.weights import computed_by_hooks, plain_copy, weight_matrices, weights_in_use
+from feedalign.anatomy.weights import computed_by_hooks, gathered, plain_copy, weight_matrices, weights_in_use
 
 __all__ = [
     "Block",
@@ -47,6 +47,7 @@ __all__ = [
     "entries_of",
     "evaluating",
     "exchange",
+    "gathered",
     "hook_places",
     "is_computed_from",
     "leaves_below",

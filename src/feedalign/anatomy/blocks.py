@@ -18,7 +18,7 @@ from feedalign.anatomy.outputs import activation_in, activation_of
 from feedalign.anatomy.points import axes_missing, axes_problem
 from feedalign.anatomy.tapping import tapped
 from feedalign.anatomy.undisturbed import same_state
-from feedalign.anatomy.weights import weight_matrices
+from feedalign.anatomy.weights import gathered, weight_matrices
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
 from feedalign.feedback import Convolution
 from feedalign.geometry import Geometry
@@ -222,4 +222,4 @@ def convolution_between(below: Block, block: Block, modules: Mapping[str, nn.Mod
             f"the convolution takes {geometry.in_shape} to {geometry.out_shape}, but its points have {below.shape} and "
             f"{block.shape}; the angle is defined without pooling in between"
         )
-    return Convolution(below.point, block.point, kernels[0], geometry)
+    return Convolution(below.point, block.point, gathered(kernels[0]), geometry)

@@ -11,7 +11,7 @@ from feedalign.rules.direct import (
     direct_signal,
     signal,
 )
-from feedalign.rules.distributed import Processes
+from feedalign.rules.distributed import Processes, check_whole
 from feedalign.rules.registry import RULES, get
 from feedalign.rules.sequential import FA, KolenPollack, SequentialRule, SignSymmetry, register_linear_layer
 from feedalign.rules.wrapped import Wrapped, check_bare, check_wrapped
@@ -34,6 +34,7 @@ __all__ = [
     "Wrapped",
     "check_bare",
     "check_direct",
+    "check_whole",
     "check_wrapped",
     "direct_signal",
     "get",

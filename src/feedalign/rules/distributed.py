@@ -28,6 +28,21 @@ def sharded_modules(model: nn.Module) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
+def check_whole(model: nn.Module, what: str) -> None:
+    """Raise ArgumentError if `fully_shard` was called on a model or on a part of it.
+
+    Args:
+        model: the bare model, or one in a rule.
+        what: what cannot be done with such a model.
+    """
+    if sharded_modules(model):
+        raise ArgumentError(
+            f"{what} cannot be done with a model that fully_shard has sharded: the gradients come to the shards alone, "
+            "and torch copies no such model; use a model of the same code that is not sharded, with the state that "
+            "torch.distributed.checkpoint.state_dict.get_model_state_dict gives with full_state_dict=True"
+        )
+
+
 def reshard(model: nn.Module) -> None:
     """Shard what `fully_shard` has gathered for a forward pass without a backward pass.
 

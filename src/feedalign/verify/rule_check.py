@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from feedalign.anatomy import arguments, copied, mapped, recordable, same_random_numbers
 from feedalign.errors import ArgumentError
-from feedalign.rules import DirectRule, Wrapped, check_wrapped
+from feedalign.rules import DirectRule, Wrapped, check_whole, check_wrapped
 from feedalign.verify import reference
 
 Gradients = dict[str, Tensor]
@@ -82,10 +82,12 @@ def check_rule(
         Errors and cosines by parameter.
 
     Raises:
-        ArgumentError: `net` is not wrapped, or its rule has no reference here and `message` is not given.
+        ArgumentError: `net` is not wrapped, its rule has no reference here and `message` is not given, or `fully_shard`
+            has sharded the model.
         OutputError: no error can be taken of the model's output.
     """
     check_wrapped(net)
+    check_whole(net, "check_rule")
     args, kwargs = _double(arguments(net.model, x))
     target = _double(recordable(y))
     start = copied(net).double()

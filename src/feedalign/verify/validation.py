@@ -24,7 +24,7 @@ from feedalign.anatomy import (
     same_random_numbers,
     tensors_in,
 )
-from feedalign.rules import check_bare
+from feedalign.rules import check_bare, check_whole
 from feedalign.verify.watching import Uses, Watched
 
 
@@ -106,9 +106,10 @@ def validate(
 
     Raises:
         PointsError: the model is wrapped, `points` is empty, or "auto" finds none.
-        ArgumentError: `batch_dims` is no number of axes.
+        ArgumentError: `batch_dims` is no number of axes, or `fully_shard` has sharded the model.
     """
     check_bare(model)
+    check_whole(model, "validate")
     tap = ErrorTap.given(output, batch_dims, error_at)
     names = names_of(model, points)
     known = dict(model.named_modules())
