@@ -12,7 +12,7 @@ from scipy.linalg import sqrtm
 
 import feedalign as fa
 from feedalign.diagnosis import Moment
-from feedalign.diagnosis.expectation import conditioner, predicted_steps
+from feedalign.diagnosis.expectation import conditioner, predicted_steps, second_moment
 from feedalign.theory import linear
 
 Array = NDArray[np.float64]
@@ -24,7 +24,7 @@ def test_the_conditioner_is_that_of_the_rule_on_many_errors() -> None:
     net = fa.ConditionedDFA(fa.networks.MLP([4, 8, 3]).double())
     net(torch.zeros(50_000, 4, dtype=torch.float64)).backward(torch.from_numpy(errors))
     # The rule adds three white errors.
-    np.testing.assert_allclose(conditioner(errors), net.conditioner.numpy(), rtol=0.01, atol=1e-4)
+    np.testing.assert_allclose(conditioner(second_moment(errors)), net.conditioner.numpy(), rtol=0.01, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def test_directions_and_steps_on_two_outputs(
     assert found[0].factor > 2 > 0.5 > found[1].factor
     np.testing.assert_allclose([direction.correlation for direction in found], correlation)
     F = linear.draw_feedback([100, 100, 100], 2, np.random.default_rng(0))
-    plain, conditioned = predicted_steps(covariance, F)
+    plain, conditioned = predicted_steps(Moment(covariance), F)
     assert plain > times * conditioned
-    white = predicted_steps(np.eye(2) * 7, F)
+    white = predicted_steps(Moment(np.eye(2) * 7), F)
     assert white[0] == white[1]
 
 
@@ -50,8 +50,8 @@ def test_predicted_steps_know_no_scale_of_outputs_or_feedback() -> None:
     rng = np.random.default_rng(0)
     F = linear.draw_feedback([50, 50], 3, rng)
     moment = np.real(sqrtm(np.diag([9.0, 1.0, 4.0])))
-    base = predicted_steps(moment, F)
-    np.testing.assert_array_equal(predicted_steps(1e-6 * moment, [10 * matrix for matrix in F]), base)
+    base = predicted_steps(Moment(moment), F)
+    np.testing.assert_array_equal(predicted_steps(Moment(1e-6 * moment), [10 * matrix for matrix in F]), base)
 
 
 @pytest.mark.parametrize(("outputs", "layers"), [(201, 1), (150, 3)])
@@ -59,10 +59,10 @@ def test_steps_that_would_take_minutes_to_count_are_left_out(outputs: int, layer
     """What counts is the number of directions in which the outputs vary, not the number of outputs."""
     F = [np.ones((2, outputs))] * layers
     moment = np.diag(np.linspace(1, 2, outputs))
-    assert np.isnan(predicted_steps(moment, F)).all()
+    assert np.isnan(predicted_steps(Moment(moment), F)).all()
     few = np.diag(np.concatenate([np.ones(3), np.zeros(outputs - 3)]))
     F = linear.draw_feedback([100] * layers, outputs, np.random.default_rng(0))
-    assert np.isfinite(predicted_steps(few, F)).all()
+    assert np.isfinite(predicted_steps(Moment(few), F)).all()
 
 
 def test_equal_outputs_have_no_direction_to_name() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from feedalign.alignment import alignability
 from feedalign.checks import positive_number, whole_number
 from feedalign.diagnosis.batches import Source
-from feedalign.diagnosis.expectation import Moment, expectations, second_moment
+from feedalign.diagnosis.expectation import Moment, expectations
 from feedalign.diagnosis.looking import look
 from feedalign.diagnosis.preparing import Task, copies_in_rules, task_for
 from feedalign.diagnosis.result import Diagnosis
@@ -116,8 +116,8 @@ def _diagnosed(name: str, nets: dict[str, DirectRule], task: Task, samples: int,
         isotropic=seen.isotropic,
         points=tuple(net.points),
         layers=tuple(layers),
-        errors=second_moment(seen.errors),
-        input_output=Moment(seen.cov_yx @ seen.cov_yx.T),
+        errors=seen.moment,
+        input_output=Moment.of(seen.cov_yx),
         conditioner=P,
         expected=expected,
         trained=trained,

@@ -51,8 +51,8 @@ def look(net: DirectRule, task: Task, samples: int) -> Seen:
         )
     isotropic = total is None or not total.any()
     if total is None or isotropic:
-        values, basis = torch.linalg.eigh(e0.T @ e0)  # with isotropic inputs Σ_yx Σ_xy is this
-        total = basis * values.clamp(min=0).sqrt() * len(e)
+        # With isotropic inputs Σ_yx Σ_xy is e₀ᵀ e₀, [C, C]. R of e₀ = Q R has as many rows as there are directions.
+        total = (e0 if len(e0) <= e0.shape[1] else torch.linalg.qr(e0, mode="r").R).T * len(e)
     return Seen(e.cpu().numpy(), (total / len(e)).cpu().numpy(), isotropic)
 
 
