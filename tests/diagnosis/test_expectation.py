@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from scipy.linalg import sqrtm
 
 import feedalign as fa
 from feedalign.diagnosis import Moment
+from feedalign.diagnosis.batches import Batches
 from feedalign.diagnosis.expectation import conditioner, predicted_steps, second_moment
+from feedalign.diagnosis.looking import look
+from feedalign.diagnosis.preparing import Task
 from feedalign.theory import linear
 
 Array = NDArray[np.float64]
@@ -87,3 +91,41 @@ def test_a_diagnosis_says_that_steps_were_left_out() -> None:
     found = fa.diagnose(net, torch.nn.functional.cross_entropy, batches, steps=1)
     assert all(np.isnan(each.steps) for each in found.expected.values())
     assert "steps of DFA and ConditionedDFA were not estimated: there are too many outputs" in found.table()
+
+
+def test_a_moment_of_few_samples_is_decomposed_as_its_matrix_is() -> None:
+    """Of n samples and C > n outputs there are n directions, and a matrix [n, n] tells them."""
+    errors = np.random.default_rng(0).standard_normal((7, 40)) * np.linspace(1, 3, 40)
+    few, whole = second_moment(errors), Moment(errors.T @ errors / 7)
+    assert few.factor is not None
+    np.testing.assert_allclose(few.matrix, whole.matrix, atol=1e-12)
+    np.testing.assert_allclose(few.decomposition[0], whole.decomposition[0], rtol=1e-9)
+    signs = np.sign((few.decomposition[1] * whole.decomposition[1]).sum(0))
+    np.testing.assert_allclose(few.decomposition[1] * signs, whole.decomposition[1], atol=1e-9)
+    assert few.spectrum.rank == whole.spectrum.rank == 7
+    np.testing.assert_allclose(few.spectrum.values, whole.spectrum.values, atol=1e-12)
+
+
+def test_with_many_outputs_fewer_samples_are_looked_at() -> None:
+    """Ten million numbers of errors are enough, and what is said names only the largest outputs."""
+    outputs = 4000
+    x = torch.randn(3000, 3, generator=torch.Generator().manual_seed(0))
+    y = torch.randint(outputs, (3000,), generator=torch.Generator().manual_seed(1))
+    batches = list(zip(x.split(250), y.split(250), strict=True))
+    seen = look(fa.DFA(fa.networks.MLP([3, 4, outputs])), task(batches), samples=10_000)
+    assert seen.errors.shape == (2500, outputs)
+
+
+def task(batches: list[Any]) -> Task:
+    loss = torch.nn.functional.cross_entropy
+    return Task(loss, Batches(batches), batches[0], np.zeros((1, 1)), seed=0, steps=1, lr=0.1)
+
+
+def test_a_direction_of_many_outputs_names_the_largest_ones() -> None:
+    x = torch.randn(40, 30, generator=torch.Generator().manual_seed(0))
+    found = fa.diagnose(
+        fa.networks.MLP([30, 8, 60]), torch.nn.functional.cross_entropy, [(x, torch.arange(40))], steps=1
+    )
+    assert re.search(
+        r"smallest .* of the typical direction: outputs (\d+, ){9}\d+ and \d+ more together", found.table()
+    )

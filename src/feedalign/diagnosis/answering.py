@@ -68,7 +68,8 @@ def diagnose(
         compare: also train a bare model in `ConditionedDFA`, with the same weights, batches and feedback, and compare.
         steps: of training.
         lr: learning rate of plain gradient descent.
-        samples: how many are looked at before training, at most.
+        samples: how many are looked at before training, at most. With over 1000 outputs they are fewer: their errors
+            are ten million numbers, at most a batch more.
         probe: how many alignment is measured on, at most. They are the first samples of the batches.
         name: of the data or model, for the text.
         progress: called with (steps done, steps in all) after every step.
