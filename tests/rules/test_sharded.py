@@ -122,7 +122,7 @@ def test_what_needs_gradients_or_copies_of_all_parameters_is_refused_and_the_adv
     functional.cross_entropy(net(X), y).backward()
     torch.optim.SGD(net.parameters(), lr=0.1).step()
     measures: dict[str, Any] = {
-        "gradient_alignment": lambda *given: fa.gradient_alignment(*given, at="parameters"),
+        "gradient_alignment": lambda net, *given: fa.gradient_alignment(net, *given, at="parameters"),
         "check_rule": fa.check_rule,
         "descent": lambda *given: fa.alignment.descent(*given, lr=0.1),
     }
