@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_what_needs_gradients_or_copies_of_all_parameters_is_refused_and_the_adv
     functional.cross_entropy(net(X), y).backward()
     torch.optim.SGD(net.parameters(), lr=0.1).step()
     measures: dict[str, Any] = {
-        "gradient_alignment": lambda net, *given: fa.gradient_alignment(net, *given, at="parameters"),
+        "gradient_alignment": partial(fa.gradient_alignment, at="parameters"),
         "check_rule": fa.check_rule,
         "descent": lambda *given: fa.alignment.descent(*given, lr=0.1),
     }
