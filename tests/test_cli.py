@@ -140,7 +140,7 @@ def test_a_claim_that_is_not_supported_gives_status_1(
         (["reproduce", "two-phases", "--dataset", "mnist"], "two-phases does not take --dataset mnist; it takes none"),
         (
             ["reproduce", "layerwise", "--dataset", "imagenet"],
-            "layerwise does not take --dataset imagenet; it takes digits, mnist, cifar10",
+            "layerwise does not take --dataset imagenet; it takes digits, mnist, fashion-mnist, cifar10, cifar100",
         ),
         (["reproduce", "--dataset", "imagenet"], "does not take --dataset imagenet; it takes digits"),
         (["reproduce", "--report", "."], "report=. is a folder; give the name of a file, such as report.html"),

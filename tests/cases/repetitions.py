@@ -27,7 +27,8 @@ REPETITIONS = {
     "sharing": ("seeds", "seed", "2 seeds"),
     "transformer": ("seeds", "seed", "2 seeds"),
 }
-every_experiment = pytest.mark.parametrize("name", NAMES)
+# scope: all tests of one experiment run one after another, so that one process computes its results once.
+every_experiment = pytest.mark.parametrize("name", NAMES, scope="session")
 
 
 def generators() -> tuple[str, list[int], int, list[int]]:

@@ -2,6 +2,7 @@
 
 from feedalign.anatomy import problems
 from feedalign.anatomy.blocks import Block, convolution_between, features_last, trace
+from feedalign.anatomy.chain import is_chain
 from feedalign.anatomy.error_tap import Entries, Entry, ErrorTap
 from feedalign.anatomy.hooks import evaluating, observing
 from feedalign.anatomy.inputs import arguments, recordable
@@ -52,6 +53,7 @@ __all__ = [
     "exchange",
     "features_last",
     "hook_places",
+    "is_chain",
     "is_computed_from",
     "leaves_below",
     "mapped",

@@ -54,8 +54,9 @@ def reproduce(
     """
     from feedalign import lab
 
+    changes = lab.changes.read_options(set_) if set_ else None  # which loads NumPy
     done = lab.reproduce(
-        names, preset, dataset, runs, report, changes=lab.changes.read_options(set_), seeds=seeds, table=table,
+        names, preset, dataset, runs, report, changes=changes, seeds=seeds, table=table,
         executor=lambda: lab.runs.chosen_executor(executor, workers, address),  # which loads xarray
         progress=progress, finished=show_verdicts,
     )  # fmt: skip

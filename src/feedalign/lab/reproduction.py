@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from feedalign.errors import ArgumentError
-from feedalign.lab.changes import Change, changed
 from feedalign.lab.experiments import DATASETS, NAMES, Experiment, Watch, check_names, get, unwatched
 from feedalign.lab.files import check_file, check_folder
 from feedalign.lab.robustness import SEED_STRIDE, Robustness, counted, merge, read
@@ -18,6 +17,7 @@ from feedalign.lab.robustness import SEED_STRIDE, Robustness, counted, merge, re
 if TYPE_CHECKING:
     import xarray as xr
 
+    from feedalign.lab.changes import Change
     from feedalign.lab.experiments import Verdict
     from feedalign.lab.report import Result
     from feedalign.lab.runs import Executor, Job
@@ -186,6 +186,8 @@ class _Plan:
     @property
     def own(self) -> tuple[Any, tuple[Change, ...]]:
         """The preset's config with the changes, and the changes."""
+        from feedalign.lab.changes import changed
+
         presets = self.experiment.CONFIGS if self.dataset is None else self.experiment.ON_DATASET[self.dataset]
         return changed(presets[self.preset], self.values)
 

@@ -73,17 +73,12 @@ _PAPER = Config(
 )  # fmt: skip
 
 # Ten classes of CIFAR-100, so that chance stays at a tenth, from which the thresholds are counted.
-ON_DATASET = with_relatives(
-    {
-        "digits": {"quick": _DIGITS, "paper": replace(_PAPER, dataset="digits", image_size=0)},
-        "mnist": {"quick": replace(_DIGITS, dataset="mnist", image_size=14), "paper": _PAPER},
-        "cifar10": {
-            "quick": replace(_DIGITS, dataset="cifar10", image_size=14),
-            "paper": replace(_PAPER, dataset="cifar10"),
-        },
-    },
-    classes=tuple(range(10)),
-)
+ON_DATASET = with_relatives({
+    "digits": {"quick": _DIGITS, "paper": replace(_PAPER, dataset="digits", image_size=0)},
+    "mnist": {"quick": replace(_DIGITS, dataset="mnist", image_size=14), "paper": _PAPER},
+    "cifar10": {name: replace(config, dataset="cifar10", image_size=14) for name, config in
+                (("quick", _DIGITS), ("paper", _PAPER))},
+}, classes=tuple(range(10)))  # fmt: skip
 CONFIGS = {"quick": _DIGITS, "paper": _PAPER}
 
 RULES = ("dfa", "backprop")
