@@ -13,7 +13,7 @@ from torch import Tensor
 from feedalign.alignment.spectra import Spectrum, spectrum_of
 from feedalign.alignment.weak import AlignmentMatrix, alignment_matrix
 from feedalign.alignment.weight import weight_of
-from feedalign.anatomy import arguments, real_rows, recordable, tapped
+from feedalign.anatomy import arguments, real_rows, recordable, same_state, tapped
 from feedalign.checks import flag
 from feedalign.errors import OutputError
 from feedalign.feedback import Factors
@@ -45,8 +45,9 @@ def conditioning(net: DirectRule, loss_fn: Callable[[Any, Any], Tensor], x: Any,
     .. math:: \hat A_1 = F_1^+ W_1, \quad \hat A_l = F_l^+ W_l (F_{l-1}^+)^T, \quad \hat A_L = W_L (F_{L-1}^+)^T,
 
     with a residual that says how much of the weights they do not describe. One forward pass, and the backward pass of
-    the loss alone; the model runs in the mode it is in. Everything is computed in float64, and from the numbers that
-    are stored: no F_l is made. Alignment matrices are made unless they are too large; see `AlignmentMatrix.matrix`.
+    the loss alone. The model runs in the mode it is in; its buffers, the attributes of its modules and all random
+    states are afterwards as before. Everything is computed in float64, and from the numbers that are stored: no F_l is
+    made. Alignment matrices are made unless they are too large; see `AlignmentMatrix.matrix`.
 
     Args:
         net: a wrapped model with feedback matrices at its points.
@@ -98,8 +99,9 @@ def output_errors(
 ) -> Float[Tensor, "*batch outputs"]:
     """Return e = ∂loss/∂output on a batch, [*batch, C], with the loss's reduction factor.
 
-    One forward pass, and the backward pass of the loss alone; the model runs in the mode it is in. Errors of padding
-    are returned like all others.
+    One forward pass, and the backward pass of the loss alone. The model runs in the mode it is in; its buffers, the
+    attributes of its modules and all random states are afterwards as before. Errors of padding are returned like all
+    others.
 
     Args:
         net: a wrapped model.
@@ -119,14 +121,15 @@ def output_errors(
         return (torch.zeros_like(tensor) if silent else tensor.detach()).requires_grad_()
 
     args, kwargs = arguments(net.model, x)
-    # Where the error is taken inside of the pass, what follows there is a part of the loss.
-    with torch.set_grad_enabled(bool(net.error_tap.places)), net.backprop():
-        output, leaves = tapped(net.model, net.error_tap, lambda: net(*args, **kwargs), leaf)
-    reshard(net)
-    loss = loss_fn(output, recordable(y))
-    if loss.numel() != 1 or not loss.requires_grad:
-        raise OutputError(
-            f"loss_fn must give one number with a gradient, got shape {tuple(loss.shape)}, "
-            f"requires_grad={loss.requires_grad}; sum or average over the batch, and do not detach"
-        )
-    return net.error_tap.rows(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))
+    with same_state(net.model):
+        # Where the error is taken inside of the pass, what follows there is a part of the loss.
+        with torch.set_grad_enabled(bool(net.error_tap.places)), net.backprop():
+            output, leaves = tapped(net.model, net.error_tap, lambda: net(*args, **kwargs), leaf)
+        reshard(net)
+        loss = loss_fn(output, recordable(y))
+        if loss.numel() != 1 or not loss.requires_grad:
+            raise OutputError(
+                f"loss_fn must give one number with a gradient, got shape {tuple(loss.shape)}, "
+                f"requires_grad={loss.requires_grad}; sum or average over the batch, and do not detach"
+            )
+        return net.error_tap.rows(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import Block, convolution_between, weight_matrices
+from feedalign.anatomy import Block, convolution_between, gathered, weight_matrices
 from feedalign.feedback import Convolution, Factors
-from feedalign.rules import DirectRule, SequentialRule, Wrapped, check_wrapped, gathered
+from feedalign.rules import DirectRule, SequentialRule, Wrapped, check_wrapped
 
 
 @dataclass(frozen=True, eq=False)

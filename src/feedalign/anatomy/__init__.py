@@ -1,7 +1,7 @@
 """What a model is made of, seen from outside: its outputs, its points, the blocks between them. Knows of no rule."""
 
 from feedalign.anatomy import problems
-from feedalign.anatomy.blocks import Block, convolution_between, features_last, trace
+from feedalign.anatomy.blocks import Block, convolution_between, features_last, names_above, trace
 from feedalign.anatomy.chain import is_chain
 from feedalign.anatomy.error_tap import Entries, Entry, ErrorTap
 from feedalign.anatomy.hooks import evaluating, observing
@@ -22,12 +22,11 @@ from feedalign.anatomy.outputs import (
 from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
 from feedalign.anatomy.problems import Problem
 from feedalign.anatomy.tapping import check_all_ran, checked_place, hook_places, place_problems, seeing_places, tapped
-from feedalign.anatomy.undisturbed import Buffers, RandomNumbers, copied, same_random_numbers, undisturbed
-from feedalign.anatomy.weights import computed_by_hooks, plain_copy, weight_matrices, weights_in_use
+from feedalign.anatomy.undisturbed import State, copied, same_random_numbers, same_state, undisturbed
+from feedalign.anatomy.weights import computed_by_hooks, gathered, plain_copy, weight_matrices, weights_in_use
 
 __all__ = [
     "Block",
-    "Buffers",
     "Entries",
     "Entry",
     "ErrorTap",
@@ -35,7 +34,7 @@ __all__ = [
     "Mask",
     "PassMasks",
     "Problem",
-    "RandomNumbers",
+    "State",
     "activation_in",
     "activation_of",
     "arguments",
@@ -52,6 +51,7 @@ __all__ = [
     "evaluating",
     "exchange",
     "features_last",
+    "gathered",
     "hook_places",
     "is_chain",
     "is_computed_from",
@@ -59,6 +59,7 @@ __all__ = [
     "mapped",
     "mean_jacobians",
     "name_problems",
+    "names_above",
     "names_of",
     "observing",
     "place_problems",
@@ -68,6 +69,7 @@ __all__ = [
     "real_rows",
     "recordable",
     "same_random_numbers",
+    "same_state",
     "seeing_places",
     "tapped",
     "tensors_in",

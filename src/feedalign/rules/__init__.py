@@ -12,7 +12,7 @@ from feedalign.rules.direct import (
     mask_of,
     signal,
 )
-from feedalign.rules.distributed import Processes, check_not_sharded, gathered, reshard
+from feedalign.rules.distributed import Processes, check_whole, reshard
 from feedalign.rules.registry import RULES, get
 from feedalign.rules.sequential import FA, KolenPollack, SequentialRule, SignSymmetry, register_linear_layer
 from feedalign.rules.wrapped import Wrapped, check_bare, check_wrapped
@@ -35,10 +35,9 @@ __all__ = [
     "Wrapped",
     "check_bare",
     "check_direct",
-    "check_not_sharded",
+    "check_whole",
     "check_wrapped",
     "direct_signal",
-    "gathered",
     "get",
     "mask_of",
     "register_linear_layer",

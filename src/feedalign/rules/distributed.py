@@ -7,9 +7,12 @@ learned. `fully_shard` shards parameters alone: every process holds the whole fe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
+import torch
 from torch import Tensor, distributed, nn
 
 from feedalign.errors import ArgumentError
@@ -25,29 +28,18 @@ def sharded_modules(model: nn.Module) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
-def gathered(parameter: Tensor) -> Tensor:
-    """Return the whole of a parameter that `fully_shard` has sharded; another parameter as it is.
-
-    Every process must call this, since each holds a part.
-    """
-    if not hasattr(parameter, "full_tensor"):  # not isinstance: to import the class takes seconds
-        return parameter
-    whole: Tensor = parameter.full_tensor()
-    return whole
-
-
-def check_not_sharded(model: nn.Module, what: str) -> None:
-    """Raise ArgumentError if `fully_shard` was called on a part of a model.
+def check_whole(model: nn.Module, what: str) -> None:
+    """Raise ArgumentError if `fully_shard` was called on a model or on a part of it.
 
     Args:
-        model: the model, wrapped or not.
-        what: what cannot be done with a sharded model, as the subject of a sentence.
+        model: the bare model, or one in a rule.
+        what: what cannot be done with such a model.
     """
     if sharded_modules(model):
         raise ArgumentError(
-            f"{what} needs all parameters in one place, and fully_shard has sharded the model; use a copy that is not "
-            "sharded, and load into it the whole state: torch.distributed.checkpoint.state_dict.get_model_state_dict("
-            "net, options=StateDictOptions(full_state_dict=True)), called in every process"
+            f"{what} cannot be done with a model that fully_shard has sharded: the gradients come to the shards alone, "
+            "and torch copies no such model; use a model of the same code that is not sharded, with the state that "
+            "torch.distributed.checkpoint.state_dict.get_model_state_dict gives with full_state_dict=True"
         )
 
 
@@ -112,6 +104,16 @@ class Processes:
         total = tensor.clone().contiguous()
         distributed.all_reduce(total, group=self.group)
         return total
+
+    def agree(self, words: Sequence[str], device: torch.device) -> bool:
+        """Return whether all processes give the same words, in one order."""
+        if self.group is None:
+            return True
+        number = int.from_bytes(sha256("\n".join(words).encode()).digest()[:7])
+        ends = torch.tensor([number, -number], device=device)
+        distributed.all_reduce(ends, distributed.ReduceOp.MAX, self.group)
+        largest, smallest = map(int, ends.tolist())
+        return largest == -smallest
 
     def averaged(self, tensor: Tensor) -> Tensor:
         """Return the mean over the processes."""

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import arguments, copied, mapped, same_random_numbers
+from feedalign.anatomy import arguments, copied, mapped, recordable, same_random_numbers
 from feedalign.errors import ArgumentError
-from feedalign.rules import DirectRule, Wrapped, check_not_sharded, check_wrapped
+from feedalign.rules import DirectRule, Wrapped, check_whole, check_wrapped
 from feedalign.verify import reference
 
 Gradients = dict[str, Tensor]
@@ -48,6 +48,7 @@ class RuleCheck:
         return "\n".join([f"{self.rule}: worst error {self.worst:.1e} against the reference", *rows])
 
 
+@torch.inference_mode(False)
 def check_rule(
     net: Wrapped,
     loss_fn: Callable[[Any, Any], Tensor],
@@ -86,9 +87,9 @@ def check_rule(
         OutputError: no error can be taken of the model's output.
     """
     check_wrapped(net)
-    check_not_sharded(net, "check_rule")
+    check_whole(net, "check_rule")
     args, kwargs = _double(arguments(net.model, x))
-    target = _double(y)
+    target = _double(recordable(y))
     start = copied(net).double()
     start.zero_grad()
     with _precision_told():

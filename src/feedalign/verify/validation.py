@@ -21,10 +21,11 @@ from feedalign.anatomy import (
     names_of,
     place_problems,
     problems,
+    recordable,
     same_random_numbers,
     tensors_in,
 )
-from feedalign.rules import check_bare, check_not_sharded
+from feedalign.rules import check_bare, check_whole
 from feedalign.verify.watching import Uses, Watched
 
 
@@ -59,6 +60,7 @@ class Validation:
         return "\n".join([f"{count} with {points}", *lines])
 
 
+@torch.inference_mode(False)
 def validate(
     model: nn.Module,
     points: str | Iterable[str],
@@ -108,14 +110,14 @@ def validate(
         ArgumentError: `batch_dims` is no number of axes, or `fully_shard` has sharded the model.
     """
     check_bare(model)
-    check_not_sharded(model, "validate")
+    check_whole(model, "validate")
     tap = ErrorTap.given(output, batch_dims, error_at)
     names = names_of(model, points)
     known = dict(model.named_modules())
     watched = Watched(copied(model), [name for name in dict.fromkeys(names) if name and name in known])
     unfit = place_problems(model, tap.places, names)
     with same_random_numbers(model), torch.enable_grad():
-        returned, tapped = watched.run_tapped(tap if not unfit else ErrorTap(), inputs, keywords)
+        returned, tapped = watched.run_tapped(tap if not unfit else ErrorTap(), *recordable((inputs, keywords)))
     found = name_problems(model, names) + watched.problems + unfit
     if unfit:
         tops = tensors_in(returned)

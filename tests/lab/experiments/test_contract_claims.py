@@ -1,4 +1,4 @@
-"""What every experiment promises of its claim: verdicts that are the committed ones and can fail, figure and caption."""
+"""What every experiment promises of its claim: the committed verdicts, verdicts that can fail, figure and caption."""
 
 from __future__ import annotations
 

@@ -26,10 +26,11 @@ from feedalign.anatomy import (
 from feedalign.checks import flag
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Convolution, Feedback, Place, needs_jacobian
+from feedalign.rules.direct.containers import ContainerHooks, around_points
 from feedalign.rules.direct.cut import Cut
 from feedalign.rules.direct.group_norm import GroupNormHook
 from feedalign.rules.direct.one_pass import run_pass
-from feedalign.rules.direct.point_hooks import AtPlaces, PointHooks
+from feedalign.rules.direct.point_hooks import AtPlaces, PointHooks, RanHook
 from feedalign.rules.direct.recompute import recomputed
 from feedalign.rules.distributed import Processes, sharded_modules
 from feedalign.rules.wrapped import Wrapped, check_wrapped
@@ -246,6 +247,15 @@ class DirectRule(Wrapped):
         for name, module in self.hooked.items():
             hooks = PointHooks(self.slot, name)
             self.handles += [module.register_forward_pre_hook(hooks.before), module.register_forward_hook(hooks.after)]
+        for name, module in around_points(self.model, self.hooked.values()).items():
+            around = ContainerHooks(self.slot, name)
+            self.handles += [
+                module.register_forward_pre_hook(around.before),
+                module.register_forward_hook(around.after),
+            ]
+        for name in dict.fromkeys(name for block in self.blocks[:-1] for name in block.called):
+            if name not in self.points:
+                self.handles.append(self.model.get_submodule(name).register_forward_hook(RanHook(self.slot, name)))
         norms = (module for module in self.model.modules() if isinstance(module, nn.GroupNorm))
         self.handles += [module.register_forward_pre_hook(GroupNormHook(self.slot)) for module in norms]
         self.handles += hook_places(self.model, self.error_tap, AtPlaces(self.slot).see)

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import prune
 
-from feedalign.anatomy import evaluating, weights_in_use
-from feedalign.rules.distributed import gathered
+from feedalign.anatomy import evaluating, gathered, weights_in_use
 
 # (layer, input, weight, bias or None) → the layer's output for this weight and this bias.
 Formula = Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]
