@@ -158,7 +158,8 @@ def _part(found: dict[str, dict[str, Any]], name: str, kind: str) -> float | Non
     if not {f"frozen blocks{kind}", f"backprop{kind}"} <= found.keys():
         return None
     frozen, backprop, bits = (found[arm]["bits"] for arm in (f"frozen blocks{kind}", f"backprop{kind}", name))
-    return round((frozen - bits) / (frozen - backprop), 3)
+    part: float = round((frozen - bits) / (frozen - backprop), 3)
+    return part
 
 
 def main(names: list[str]) -> None:

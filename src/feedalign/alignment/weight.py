@@ -114,7 +114,7 @@ def _of_convolution(link: Convolution, above: Factors, below: Factors) -> Tensor
     """Return the inner products of an unrolled kernel and F_l F_{l-1}ᵀ, [3]."""
     from feedalign.theory import convolution  # only here: dense layers need no scipy
 
-    kernel, (left, right) = gathered(link.kernel).double().cpu().numpy(), above.beside(below)
+    kernel, (left, right) = link.kernel.double().cpu().numpy(), above.beside(below)
     if above.copies == below.copies == "positions":
         found = convolution.channel_products(kernel, (left @ right.T).cpu().numpy(), link.geometry)
     else:
