@@ -48,6 +48,15 @@ def backward_hooks(module: nn.Module) -> tuple[list[Any], list[Any], list[Any]]:
     return full, module._get_backward_pre_hooks(), deprecated
 
 
+def has_own_backward_hooks(module: nn.Module) -> bool:
+    """Return whether a backward hook of any kind was set on this module itself.
+
+    Why: where the rule cannot call the hooks of a module, it must say so, but not for hooks that were set for every
+    module. No public function tells which hooks a module has.
+    """
+    return bool(module._backward_hooks or module._backward_pre_hooks)
+
+
 def is_compiled(module: nn.Module) -> bool:
     """Return whether a module was compiled, by `module.compile()` or by `torch.compile(module)`.
 

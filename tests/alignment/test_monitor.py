@@ -185,3 +185,25 @@ def test_bad_arguments() -> None:
     net = fa.DFA(network(), feedback=fa.feedback.Aligned())
     with pytest.raises(ArgumentError, match="the feedback is not drawn yet"):
         fa.AlignmentMonitor(net, functional.cross_entropy, x, y).measure(0)
+
+
+@pytest.mark.parametrize("rule", [fa.DFA, fa.FA, fa.SignSymmetry, fa.KolenPollack, fa.DirectKolenPollack, fa.Backprop])
+def test_the_probe_shows_the_shapes_where_no_pass_has_been_made_yet(rule: Any) -> None:
+    """A network that begins with a convolution does not tell the shapes at its points."""
+
+    def make(**options: Any) -> Any:
+        torch.manual_seed(0)
+        layers = nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Conv2d(2, 3, 2), nn.Tanh(), nn.Flatten(), nn.Linear(12, 3)
+        return rule(
+            nn.Sequential(*layers), "auto" if issubclass(rule, fa.rules.SequentialRule) else ("1", "3"), **options
+        )
+
+    x, y = torch.randn(7, 1, 5, 5, generator=torch.Generator().manual_seed(0)), torch.arange(7) % 3
+    net = make()
+    assert not net.drawn
+    random = torch.get_rng_state()
+    found = fa.AlignmentMonitor(net, functional.cross_entropy, x, y).measure(0)
+    assert torch.equal(torch.get_rng_state(), random)
+    expected = fa.AlignmentMonitor(make(example_input=x), functional.cross_entropy, x, y).measure(0)
+    assert found.scalars == expected.scalars
+    assert found.weight.layers

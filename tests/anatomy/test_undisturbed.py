@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import feedalign as fa
-from feedalign.anatomy import undisturbed
+from feedalign.anatomy import evaluating, undisturbed
 
 
 class Restless(nn.Module):
@@ -51,7 +53,7 @@ def run(net: Any) -> None:
 
 
 def running(net: Any) -> None:
-    with undisturbed(net):
+    with undisturbed(net, net.model):
         run(net)
 
 
@@ -60,7 +62,7 @@ def monitored(net: Any) -> None:
 
 
 def failing(net: Any) -> None:
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), undisturbed(net):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), undisturbed(net, net.model):
         nn.Sequential(net, nn.Linear(1, 1).double())(batch()[0])  # fails after the net has run
 
 
@@ -84,6 +86,28 @@ def test_buffers_modes_and_random_states_are_as_before(act: Callable[[Any], None
 
 def test_within_the_net_is_evaluated_without_autocast() -> None:
     net = fa.DFA(network())
-    with torch.autocast("cpu", dtype=torch.bfloat16), undisturbed(net):
+    with torch.autocast("cpu", dtype=torch.bfloat16), undisturbed(net, net.model):
         assert not any(module.training for module in net.modules())
         assert not torch.is_autocast_enabled("cpu")
+
+
+def test_two_threads_that_evaluate_leave_torchs_short_way_as_it_was() -> None:
+    """The switch is one for all threads: the thread that began last must not put back what it has found."""
+    begun, ended = Barrier(2, timeout=10), Barrier(2, timeout=10)
+
+    def first() -> None:
+        with evaluating(network()):
+            begun.wait()
+            ended.wait()
+
+    def last() -> None:
+        begun.wait()
+        with evaluating(network()):
+            ended.wait()
+            first_is_done.result(timeout=10)
+
+    assert torch.backends.mha.get_fastpath_enabled()
+    with ThreadPoolExecutor(2) as pool:
+        first_is_done = pool.submit(first)
+        pool.submit(last).result()
+    assert torch.backends.mha.get_fastpath_enabled()

@@ -77,7 +77,7 @@ def test_in_a_table_of_results_every_measured_number_has_a_source(page: Path) ->
 
 @pytest.mark.parametrize("page", PAGES, ids=title)
 def test_no_number_is_typed_that_a_result_of_the_page_holds(page: Path) -> None:
-    """A number of three digits or more; one of two digits, such as a threshold, is often equal to a result by accident."""
+    """A number of three digits or more; one of two digits is often a threshold."""
     text = page.read_text(encoding="utf-8")
     values = {file: measured(file) for file in sources(page, text)}
     typed = [

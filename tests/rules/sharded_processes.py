@@ -22,6 +22,9 @@ RULES: dict[str, Any] = {
     "DirectKolenPollack": fa.DirectKolenPollack,
     "KolenPollack": fa.KolenPollack,
     "SignSymmetry": fa.SignSymmetry,
+    "Frozen": fa.Frozen,
+    "DFA, error inside": lambda model, **options: fa.DFA(model, error_at="3", **options),
+    "DFA, error before the readout": lambda model, **options: fa.DFA(model, error_at="3.input", **options),
 }
 WHEN = ("before wrapping", "after wrapping")
 CASES = [" | ".join(case) for case in [*product(RULES, WHEN, ["every block"]), *product(["DFA"], WHEN, ["the whole"])]]

@@ -121,3 +121,118 @@ def test_a_hook_of_the_deprecated_kind_is_refused_by_name() -> None:
     model[1].register_backward_hook(lambda *_: None)
     with pytest.raises(PointsError, match=r"point '1' has a backward hook of the kind.*register_full_backward_hook"):
         net(batch()[0])
+
+
+class WithState(nn.Module):
+    """A block that returns its activation and something beside it, as layers of a Transformer do."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.layer, self.act = nn.Linear(inputs, width), nn.Tanh()
+
+    def forward(self, x: Tensor) -> tuple[None, Tensor]:
+        return None, self.act(self.layer(x))
+
+
+class OfBlocks(nn.Module):
+    """Two blocks, each of which ends with its own point, and a readout."""
+
+    def __init__(self, *, width: int = 6, tuples: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        first, second = nn.Sequential(nn.Linear(5, 8), nn.Tanh()), nn.Sequential(nn.Linear(8, width), nn.Tanh())
+        self.blocks = nn.ModuleList([first, WithState(8, width) if tuples else nn.Sequential(second)])
+        self.readout = nn.Linear(width, 3)
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            given: Any = block(x)
+            x = given[1] if isinstance(given, tuple) else given
+        logits: Tensor = self.readout(x)
+        return logits
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize(("tuples", "width", "n"), [(False, 6, 12), (True, 6, 12), (False, 600, 500)])
+def test_a_hook_on_a_module_that_ends_with_a_point_sees_what_the_point_is_sent(
+    tuples: bool, width: int, n: int, early: bool
+) -> None:
+    """Also around a module around the point, of a tuple, and where the signal is made when the block's turn comes."""
+    (x, y), model, seen = batch(n), OfBlocks(width=width, tuples=tuples), list[Any]()
+    last = "blocks.1.act" if tuples else "blocks.1.0.1"
+
+    def set_hook() -> None:
+        model.blocks[1].register_full_backward_hook(lambda _module, below, sent: seen.append((below, sent)))
+
+    if early:
+        set_hook()
+    net = fa.DFA(model, ("blocks.0.1", last), example_input=x)
+    if not early:
+        set_hook()
+    x.requires_grad_()
+    found = gradients(net, x, y)
+    ((below, sent),) = seen
+    h = model.blocks[0](x).detach()
+    output = net(x)
+    (error,) = torch.autograd.grad(functional.cross_entropy(output, y), output)
+    torch.testing.assert_close(sent[-1], error @ net.feedback_matrices[last].T, **EXACT)
+    assert len(sent) == (2 if tuples else 1)
+    # The input of the second block comes from the first point, without a past: it has no gradient.
+    assert all(one is None for one in below)
+    without = fa.DFA(OfBlocks(width=width, tuples=tuples), ("blocks.0.1", last), example_input=x.detach())
+    assert_same(found, gradients(without, x, y), **EXACT)
+    assert h.shape[1] == 8
+
+
+def test_hooks_on_a_module_that_ends_with_a_point_may_change_what_comes_in_and_what_goes_on() -> None:
+    (x, y), points = batch(), ("blocks.0.1", "blocks.1.0.1")
+    x.requires_grad_()
+    before = gradients(fa.DFA(OfBlocks(), points, example_input=x), x, y)
+    of_inputs, x.grad = x.grad, None
+    assert of_inputs is not None
+    net: Any = fa.DFA(OfBlocks(), points, example_input=x)
+    net.model.blocks[0].register_full_backward_pre_hook(lambda _module, sent: (2 * sent[0],))
+    net.model.blocks[0].register_full_backward_hook(lambda _module, below, _sent: (below[0] / 4,))
+    found = gradients(net, x, y)
+    torch.testing.assert_close(found["blocks.0.0.weight"], 2 * before["blocks.0.0.weight"], **EXACT)
+    torch.testing.assert_close(found["blocks.1.0.0.weight"], before["blocks.1.0.0.weight"], **EXACT)
+    torch.testing.assert_close(x.grad, of_inputs / 2, **EXACT)
+
+
+def test_a_hook_on_a_module_that_goes_on_after_its_points_is_called_by_torch() -> None:
+    (x, y), seen = batch(), list[Any]()
+    model = nn.Sequential(nn.Sequential(*list(network())[:4], nn.Linear(6, 4).double()), nn.Linear(4, 3).double())
+    net = fa.DFA(model, ("0.1", "0.3"), example_input=x)
+    model[0].register_full_backward_hook(lambda _module, _below, sent: seen.append(*sent))
+    with net.backprop():
+        gradients(net, x, y)
+    gradients(net, x, y)
+    assert len(seen) == 2
+    assert torch.equal(*seen)  # above all points, DFA sends the true gradient
+
+
+@pytest.mark.parametrize("kind", ["full", "before", "deprecated"])
+def test_a_hook_that_nobody_would_call_is_refused_by_name(kind: str) -> None:
+    """What the module makes of its point has no gradient, so that there is nothing to call the hook with."""
+    x, _ = batch()
+    inner = nn.Sequential(*list(network())[:4], nn.ReLU())
+    net = fa.DFA(nn.Sequential(inner, nn.Linear(6, 3).double()), ("0.1", "0.3"), example_input=x)
+    net(x)
+    if kind == "deprecated":
+        inner.register_backward_hook(lambda *_: None)
+    else:
+        (inner.register_full_backward_hook if kind == "full" else inner.register_full_backward_pre_hook)(
+            lambda *_: None
+        )
+    with pytest.raises(PointsError, match=r"module '0' has a backward hook that would not be called.*take '0' itself"):
+        net(x)
+
+
+def test_recomputing_refuses_a_hook_on_a_module_around_points() -> None:
+    x, _ = batch()
+    net: Any = fa.DFA(OfBlocks(), ("blocks.0.1", "blocks.1.0.1"), example_input=x, recompute=True)
+    net(x)
+    net.model.blocks[1].register_full_backward_hook(lambda *_: None)
+    with pytest.raises(PointsError, match=r"module 'blocks\.1' has a backward hook.*leave recompute=True out"):
+        net(x)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,48 @@ def test_sharding_the_wrapped_net_itself_is_refused(alone: Any) -> None:
         net(X)
 
 
+@pytest.mark.parametrize("rule", [fa.DFA, fa.FA, fa.KolenPollack])
+def test_weights_are_measured_as_a_whole(alone: Any, rule: Any) -> None:
+    plain, body = rule(model()), model()
+    body.load_state_dict(plain.model.state_dict())
+    net = rule(body)
+    alone(body)
+    assert fa.weight_alignment(net).layers == fa.weight_alignment(plain).layers
+    if rule is fa.DFA:
+        y = torch.arange(6) % 3
+        for measured in (net, plain):
+            functional.cross_entropy(measured(X), y).backward()
+        found, expected = (fa.conditioning(each, functional.cross_entropy, X, y).layers for each in (net, plain))
+        assert {name: layer.residual for name, layer in found.items()} == {
+            name: layer.residual for name, layer in expected.items()
+        }
+        assert fa.alignability(net) == fa.alignability(plain)
+
+
+def test_what_needs_gradients_or_copies_of_all_parameters_is_refused_and_the_advice_helps(alone: Any) -> None:
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    body, y = model(), torch.arange(6) % 3
+    net = fa.DFA(body, seed=1)
+    alone(body)
+    functional.cross_entropy(net(X), y).backward()
+    torch.optim.SGD(net.parameters(), lr=0.1).step()
+    measures: dict[str, Any] = {
+        "gradient_alignment": partial(fa.gradient_alignment, at="parameters"),
+        "check_rule": fa.check_rule,
+        "descent": lambda *given: fa.alignment.descent(*given, lr=0.1),
+    }
+    for name, measure in measures.items():
+        with pytest.raises(ArgumentError, match=f"{name}.* cannot be done with a model.*get_model_state_dict"):
+            measure(net, functional.cross_entropy, X, y)
+    with pytest.raises(ArgumentError, match="validate cannot be done with a model"):
+        fa.validate(body, ("0",), X)
+    copy = fa.DFA(model())
+    copy.load_state_dict(get_model_state_dict(net, options=StateDictOptions(full_state_dict=True)))
+    assert fa.weight_alignment(copy).layers == fa.weight_alignment(net).layers
+    assert fa.check_rule(copy, functional.cross_entropy, X, y).worst < 1e-12
+
+
 def test_recomputing_a_sharded_model_is_refused(alone: Any) -> None:
     body = model()
     alone(body)
@@ -121,3 +164,49 @@ def test_a_layer_without_a_written_out_backward_pass_may_be_sharded_alone(alone:
         found.append([gradient.full_tensor() if shard else gradient for gradient in gradients])
     for whole, sharded in zip(*found, strict=True):
         torch.testing.assert_close(sharded, whole)
+
+
+LOSS_AND_BATCH = functional.cross_entropy, X, torch.arange(6) % 3
+MEASURES: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "preactivations": lambda net: fa.gradient_alignment(net, *LOSS_AND_BATCH).layers,
+    "points": lambda net: fa.gradient_alignment(net, *LOSS_AND_BATCH, at="point").layers,
+    "weights": lambda net: fa.weight_alignment(net).layers,
+    "alignability": lambda net: {name: one.bound for name, one in fa.alignability(net).layers.items()},
+    "conditioning": lambda net: {
+        name: one.residual for name, one in fa.conditioning(net, *LOSS_AND_BATCH).layers.items()
+    },
+    "overlap": lambda net: fa.cross_seed_overlap([net, net]).layers,
+    "monitor": lambda net: fa.AlignmentMonitor(net, *LOSS_AND_BATCH, conditioning=True).measure(0).scalars,
+}
+REFUSED: dict[str, Callable[[Any], object]] = {
+    "gradient_alignment": lambda net: fa.gradient_alignment(net, *LOSS_AND_BATCH, at="parameters"),
+    "descent": lambda net: fa.alignment.descent(net, *LOSS_AND_BATCH, lr=0.1),
+    "check_rule": lambda net: fa.check_rule(net, *LOSS_AND_BATCH),
+    "validate": lambda net: fa.validate(net.unwrap(), "auto", X),
+}
+
+
+def with_and_without_shards(alone: Any) -> tuple[Any, Any]:
+    nets = []
+    for shard in (True, False):
+        torch.manual_seed(0)
+        body = model()
+        if shard:
+            for block in body.children():
+                alone(block)
+            alone(body)
+        nets.append(fa.DFA(body, seed=1, example_input=X))
+    return nets[0], nets[1]
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_measure_finds_the_same_with_shards(alone: Any, measure: str) -> None:
+    sharded, whole = with_and_without_shards(alone)
+    assert MEASURES[measure](sharded) == pytest.approx(MEASURES[measure](whole), rel=1e-12)
+
+
+@pytest.mark.parametrize("measure", REFUSED)
+def test_a_measure_that_cannot_be_taken_of_shards_says_so(alone: Any, measure: str) -> None:
+    sharded, _ = with_and_without_shards(alone)
+    with pytest.raises(ArgumentError, match=rf"{measure}.*cannot be done with a model that fully_shard has sharded"):
+        REFUSED[measure](sharded)

@@ -5,6 +5,7 @@ Run: python two_processes.py RANK WORLD INIT_FILE OUT
 
 from __future__ import annotations
 
+import gc
 import sys
 from contextlib import nullcontext
 from datetime import timedelta
@@ -16,6 +17,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 import feedalign as fa
+from feedalign.errors import PointsError
 
 
 def positive(args: tuple[torch.Tensor, ...], _kwargs: dict[str, Any]) -> torch.Tensor:
@@ -81,6 +83,40 @@ def trained(case: dict[str, Any], rank: int, world: int) -> dict[str, torch.Tens
     return state
 
 
+class LayerDropout(nn.Module):
+    """Two residual layers, of which a process may leave one out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.blocks = nn.Linear(5, 5), nn.ModuleList(nn.Linear(5, 5) for _ in range(2))
+        self.readout = nn.Linear(5, 3)
+        self.left_out: int | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        for i, block in enumerate(self.blocks):
+            x = x if i == self.left_out else x + torch.tanh(block(x))
+        logits: torch.Tensor = self.readout(x)
+        return logits
+
+
+DROPPED: list[Any] = [fa.DFA, fa.FA, fa.ConditionedDFA, fa.KolenPollack, fa.DirectKolenPollack]
+
+
+def dropping(rule: Any, rank: int, *, alike: bool) -> str:
+    """Train one step with layer dropout; return the words of the refusal, or what is left of the feedback."""
+    points = "auto" if issubclass(rule, fa.rules.SequentialRule) else ("blocks.0", "blocks.1")
+    net = rule(LayerDropout(), points, seed=1)
+    net.model.left_out = 0 if alike else rank
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(rank))
+    run = DistributedDataParallel(net, find_unused_parameters=True)
+    try:
+        run(x).square().mean().backward()
+    except PointsError as error:
+        return str(error)
+    return str([round(float(matrix.sum()), 5) for matrix in net.feedback_matrices.values()])
+
+
 def main(rank: int, world: int, init: str, out: str) -> None:
     if world > 1:
         torch.distributed.init_process_group(
@@ -88,6 +124,14 @@ def main(rank: int, world: int, init: str, out: str) -> None:
         )
     torch.save({name: trained(case, rank, world) for name, case in CASES.items()}, out)
     if world > 1:
+        words = {
+            f"{rule.__name__}, {alike}": dropping(rule, rank, alike=alike)
+            for rule in DROPPED
+            for alike in (True, False)
+        }
+        torch.save(words, f"{out}, with layer dropout")
+        gc.collect()  # what refused passes have left, before the process group goes
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 

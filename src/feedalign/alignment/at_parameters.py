@@ -7,7 +7,7 @@ from torch import Tensor
 
 from feedalign.alignment.inner_products import Products, inner_products
 from feedalign.alignment.true_pass import Batch, backward, true_pass
-from feedalign.anatomy import Buffers, RandomNumbers, same_random_numbers
+from feedalign.anatomy import State, activation_of, leaves_below
 from feedalign.rules import DirectRule
 
 
@@ -19,17 +19,19 @@ def products_at_parameters(net: DirectRule, batch: Batch) -> Products:
     """
     owned = {name: _parameters(net, name) for name in net.points}
     targets = list(dict.fromkeys(one for own in owned.values() for one in own))
-    buffers, numbers = Buffers(net.model), RandomNumbers(net.model)
-    _, loss = true_pass(net, batch)
+    before = State(net.model)
+    ends: list[tuple[str, Tensor]] = []
+    _, loss = true_pass(net, batch, lambda name, output: ends.append((name, activation_of(name, output))))
+    # What runs between two points on parallel paths need not lead to the second one.
+    for name, own in owned.items():
+        leading = leaves_below([end for point, end in ends if point == name], own, [end for _, end in ends])
+        owned[name] = [one for one in own if id(one) in leading]
     true = dict(zip(targets, backward([(loss, None)], targets), strict=True))
 
-    after = Buffers(net.model)
-    buffers.restore()
-    with same_random_numbers(net.model), torch.enable_grad():
-        numbers.restore()
+    before.restore()
+    with torch.enable_grad():
         loss = batch.loss_fn(net.run_without_learning(batch.args, batch.kwargs), batch.y)
         sent = dict(zip(targets, backward([(loss, None)], targets), strict=True))
-    after.restore()
 
     pairs = ((point, _dense(true[one]), _dense(sent[one])) for point, own in owned.items() for one in own)
     return inner_products(pairs, net.points, ())

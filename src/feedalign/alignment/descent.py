@@ -13,7 +13,7 @@ from torch.func import functional_call
 from feedalign.anatomy import arguments, recordable, undisturbed
 from feedalign.checks import positive_number
 from feedalign.errors import ArgumentError
-from feedalign.rules import Wrapped, check_wrapped
+from feedalign.rules import Wrapped, check_whole, check_wrapped
 
 Gradients = dict[str, Tensor]
 
@@ -50,9 +50,11 @@ def descent(net: Wrapped, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any,
         lr: learning rate of the rule's step, lr · gradient; backprop's step is scaled to its length.
 
     Raises:
-        ArgumentError: `net` is not wrapped, `lr` is not positive, or a gradient is zero, so that no step can be taken.
+        ArgumentError: `net` is not wrapped, `fully_shard` has sharded the model, `lr` is not positive, or a gradient is
+            zero, so that no step can be taken.
     """
     check_wrapped(net)
+    check_whole(net, "descent")
     lr = positive_number("lr", lr)
     args, kwargs = arguments(net.model, x)
     y = recordable(y)
@@ -64,7 +66,7 @@ def descent(net: Wrapped, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any,
         moved = {name: net.model.get_parameter(name) - scale * gradient for name, gradient in gradients.items()}
         return float(loss_of(lambda *args, **kwargs: functional_call(net.model, moved, args, kwargs)))
 
-    with torch.inference_mode(False), undisturbed(net):
+    with torch.inference_mode(False), undisturbed(net, net.model):
         sent = _gradients(net, loss_of)
         with net.backprop():
             true = _gradients(net, loss_of)

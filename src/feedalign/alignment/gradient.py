@@ -15,9 +15,10 @@ from feedalign.alignment.at_parameters import products_at_parameters
 from feedalign.alignment.at_places import products_at_places
 from feedalign.alignment.inner_products import Products
 from feedalign.alignment.true_pass import Batch
+from feedalign.anatomy import same_state
 from feedalign.checks import one_of
 from feedalign.errors import OutputError
-from feedalign.rules import DirectRule, check_direct
+from feedalign.rules import DirectRule, check_direct, check_whole
 
 At = Literal["preactivation", "point", "parameters"]
 
@@ -57,7 +58,8 @@ def gradient_alignment(
     One forward pass, one backward pass, and once more the way from each point back to the place of comparison; at the
     parameters two forward and two backward passes. No parameter's `.grad` is touched. Derivatives have the model's
     precision, cosines are taken in float64.
-    The model runs in the mode it is in (`net.eval()` first keeps batch-norm statistics as they are).
+    The model runs in the mode it is in. Its buffers (batch statistics), the attributes of its modules and all random
+    states are afterwards as before.
     Under a direct rule what is compared is what that rule sends, its `message` through F_l. Under a control such as
     `Backprop` it is DFA's signal with the feedback of the net: how well DFA *would* agree in the present weights.
 
@@ -75,7 +77,8 @@ def gradient_alignment(
 
     Raises:
         ArgumentError: unknown `at`, or `net` is not wrapped, or it passes the error on layer by layer, so that nothing
-            is sent to a point; for such a rule see the cosines of `check_rule` and `weight_alignment`.
+            is sent to a point; for such a rule see the cosines of `check_rule` and `weight_alignment`. With
+            at="parameters" also: `fully_shard` has sharded the model.
         OutputError: the loss is not a scalar with a gradient.
     Source: Refinetti et al. (2021), section 4.
     """
@@ -85,10 +88,12 @@ def gradient_alignment(
         "so there is nothing to compare at its points; check_rule(net, loss_fn, x, y).cosines compares its gradients "
         "with backprop's, weight_alignment(net) its weights",
     )
+    if at == "parameters":
+        check_whole(net, 'gradient_alignment(at="parameters")')
     # Where nothing has an angle or a length there is NaN; what is not finite raises.
     with torch.inference_mode(False), np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         batch = Batch.of(net, loss_fn, x, y)
-        with torch.no_grad():
+        with torch.no_grad(), same_state(net.model):
             if at == "parameters":
                 return _alignment(net.points, products_at_parameters(net, batch))
             return _alignment(net.points, products_at_places(net, batch, preactivations=at == "preactivation"))

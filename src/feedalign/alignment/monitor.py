@@ -11,10 +11,10 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
+from feedalign.alignment.conditions import Conditioning, conditioning
 from feedalign.alignment.gradient import At, GradientAlignment, gradient_alignment
-from feedalign.alignment.spectra import Conditioning, conditioning
 from feedalign.alignment.weight import WeightAlignment, weight_alignment
-from feedalign.anatomy import undisturbed
+from feedalign.anatomy import arguments, undisturbed
 from feedalign.checks import flag, whole_number
 from feedalign.errors import ArgumentError, DataError
 from feedalign.rules import DirectRule, Wrapped, check_wrapped
@@ -137,7 +137,9 @@ class AlignmentMonitor:
                 "give the rule example_input=, or measure after the first step"
             )
         direct = net if isinstance(net, DirectRule) else None
-        with undisturbed(net):
+        with undisturbed(net, net.model):
+            if not net.drawn:
+                net.prepare(*arguments(net.model, self.x))
             measurement = Measurement(
                 step=step,
                 gradient=gradient_alignment(direct, *batch, at=self.at) if direct else None,

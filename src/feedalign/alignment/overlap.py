@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from feedalign.anatomy import gathered
 from feedalign.checks import refused, sequence
 from feedalign.errors import ArgumentError
 
@@ -102,6 +103,7 @@ def _weights(what: str, run: Any) -> dict[str, Tensor]:
         if fault := _fault(tensor):
             raise ArgumentError(f"the overlap is of real, dense weights, but {name!r} in {what} is {fault}")
         if tensor.is_floating_point():
+            tensor = gathered(tensor)
             pruned = name.removesuffix("_orig")
             mask = held.get(f"{pruned}_mask") if pruned != name else None
             weights[name if mask is None else pruned] = tensor if mask is None else tensor * mask

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -17,8 +17,8 @@ from feedalign.anatomy.hooks import evaluating, observing
 from feedalign.anatomy.outputs import activation_in, activation_of
 from feedalign.anatomy.points import axes_missing, axes_problem
 from feedalign.anatomy.tapping import tapped
-from feedalign.anatomy.undisturbed import Buffers, same_random_numbers
-from feedalign.anatomy.weights import weight_matrices
+from feedalign.anatomy.undisturbed import same_state
+from feedalign.anatomy.weights import gathered, weight_matrices
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
 from feedalign.feedback import Convolution
 from feedalign.geometry import Geometry
@@ -64,10 +64,19 @@ class Block:
     weights: tuple[str, ...]
     preactivation: str
     modules: tuple[str, ...] = ()
+    called: tuple[str, ...] = ()
     shape: tuple[int, ...] = ()
     tokens: bool = False
     summed: int = 0
     parts: tuple[int, ...] = ()
+
+    def going_with(self, called: Collection[str]) -> tuple[str, ...]:
+        """Return those of `modules` that go with one of some called modules."""
+        return tuple(
+            name
+            for name in self.modules
+            if next(place for place in (name, *names_above(name)) if place in self.called) in called
+        )
 
 
 @torch.no_grad()
@@ -89,11 +98,8 @@ def trace(
     except OutputError:
         if not model.training:
             raise
-        buffers = Buffers(model)
-        with same_random_numbers(model):
-            blocks = _trace(model, points, tap, args, kwargs)
-        buffers.restore()
-        return blocks
+        with same_state(model):
+            return _trace(model, points, tap, args, kwargs)
 
 
 def _trace(
@@ -102,7 +108,7 @@ def _trace(
     modules = dict(model.named_modules())
     holders = [name for name, module in modules.items() if any(True for _ in module.parameters(recurse=False))]
     ran: list[tuple[str, Any]] = []
-    seen = {*points, *holders, *(above for name in holders for above in _above(name))} - {""}
+    seen = {*points, *holders, *(above for name in holders for above in names_above(name))} - {""}
     places: list[int] = []  # how many modules had run where the error is taken
 
     def see(tensor: Tensor) -> Tensor:
@@ -122,7 +128,7 @@ def _trace(
     called = {name for name, _ in ran if _parametrized(name) == name}
     going_with: dict[str, list[str]] = {}
     for name in holders:
-        going_with.setdefault(next(place for place in (name, *_above(name)) if place in called), []).append(name)
+        going_with.setdefault(next(place for place in (name, *names_above(name)) if place in called), []).append(name)
     blocks: list[Block] = []
     inside: list[tuple[str, Any]] = []
     for name, returned in ran:
@@ -130,7 +136,7 @@ def _trace(
             inside.append((name, returned))
         if name in points or not name:
             activation = activation_of(name, returned)
-            by_token = bool(name) and tap.batch_dims is None and _features_last(inside, modules, activation)
+            by_token = bool(name) and tap.batch_dims is None and features_last(inside, modules, activation)
             summed = axes_missing(activation, batch_shape) if by_token else 0
             own_batch = batch_shape[: len(batch_shape) - summed]
             if name and (wrong := axes_problem(name, modules[name], activation, own_batch)):
@@ -143,6 +149,7 @@ def _trace(
                     tuple(n for n, _ in inside if n and weight_matrices(modules[n])),
                     _preactivation(inside, batch_shape) or name,
                     tuple(held for n, _ in inside for held in going_with.get(n, ())),
+                    tuple(n for n, _ in inside),
                     tuple(shape),
                     by_token and len(shape) > 1,
                     summed,
@@ -162,7 +169,7 @@ def _parametrized(name: str) -> str:
     return f".{name}".partition(".parametrizations.")[0].removeprefix(".")
 
 
-def _above(name: str) -> list[str]:
+def names_above(name: str) -> list[str]:
     """Return the names of the modules around a module, the nearest first and the model itself, "", last."""
     above = []
     while name:
@@ -181,8 +188,14 @@ def _preactivation(inside: Sequence[tuple[str, Any]], batch_shape: torch.Size) -
     return name if fits else None
 
 
-def _features_last(inside: Sequence[tuple[str, Any]], modules: Mapping[str, nn.Module], activation: Tensor) -> bool:
-    """Return whether the last layer that ran in a block puts its features on the last axis of the activation."""
+def features_last(inside: Sequence[tuple[str, Any]], modules: Mapping[str, nn.Module], activation: Tensor) -> bool:
+    """Return whether the last layer that ran in a block puts its features on the last axis of the activation.
+
+    Args:
+        inside: name and output of each module with parameters that ran in the block, in this order.
+        modules: the modules by name.
+        activation: at the point that ends the block.
+    """
     if not inside:
         return False
     name, returned = inside[-1]
@@ -215,4 +228,4 @@ def convolution_between(below: Block, block: Block, modules: Mapping[str, nn.Mod
             f"the convolution takes {geometry.in_shape} to {geometry.out_shape}, but its points have {below.shape} and "
             f"{block.shape}; the angle is defined without pooling in between"
         )
-    return Convolution(below.point, block.point, kernels[0], geometry)
+    return Convolution(below.point, block.point, gathered(kernels[0]), geometry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,38 @@ def observing(model: nn.Module, names: Iterable[str], see: Callable[[str, Any], 
             handle.remove()
 
 
+class _ShortWay:
+    """The short way that torch's Transformer layers take in evaluation mode, off while any thread wants it to be off.
+
+    The switch is one for all threads. So the first thread that turns the short way off keeps how the switch was, and
+    the last one puts the switch back.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.before = True
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Within this context the short way is off."""
+        with self.lock:
+            if not self.users:
+                self.before = torch.backends.mha.get_fastpath_enabled()
+                torch.backends.mha.set_fastpath_enabled(False)
+            self.users += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users -= 1
+                if not self.users:
+                    torch.backends.mha.set_fastpath_enabled(self.before)
+
+
+SHORT_WAY = _ShortWay()
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Within this context every part of the model is in evaluation mode.
@@ -33,12 +66,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     Tensors where a mask is given.
     """
     training = {module: module.training for module in model.modules()}
-    short_way = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    model.eval()
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(short_way)
-        for module, mode in training.items():
-            module.training = mode
+    with SHORT_WAY.off():
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, mode in training.items():
+                module.training = mode

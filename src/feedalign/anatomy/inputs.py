@@ -6,11 +6,13 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from feedalign.anatomy.outputs import mapped
 
 
+@torch.inference_mode(False)
 def recordable(value: Any) -> Any:
     """Return a value in which no Tensor was made in inference mode: autograd cannot use such Tensors."""
     return mapped(value, lambda tensor: tensor.clone() if tensor.is_inference() else tensor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -40,7 +41,7 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor], *, objects: bool = Fa
         return other
     if type(value) is dict:  # torch.compile cannot see into a copy
         return {**value, **changed}
-    if isinstance(value, dict):  # before dataclasses: some outputs are both, and keep the two in step
+    if isinstance(value, (dict, UserDict)):  # before dataclasses: some outputs are both, and keep the two in step
         other = copy.copy(value)
         for key, new in changed.items():
             other[key] = new
@@ -70,16 +71,22 @@ def is_computed_from(result: Tensor, source: Tensor) -> bool:
     return any(node is source.grad_fn for node in operations_below([result]))
 
 
-def leaves_below(results: Iterable[Tensor], leaves: Iterable[Tensor]) -> set[int]:
-    """Return the ids of those leaves to which autograd's graph leads from one of the results."""
+def leaves_below(results: Iterable[Tensor], leaves: Iterable[Tensor], ends: Iterable[Tensor] = ()) -> set[int]:
+    """Return the ids of those leaves to which autograd's graph leads from one of the results.
+
+    Args:
+        results: where to begin.
+        leaves: to look for.
+        ends: Tensors through which no way leads on.
+    """
     known = {get_gradient_edge(leaf).node: id(leaf) for leaf in leaves if leaf.requires_grad}
-    return {known[node] for node in operations_below(results) if node in known} if known else set()
+    return {known[node] for node in operations_below(results, ends) if node in known} if known else set()
 
 
-def operations_below(results: Iterable[Tensor]) -> Iterator[Node]:
-    """Yield every operation in autograd's graph that the results are computed by, each once."""
+def operations_below(results: Iterable[Tensor], ends: Iterable[Tensor] = ()) -> Iterator[Node]:
+    """Yield every operation in autograd's graph that the results are computed by, each once; see `leaves_below`."""
     waiting = [result.grad_fn for result in results if result.grad_fn is not None]
-    seen = set(waiting)
+    seen = {*waiting, *(end.grad_fn for end in ends if end.grad_fn is not None)}
     while waiting:
         node = waiting.pop()
         yield node
@@ -109,7 +116,7 @@ def activation_of(name: str, output: object) -> Tensor:
 
 def entries_of(value: Any) -> dict[Any, Any]:
     """Return the entries of a tuple, list, dict or dataclass by index, key or name; nothing of any other value."""
-    if isinstance(value, dict):
+    if isinstance(value, (dict, UserDict)):  # the latter as tokenizers return it
         return dict(value)
     if isinstance(value, (tuple, list)):
         return dict(enumerate(value))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import operator
 import random
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -38,6 +40,74 @@ class Buffers:
                 setattr(module, name, buffer)
             if not torch.equal(buffer, value):  # to write without need would make autograd refuse other graphs
                 buffer.copy_(value)
+
+
+class Attributes:
+    """The attributes of a model's modules beside parameters, buffers, modules and hooks, as they are now.
+
+    Some modules keep a state there: spiking neurons, caches, counters. `restore` puts attributes back that a pass has
+    set, made or deleted, and what a pass has changed within Tensors, lists, dicts, sets and queues. What objects of the
+    model's own hold is not known.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.held = [(module, type(module), _own(module)) for module in model.modules()]
+        known: dict[int, tuple[Any, Any]] = {}
+        for _, _, own in self.held:
+            for value in own.values():
+                _remember(value, known)
+        self.contents = list(known.values())
+
+    def restore(self) -> None:
+        """Put the attributes back as they were."""
+        for module, kind, own in self.held:
+            if type(module) is not kind:  # a lazy module, which has become another one in its first pass
+                continue
+            now = vars(module)
+            for name in _own(module).keys() - own.keys():
+                del now[name]
+            now.update({name: value for name, value in own.items() if now.get(name, now) is not value})
+        for value, content in self.contents:
+            _put_back(value, content)
+
+
+_OF_TORCH = frozenset(vars(nn.Module()))  # parameters, buffers, modules, hooks, the mode
+
+
+def _own(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if name not in _OF_TORCH}
+
+
+def _remember(value: Any, known: dict[int, tuple[Any, Any]]) -> None:
+    """Keep a copy of what is within a Tensor or a container, and of what is within that."""
+    if id(value) in known:
+        return
+    if isinstance(value, Tensor):
+        if not isinstance(value, nn.Parameter) and not value.is_meta:
+            known[id(value)] = value, value.detach().clone()
+    elif isinstance(value, list | dict | set | deque | tuple):
+        known[id(value)] = value, None if isinstance(value, tuple) else copy.copy(value)
+        for entry in value.values() if isinstance(value, dict) else value:
+            if isinstance(entry, Tensor | list | dict | set | deque | tuple):
+                _remember(entry, known)
+
+
+@torch.no_grad()
+def _put_back(value: Any, content: Any) -> None:
+    if isinstance(value, Tensor):
+        if not torch.equal(value, content):
+            value.detach().copy_(content)
+    elif isinstance(value, dict):
+        if value.keys() != content.keys() or any(value[key] is not entry for key, entry in content.items()):
+            value.clear()
+            value.update(content)
+    elif isinstance(value, set):
+        if value != content:
+            value.clear()
+            value.update(content)
+    elif content is not None and (len(value) != len(content) or any(map(operator.is_not, value, content))):
+        value.clear()
+        value.extend(content)
 
 
 class RandomNumbers:
@@ -80,17 +150,50 @@ def same_random_numbers(model: nn.Module) -> Iterator[None]:
         before.restore()
 
 
+class State:
+    """The buffers of a model, the attributes of its modules, and all random states, as they are now.
+
+    What objects of the model's own hold, apart from its modules, is not known and stays changed.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.parts = Buffers(model), Attributes(model), RandomNumbers(model)
+
+    def restore(self) -> None:
+        """Put everything back as it was."""
+        for part in self.parts:
+            part.restore()
+
+
 @contextmanager
-def undisturbed(net: nn.Module) -> Iterator[None]:
+def same_state(model: nn.Module) -> Iterator[None]:
+    """Within this context a model may run; afterwards its buffers, its attributes and all random states are as before.
+
+    See `State`.
+    """
+    before = State(model)
+    try:
+        yield
+    finally:
+        before.restore()
+
+
+@contextmanager
+def undisturbed(net: nn.Module, model: nn.Module) -> Iterator[None]:
     """Within this context the net is in evaluation mode; afterwards the net and all random states are as before.
 
-    Autocast is off within. Modes, buffers (batch statistics, learned feedback) and the random states of torch, numpy
-    and Python are put back. State that a module keeps outside of its buffers is not known and stays changed.
+    Autocast is off within. Modes, buffers (batch statistics, learned feedback), the attributes of the model's modules,
+    and the random states of torch, numpy and Python are put back, see `State`.
+
+    Args:
+        net: a model in a rule.
+        model: the bare model inside.
     """
-    buffers = Buffers(net)
+    buffers, attributes = Buffers(net), Attributes(model)
     device = next(net.parameters()).device.type
     try:
         with evaluating(net), same_random_numbers(net), torch.autocast(device, enabled=False):
             yield
     finally:
+        attributes.restore()
         buffers.restore()

@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from feedalign.alignment import alignability
 from feedalign.checks import positive_number, whole_number
 from feedalign.diagnosis.batches import Source
-from feedalign.diagnosis.expectation import Moment, expectations, second_moment
+from feedalign.diagnosis.expectation import Moment, expectations
 from feedalign.diagnosis.looking import look
 from feedalign.diagnosis.preparing import Task, copies_in_rules, task_for
 from feedalign.diagnosis.result import Diagnosis
@@ -27,6 +28,8 @@ Progress = Callable[[int, int], None]
 MOST_STEPS = 10**7
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def diagnose(
     net: nn.Module,
     loss_fn: Callable[[Any, Any], Tensor],
@@ -65,7 +68,8 @@ def diagnose(
         compare: also train a bare model in `ConditionedDFA`, with the same weights, batches and feedback, and compare.
         steps: of training.
         lr: learning rate of plain gradient descent.
-        samples: how many are looked at before training, at most.
+        samples: how many are looked at before training, at most. With over 1000 outputs they are fewer: their errors
+            are ten million numbers, at most a batch more.
         probe: how many alignment is measured on, at most. They are the first samples of the batches.
         name: of the data or model, for the text.
         progress: called with (steps done, steps in all) after every step.
@@ -113,8 +117,8 @@ def _diagnosed(name: str, nets: dict[str, DirectRule], task: Task, samples: int,
         isotropic=seen.isotropic,
         points=tuple(net.points),
         layers=tuple(layers),
-        errors=second_moment(seen.errors),
-        input_output=Moment(seen.cov_yx @ seen.cov_yx.T),
+        errors=seen.moment,
+        input_output=Moment.of(seen.cov_yx),
         conditioner=P,
         expected=expected,
         trained=trained,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from feedalign.anatomy import recordable
 from feedalign.diagnosis.users_code import kind_of, told
 from feedalign.errors import ArgumentError
 
@@ -98,7 +99,7 @@ def _pair(batch: Any, number: int) -> tuple[Any, Any]:
     x, y = batch
     if any(isinstance(side, Tensor) and side.numel() == 0 for side in (x, y)):
         raise ArgumentError(f"batch {number} holds no samples; leave empty batches out")
-    return (tuple(x) if isinstance(x, list) else x), y
+    return recordable(tuple(x) if isinstance(x, list) else x), recordable(y)
 
 
 def _shapes(x: Any, y: Any) -> tuple[Any, ...] | None:

@@ -29,23 +29,6 @@ MOST_WORK = 200**3
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What was seen of an untrained network.
-
-    Attributes:
-        errors: e = ∂loss/∂output, [samples, C].
-        cov_yx: Σ_yx = −E[e₀ xᵀ], [C, n_0], where e₀ is the error of an output that is zero. Σ_yx is E[y xᵀ] under half
-            the squared error, and E[(y − 1/C) xᵀ] under a cross-entropy.
-        isotropic: whether Σ_yx was made from the errors alone, as if the inputs were isotropic, because the inputs are
-            not vectors of one length.
-    """
-
-    errors: Array
-    cov_yx: Array
-    isotropic: bool
-
-
-@dataclass(frozen=True, eq=False)
 class Direction:
     """A direction of the outputs in which there is much more, or much less, than in the typical direction.
 
@@ -69,20 +52,38 @@ class Moment:
 
     Attributes:
         matrix: [C, C].
+        factor: X [C, n] with X Xᵀ = matrix, if it is known and n < C: with few samples and many outputs that is
+            decomposed much more quickly.
     """
 
     matrix: Array
+    factor: Array | None = None
+
+    @classmethod
+    def of(cls, factor: Array) -> Moment:
+        """Return the moment X Xᵀ of a factor X, [C, n]."""
+        return cls(factor @ factor.T, factor if factor.shape[1] < factor.shape[0] else None)
+
+    @cached_property
+    def decomposition(self) -> tuple[Array, Array]:
+        """Eigenvalues that are not zero, ascending, [directions], and their vectors, [C, directions]."""
+        X = self.factor
+        values, vectors = np.linalg.eigh(self.matrix if X is None else X.T @ X)
+        present = values > NOTHING**2 * values[-1]
+        values, vectors = values[present], vectors[:, present]
+        return values, vectors if X is None else X @ (vectors / np.sqrt(values))
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """Eigenvalues, rank, condition number and effective rank."""
-        singular = np.sqrt(np.linalg.eigvalsh(self.matrix)[::-1].clip(0))
+        """Eigenvalues, rank, condition number and effective rank. Those that are zero to the precision are zero."""
+        values, _ = self.decomposition
+        singular = np.concatenate([np.sqrt(values)[::-1], np.zeros(len(self.matrix) - len(values))])
         return spectrum_of(torch.from_numpy(singular), NOTHING, squared=True)
 
     @cached_property
     def directions(self) -> tuple[Direction, ...]:
         """The largest and the smallest direction, each if it is over `FAR` times away from the typical one."""
-        values, vectors = _present(self.matrix)
+        values, vectors = self.decomposition
         factors = values / np.exp(np.log(values).mean())
         return tuple(
             self._direction(float(factors[i]), vectors[:, i] ** 2)
@@ -105,6 +106,28 @@ class Moment:
 
 
 @dataclass(frozen=True, eq=False)
+class Seen:
+    """What was seen of an untrained network.
+
+    Attributes:
+        errors: e = ∂loss/∂output, [samples, C].
+        cov_yx: Σ_yx = −E[e₀ xᵀ], [C, n_0], where e₀ is the error of an output that is zero. Σ_yx is E[y xᵀ] under half
+            the squared error, and E[(y − 1/C) xᵀ] under a cross-entropy.
+        isotropic: whether Σ_yx was made from the errors alone, as if the inputs were isotropic, because the inputs are
+            not vectors of one length.
+    """
+
+    errors: Array
+    cov_yx: Array
+    isotropic: bool
+
+    @cached_property
+    def moment(self) -> Moment:
+        """E[e eᵀ]."""
+        return second_moment(self.errors)
+
+
+@dataclass(frozen=True, eq=False)
 class Expectation:
     """What theory expects of one kind of feedback.
 
@@ -122,13 +145,13 @@ class Expectation:
 
 def second_moment(errors: Array) -> Moment:
     """Return E[e eᵀ], [C, C]."""
-    return Moment(errors.T @ errors / len(errors))
+    return Moment.of(errors.T / np.sqrt(len(errors)))
 
 
 def expectations(seen: Seen, feedback: Sequence[Array]) -> tuple[Array, dict[str, Expectation]]:
     """Return P of `conditioner`, and what theory expects: of "plain" feedback and of feedback "conditioned" by P."""
-    P = conditioner(seen.errors)
-    needed = predicted_steps(second_moment(seen.errors).matrix, feedback)
+    P = conditioner(seen.moment)
+    needed = predicted_steps(seen.moment, feedback)
     found = {}
     for sent, conditioning, steps in zip(("plain", "conditioned"), (None, P), needed, strict=True):
         cosines = expected_cosines(seen, feedback, conditioning)
@@ -136,15 +159,16 @@ def expectations(seen: Seen, feedback: Sequence[Array]) -> tuple[Array, dict[str
     return P, found
 
 
-def conditioner(errors: Array) -> Array:
-    """Return the P that `ConditionedDFA` comes to on these errors, [C, C]: what it sends is white, of their length."""
-    from feedalign.theory import linear
+def conditioner(moment: Moment) -> Array:
+    """Return the P that `ConditionedDFA` comes to on errors of this moment, [C, C].
 
-    moment = second_moment(errors).matrix
-    values, vectors = _present(moment)
-    P = linear.conditioner(vectors * np.sqrt(values), leave_out=NOTHING)
-    scaled: Array = P * np.sqrt(np.trace(moment) / np.trace(P @ moment @ P))
-    return scaled
+    What the rule sends is white, and as long as the errors. This is `theory.linear.conditioner`, written down with the
+    decomposition that is known, and scaled.
+    """
+    values, vectors = moment.decomposition
+    # P e is white, with a variance of 1 in each direction before it is scaled.
+    root: Array = (vectors / np.sqrt(values / values.mean())) @ vectors.T
+    return root
 
 
 def expected_cosines(seen: Seen, feedback: Sequence[Array], conditioning: Array | None) -> Array:
@@ -160,7 +184,7 @@ def expected_cosines(seen: Seen, feedback: Sequence[Array], conditioning: Array 
     return linear.State(matrices, triangles, conditioning).cosines(seen.errors)
 
 
-def predicted_steps(moment: Array, feedback: Sequence[Array]) -> Array:
+def predicted_steps(moment: Moment, feedback: Sequence[Array]) -> Array:
     """Return the steps to 1 % of the loss of a deep linear net, [plain, conditioned]; inf where over 4000.
 
     NaN without any training where that would take minutes: where the cube of the number of directions in which the
@@ -172,7 +196,7 @@ def predicted_steps(moment: Array, feedback: Sequence[Array]) -> Array:
     """
     from feedalign.theory import linear
 
-    values, vectors = _present(moment)
+    values, vectors = moment.decomposition
     if len(values) ** 3 * len(feedback) > MOST_WORK:
         return np.full(2, np.nan)
     values = values / values.mean()
@@ -204,13 +228,6 @@ def mean_of_known(values: Array) -> Array:
     with np.errstate(invalid="ignore"):
         mean: Array = np.nansum(values, -1) / (~np.isnan(values)).sum(-1)
     return mean
-
-
-def _present(moment: Array) -> tuple[Array, Array]:
-    """Return the eigenvalues of a second moment that are not zero, ascending, and their vectors, [C, directions]."""
-    values, vectors = np.linalg.eigh(moment)
-    present = values > NOTHING**2 * values[-1]
-    return values[present], vectors[:, present]
 
 
 def _triangles(feedback: Sequence[Array]) -> list[Array]:

@@ -17,10 +17,15 @@ from feedalign.rules import DirectRule
 
 # Above this many numbers Σ_yx is not made; what is expected is then what isotropic inputs would give.
 LARGEST = 10**8
+# Errors are looked at until they are so many numbers: with 1000 outputs, those of 10 000 samples. They are decomposed,
+# which takes minutes where there are thousands of outputs and of samples.
+MOST_ERRORS = 10**7
 
 
 def look(net: DirectRule, task: Task, samples: int) -> Seen:
     """Collect errors and the input-output covariance of the untrained net, over batches of one size.
+
+    No further batch is read once there are errors of `samples` samples, or ten million numbers.
 
     Raises:
         ArgumentError: there is no error to learn from, or the user's code raised.
@@ -29,7 +34,7 @@ def look(net: DirectRule, task: Task, samples: int) -> Seen:
     silent: list[Tensor] = []
     total: Tensor | None = torch.zeros(())  # of −e₀ xᵀ, [C, n_0]; None once inputs are not vectors of one length
     size = None
-    with undisturbed(net), seeded(task.seed):
+    with undisturbed(net, net.model), seeded(task.seed):
         for number, (x, y) in enumerate(task.batches):
             with told(f"model or loss function, on batch {number},", "every batch must be like the first"):
                 e = output_errors(net, task.loss_fn, x, y)
@@ -41,7 +46,7 @@ def look(net: DirectRule, task: Task, samples: int) -> Seen:
             errors.append(e.flatten(0, -2).double())
             silent.append(e0)
             total = _added(total, e0, x, size)
-            if sum(map(len, errors)) >= samples:
+            if sum(map(len, errors)) >= min(samples, MOST_ERRORS // e0.shape[1]):
                 break
     e, e0 = torch.cat(errors), torch.cat(silent)
     if not (e.any() and e0.any() and e.isfinite().all() and e0.isfinite().all()):
@@ -51,8 +56,8 @@ def look(net: DirectRule, task: Task, samples: int) -> Seen:
         )
     isotropic = total is None or not total.any()
     if total is None or isotropic:
-        values, basis = torch.linalg.eigh(e0.T @ e0)  # with isotropic inputs Σ_yx Σ_xy is this
-        total = basis * values.clamp(min=0).sqrt() * len(e)
+        # With isotropic inputs Σ_yx Σ_xy is e₀ᵀ e₀, [C, C]. R of e₀ = Q R has as many rows as there are directions.
+        total = (e0 if len(e0) <= e0.shape[1] else torch.linalg.qr(e0, mode="r").R).T * len(e)
     return Seen(e.cpu().numpy(), (total / len(e)).cpu().numpy(), isotropic)
 
 

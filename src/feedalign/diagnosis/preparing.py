@@ -68,7 +68,7 @@ def task_for(net: DirectRule, loss_fn: Loss, source: Source, *, probe: int, seed
         batch = batches.first(probe)
         with (
             told("model or loss function, on the first samples,", "loss_fn(net(x), y) must work on batches (x, y)"),
-            undisturbed(net),
+            undisturbed(net, net.model),
         ):
             errors = output_errors(net, loss_fn, *batch).flatten(0, -2).double().cpu().numpy()
     if errors.shape[1] > MOST_OUTPUTS:

@@ -110,7 +110,7 @@ def _check_finite(net: nn.Module, done: int) -> None:
 def _probe_loss(net: DirectRule, task: Task) -> float:
     with (
         told("model or loss function, on the probe,", "loss_fn must take any finite output"),
-        undisturbed(net),
+        undisturbed(net, net.model),
         torch.no_grad(),
     ):
         return float(task.loss(net, *task.probe))

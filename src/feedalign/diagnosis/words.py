@@ -21,6 +21,8 @@ LIMITED = 0.5
 ALIGNED, POOR = 0.3, 0.1
 # The times of steps from which on theory's estimate is told: the factor within which white outputs are learned too.
 WORTH = 1.2
+# Outputs that a direction is made of are named up to this number, the largest first.
+MOST_NAMED = 10
 
 # Heading and format of each number of the table.
 COLUMNS = (
@@ -71,7 +73,7 @@ def _of_moment(label: str, moment: Moment) -> list[str]:
 
 def _named(direction: Direction) -> str:
     """Say which outputs make up a direction."""
-    outputs = ", ".join(map(str, direction.outputs))
+    outputs = _listed(direction.outputs)
     where, size, represented = (
         ("largest (learned first)", f"{direction.factor:.3g} times", "over")
         if direction.factor > 1
@@ -84,6 +86,12 @@ def _named(direction: Direction) -> str:
         variance = f"{direction.excess:.3g} times the variance of the median output"
         what = f"output {outputs} is {represented}-represented, with {variance}"
     return f"{where}, {size} the typical direction: {what}"
+
+
+def _listed(outputs: Sequence[object]) -> str:
+    """Return the first outputs and how many more there are."""
+    more = len(outputs) - MOST_NAMED
+    return ", ".join(map(str, outputs[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
 
 
 def _table(found: Diagnosis) -> list[str]:
@@ -159,7 +167,7 @@ def _why(found: Diagnosis) -> str:
     outputs = list(dict.fromkeys(str(each) for direction in found.errors.directions for each in direction.outputs))
     if not outputs:
         return f"No output stands out in the errors: their condition number is {condition:.3g}."
-    which = f"Output {outputs[0]} stands" if len(outputs) == 1 else f"Outputs {', '.join(outputs)} stand"
+    which = f"Output {outputs[0]} stands" if len(outputs) == 1 else f"Outputs {_listed(outputs)} stand"
     return f"{which} out in the errors: their condition number is {condition:.3g}, and 1 is perfect."
 
 

@@ -2,41 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from feedalign.anatomy import leaves_below, problems, tensors_in
 from feedalign.errors import PointsError
+from feedalign.rules.distributed import Processes
 from feedalign.torch_private import is_compiled
 
+if TYPE_CHECKING:
+    from feedalign.rules.wrapped import Wrapped
 
-def account_for(model: nn.Module, points: Mapping[str, nn.Module], reached: Collection[str], output: Any) -> None:
-    """Raise PointsError unless a pass has reached every point, or has rightly skipped it.
 
-    A point is rightly skipped where its module still stands in the model and has not run. A module that has run without
-    its hooks is told by its parameters: the output is computed from them.
+def account_for(net: Wrapped, reached: Sequence[str], output: Any) -> None:
+    """Raise PointsError unless a learning pass has reached every point, or has rightly skipped it.
 
     Args:
-        model: the bare model.
-        points: the modules that the rule hooks, by name.
-        reached: names of those whose hooks have run.
+        net: in a rule.
+        reached: names of the points whose hooks have run, in order.
         output: of the pass.
     """
-    skipped = [name for name in points if name not in reached]
+    if net.unwrapped:
+        raise PointsError(
+            "the model has been unwrapped, so no feedback reaches it and it would learn by backprop; wrap it again"
+        )
+    ran = set(reached)
+    if skipped := [name for name in net.points if name not in ran]:
+        _check_skipped(net, skipped, output)
+    if net.learns_feedback and not torch.compiler.is_compiling():
+        _check_processes(Processes.of_this_pass(net.shards), reached, next(net.feedback.buffers()).device)
+
+
+def _check_skipped(net: Wrapped, skipped: Sequence[str], output: Any) -> None:
+    """Raise PointsError unless points were rightly skipped: their modules stand in the model and have not run.
+
+    A module that has run without its hooks is told by its parameters: the output is computed from them.
+    """
+    modules = {name: net.hooked[name] for name in net.points}
     for name in skipped:
-        if module_at(model, name) is not points[name]:
+        if module_at(net.model, name) is not modules[name]:
             raise PointsError(f"point {problems.replaced(name)}")
     if torch.compiler.is_compiling():  # no compiler sees the graph
         return
-    elsewhere = {id(p) for name in points if name in reached for p in points[name].parameters()}
-    own = {name: [p for p in points[name].parameters() if id(p) not in elsewhere] for name in skipped}
+    # What another module holds as well, such as a tied weight, may be used by that one.
+    inside = {module for name in skipped for module in modules[name].modules()}
+    others = [module for module in net.model.modules() if module not in inside]
+    elsewhere = {id(parameter) for module in others for parameter in module.parameters(recurse=False)}
+    elsewhere |= {id(p) for name, module in modules.items() if name not in skipped for p in module.parameters()}
+    own = {name: [p for p in modules[name].parameters() if id(p) not in elsewhere] for name in skipped}
     used = leaves_below(tensors_in(output), [parameter for parameters in own.values() for parameter in parameters])
     for name, parameters in own.items():
         if any(id(parameter) in used for parameter in parameters):
             raise PointsError(f"point {problems.ran_unseen(name)}")
+
+
+def _check_processes(processes: Processes, reached: Sequence[str], device: torch.device) -> None:
+    """Raise PointsError unless all processes have run the same points: they learn each matrix together.
+
+    Args:
+        processes: those that train the model together.
+        reached: names of the points that this process has run, in order.
+        device: for the message to the other processes.
+    """
+    if not processes.agree(reached, device):
+        raise PointsError(
+            "the processes that train this model together have not run the same points, and they learn each feedback "
+            f"matrix together; this process has run {', '.join(map(repr, reached)) or 'none'}; let layer dropout draw "
+            "the same layers in every process, from generators of one seed"
+        )
 
 
 def forget_compiled_code(model: nn.Module) -> None:

@@ -7,9 +7,12 @@ learned. `fully_shard` shards parameters alone: every process holds the whole fe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
+import torch
 from torch import Tensor, distributed, nn
 
 from feedalign.errors import ArgumentError
@@ -23,6 +26,21 @@ def sharded_modules(model: nn.Module) -> list[Any]:
     from torch.distributed.fsdp import FSDPModule  # loaded where it can matter: it takes long
 
     return [module for module in model.modules() if isinstance(module, FSDPModule)]
+
+
+def check_whole(model: nn.Module, what: str) -> None:
+    """Raise ArgumentError if `fully_shard` was called on a model or on a part of it.
+
+    Args:
+        model: the bare model, or one in a rule.
+        what: what cannot be done with such a model.
+    """
+    if sharded_modules(model):
+        raise ArgumentError(
+            f"{what} cannot be done with a model that fully_shard has sharded: the gradients come to the shards alone, "
+            "and torch copies no such model; use a model of the same code that is not sharded, with the state that "
+            "torch.distributed.checkpoint.state_dict.get_model_state_dict gives with full_state_dict=True"
+        )
 
 
 def reshard(model: nn.Module) -> None:
@@ -86,6 +104,16 @@ class Processes:
         total = tensor.clone().contiguous()
         distributed.all_reduce(total, group=self.group)
         return total
+
+    def agree(self, words: Sequence[str], device: torch.device) -> bool:
+        """Return whether all processes give the same words, in one order."""
+        if self.group is None:
+            return True
+        number = int.from_bytes(sha256("\n".join(words).encode()).digest()[:7])
+        ends = torch.tensor([number, -number], device=device)
+        distributed.all_reduce(ends, distributed.ReduceOp.MAX, self.group)
+        largest, smallest = map(int, ends.tolist())
+        return largest == -smallest
 
     def averaged(self, tensor: Tensor) -> Tensor:
         """Return the mean over the processes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
@@ -19,7 +19,7 @@ from feedalign.checks import instance_of
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Automatic, Feedback, needs_jacobian
 from feedalign.rules import saving
-from feedalign.rules.accounting import account_for, forget_compiled_code
+from feedalign.rules.accounting import forget_compiled_code
 from feedalign.rules.distributed import Processes, group_of_shards, reshard, sharded_modules
 from feedalign.rules.matrices import Matrices
 from feedalign.rules.signature import with_signature
@@ -205,15 +205,6 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
             return self.model(*args, **kwargs)
         finally:
             slot.running = None
-
-    def account_for(self, reached: Collection[str], output: Any) -> None:
-        """Raise PointsError unless every point was reached in a learning pass, or rightly skipped."""
-        if self.unwrapped:
-            raise PointsError(
-                "the model has been unwrapped, so no feedback reaches it and it would learn by backprop; wrap it again"
-            )
-        if not all(name in reached for name in self.points):
-            account_for(self.model, {name: self.hooked[name] for name in self.points}, reached, output)
 
     def begin(self) -> None:
         """Before the first learning pass, find out whether the model is sharded.

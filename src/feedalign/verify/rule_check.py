@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import arguments, copied, mapped, same_random_numbers
+from feedalign.anatomy import arguments, copied, mapped, recordable, same_random_numbers
 from feedalign.errors import ArgumentError
-from feedalign.rules import DirectRule, Wrapped, check_wrapped
+from feedalign.rules import DirectRule, Wrapped, check_whole, check_wrapped
 from feedalign.verify import reference
 
 Gradients = dict[str, Tensor]
@@ -48,6 +48,7 @@ class RuleCheck:
         return "\n".join([f"{self.rule}: worst error {self.worst:.1e} against the reference", *rows])
 
 
+@torch.inference_mode(False)
 def check_rule(
     net: Wrapped,
     loss_fn: Callable[[Any, Any], Tensor],
@@ -81,12 +82,14 @@ def check_rule(
         Errors and cosines by parameter.
 
     Raises:
-        ArgumentError: `net` is not wrapped, or its rule has no reference here and `message` is not given.
+        ArgumentError: `net` is not wrapped, its rule has no reference here and `message` is not given, or `fully_shard`
+            has sharded the model.
         OutputError: no error can be taken of the model's output.
     """
     check_wrapped(net)
+    check_whole(net, "check_rule")
     args, kwargs = _double(arguments(net.model, x))
-    target = _double(y)
+    target = _double(recordable(y))
     start = copied(net).double()
     start.zero_grad()
     with _precision_told():
@@ -98,10 +101,10 @@ def check_rule(
     # What was drawn for this batch the reference must have; what was learned in it, it must work out.
     used = start if net.learns_feedback else ran
     matrices = {name: matrix.clone() for name, matrix in used.feedback_matrices.items()}
-    mask = net.mask(args, kwargs) if isinstance(net, DirectRule) else None
+    masks = net.mask(args, kwargs) if isinstance(net, DirectRule) else None
     with same_random_numbers(net), torch.enable_grad():
         expected, learned = reference.gradients(
-            referred, matrices, lambda model: model(*args, **kwargs), lambda got: loss_fn(got, target), message, mask
+            referred, matrices, lambda model: model(*args, **kwargs), lambda got: loss_fn(got, target), message, masks
         )
     with same_random_numbers(net), torch.enable_grad():
         loss_fn(true(*args, **kwargs), target).backward()

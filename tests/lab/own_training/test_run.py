@@ -182,6 +182,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     arrays = {"x_train": x[:100], "y_train": y[:100], "x_test": x[100:], "y_test": y[100:]}
     np.savez("good.npz", **arrays)
     np.savez("images.npz", **(arrays | {name: arrays[name].reshape(-1, 2, 3) for name in ("x_train", "x_test")}))
+    np.savez("gap.npz", **(arrays | {"y_train": np.full(100, 3), "y_test": np.zeros(50, int)}))
     np.savez("half.npz", x_train=x, y_train=y)
     np.savez("floats.npz", **(arrays | {"y_train": y[:100] / 2}))
     np.savez("nan.npz", **(arrays | {"x_test": x[100:] * np.nan}))
@@ -240,6 +241,33 @@ def test_a_part_of_a_file_that_is_sorted_by_label_holds_all_labels(own: Path) ->
     assert int((arrays["y_train"] == arrays["y_train"].min()).sum()) >= 30, "the first 30 have one label"
 
 
+@pytest.mark.parametrize(("dataset", "network"), [("digits", "convnet"), ("good.npz", "mlp")])
+def test_classes_that_are_kept_are_numbered_anew_in_train_and_test(own: Path, dataset: str, network: str) -> None:
+    from feedalign.lab.own_training.samples import samples_of
+
+    every, part = (
+        run_of(replace(OWN, dataset=dataset, network=network, classes=classes, label_noise=0.0))
+        for classes in ((), (2, 0))
+    )
+    whole, found = samples_of(every.config, every.data), samples_of(part.config, part.data)
+    assert found.classes == 2
+    for name in ("train_y", "test_y"):
+        labels = getattr(whole, name)
+        kept = labels[(labels == 2) | (labels == 0)]
+        assert torch.equal(getattr(found, name), (kept == 0).long())
+    assert compute(part.config).dataset.sizes["layer"] == 3
+
+
+def test_label_noise_and_samples_are_drawn_among_the_classes_that_are_kept(own: Path) -> None:
+    from feedalign.lab.own_training.samples import samples_of
+
+    job = run_of(replace(OWN, classes=(2, 0), train_samples=40, label_noise=1.0))
+    found = samples_of(job.config, job.data)
+    assert len(found.train_y) == 40
+    assert set(found.train_y.tolist()) == {0, 1}
+    assert found.noisy.all()
+
+
 def test_changed_code_is_another_run(own: Path) -> None:
     before = run_of(replace(OWN, network="my_own_nets:plain"))
     assert run_of(replace(OWN, network="my_own_nets:plain")) == before
@@ -271,6 +299,16 @@ def test_images_of_ones_own_have_a_channel(own: Path) -> None:
         ({"image_size": 3}, "image_size=3 is for images"),
         ({"network": "convnet"}, "network=convnet is for images"),
         ({"network": "cnn"}, "network='cnn' is unknown; expected mlp, convnet, or package.module:function"),
+        (
+            {"classes": (0, 3)},
+            "classes must be at least two different labels of good.npz, which are 0 to 2, got .0, 3.",
+        ),
+        ({"classes": (1,)}, "classes must be at least two different labels of good.npz"),
+        ({"classes": (1, 1)}, "classes must be at least two different labels of good.npz"),
+        (
+            {"dataset": "gap.npz", "classes": (1, 2)},
+            r"gap.npz has no training or no test samples of the classes \[1, 2\]",
+        ),
         ({"train_samples": 101}, "train_samples=101 must be at most 100"),
         ({"batch_size": 101}, "batch_size=101 must be at most 100"),
         ({"network": "my_own_nets:none"}, "network='my_own_nets:none': my_own_nets has no function 'none'"),

@@ -37,7 +37,7 @@ def measure(net: Wrapped, config: TrainConfig, samples: Samples) -> xr.Dataset:
     train_x, train_y, noisy = (
         part[:MOST_EVALUATED] for part in (samples.train_x, samples.train_y, samples.noisy)
     )  # fmt: skip
-    with undisturbed(net):
+    with undisturbed(net, net.model):
         train_loss, predicted = _evaluated(net, train_x, train_y)
         test_loss, test_predicted = _evaluated(net, samples.test_x, samples.test_y)
         layers = _alignment(net, train_x[: config.probe], train_y[: config.probe])

@@ -7,12 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import BackwardHook
 
-from feedalign.anatomy import Problem, activation_of, checked_place, detached, problems, real_features
+from feedalign.anatomy import PassMasks, Problem, activation_of, checked_place, detached, problems, real_features
 from feedalign.errors import PointsError
 from feedalign.feedback import Form
 from feedalign.rules.accounting import check_recording
+from feedalign.rules.direct.containers import Ends
 from feedalign.rules.direct.point_hooks import CuttingPass
 from feedalign.rules.direct.sender import Sender, check_shapes
 from feedalign.rules.direct.sending import receive, send
@@ -68,24 +70,27 @@ class Cut(CuttingPass):
     Args:
         rule: what is sent.
         learning: whether the rule gathers and learns in the backward pass.
-        mask: which entries of the inputs are real; None if all of them are.
+        masks: which entries of the inputs are real; None if all of them are.
 
     Attributes:
         learning: whether this is a pass of training, which accounts for every point.
         runs: of the points reached so far.
         hidden: the activation of each run with its past, or a token in its place; empty once they are tied.
-        without_gradient: the points among them whose activations carry no gradient.
+        without_gradient: the points among them whose activations carry no gradient, and the modules with parameters
+            that have run since the point before.
+        ends: of the runs within modules that have backward hooks: where such a module may end.
         taking: where the error is taken; None once the forward pass is over, since the graph holds this object.
     """
 
-    def __init__(self, rule: DirectRule, *, learning: bool = True, mask: Tensor | None = None) -> None:
+    def __init__(self, rule: DirectRule, *, learning: bool = True, masks: PassMasks | None = None) -> None:
         super().__init__()
         self.slot, self.learning, self.learns = rule.slot, learning, learning and rule.learns_feedback
-        self.sender = Sender(rule, learning=learning, mask=mask)
+        self.sender = Sender(rule, learning=learning, masks=masks)
         self.message: Tensor | None = None  # of the last backward pass, for the signals that are made later
         self.runs: list[Run] = []
         self.hidden: list[Tensor] = []
-        self.without_gradient: list[str] = []
+        self.without_gradient: list[tuple[str, set[str]]] = []
+        self.ends = Ends()
         tie = partial(rule.tie, self) if learning else self.tie  # measured are controls as if they were DFA
         watched = bool(rule.error_tap.places) and learning and not torch.compiler.is_compiling()
         self.taking: Taking | None = Taking(rule.error_tap, rule.blocks[-1].parts, tie, watched=watched)
@@ -99,14 +104,29 @@ class Cut(CuttingPass):
             check_recording(name)
         activation = output if plain else activation_of(name, output)
         if not activation.requires_grad:
-            self.without_gradient.append(name)
+            self.without_gradient.append((name, self.ran))
+        self.ran = set()
         shape, matrix, form = activation.shape, self.sender.matrix(name), self.sender.forms[name]
         # What learns must see all activations first. A compiler orders the work itself.
         waits = shape.numel() >= LARGE and not (self.learns or torch.compiler.is_compiling())
         run = Run(name, matrix, form, shape, waits)
         self.runs.append(run)
-        self.hidden.append(receive(activation, partial(self._later, run)) if waits else activation)
-        return output.detach() if plain else detached(output)
+        self.hidden.append(self._end(run, activation))
+        given = output.detach() if plain else detached(output)
+        if self.calling:
+            self.ends.runs[len(self.runs) - 1] = activation, activation_of(name, given)
+        return given
+
+    def entering(self, name: str, module: nn.Module) -> None:  # noqa: ARG002
+        """Note that a module around points begins to run, and that the module has backward hooks."""
+        self.ends.begun.append(len(self.runs))
+
+    def leaving(self, name: str, module: nn.Module, hook: BackwardHook, output: Any) -> None:
+        """See that the backward hooks of a module around points are called, if the module ends with a point."""
+        found = self.ends.of(name, module, hook, output)
+        if found is not None:
+            i, activation = found
+            self.hidden[i] = self._end(self.runs[i], activation)
 
     def taken(self, place: str, tensor: Tensor | Problem) -> Tensor | None:
         """Return the Tensor at a place where the error is taken, tied to what was cut off."""
@@ -121,9 +141,10 @@ class Cut(CuttingPass):
         """Return the output, [*batch, C]. In its backward pass the error reaches everything that was cut off."""
         for name, _, form, shape, _ in self.runs:
             check_shapes(name, form, self.sender.outputs, shape, output.shape)
-            if self.sender.mask is not None:
-                real_features(self.sender.mask, shape, output.shape[: output.ndim - 1 - form.summed], name)
+            if (mask := self.sender.mask_of(name, output)) is not None:
+                real_features(mask, shape, output.shape[: output.ndim - 1 - form.summed], name)
         hidden, self.hidden = self.hidden, []  # held here, the graph would outlive its backward pass
+        self.ends.runs.clear()
         return send(output, self.signals, hidden, keep=self.learns)
 
     def signals(self, error: Tensor, hidden: Sequence[Tensor]) -> list[Tensor]:
@@ -142,10 +163,15 @@ class Cut(CuttingPass):
         if any(run.waits for run in self.runs):
             self.message = message
         return [  # nothing for a token: its signal is made when the turn of its block comes
-            message.new_empty(0) if waits else signal(message, matrix, form, shape, sender.mask)
-            for _, matrix, form, shape, waits in self.runs
+            message.new_empty(0) if waits else signal(message, matrix, form, shape, sender.mask_of(name, message))
+            for name, matrix, form, shape, waits in self.runs
         ]
+
+    def _end(self, run: Run, activation: Tensor) -> Tensor:
+        """Return what the output is tied to for one run: the activation, or a token in its place."""
+        return receive(activation, partial(self._later, run)) if run.waits else activation
 
     def _later(self, run: Run) -> Tensor:
         assert self.message is not None
-        return signal(self.message, run.matrix, run.form, run.shape, self.sender.mask)
+        mask = self.sender.mask_of(run.name, self.message)
+        return signal(self.message, run.matrix, run.form, run.shape, mask)

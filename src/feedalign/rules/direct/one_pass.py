@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from feedalign.anatomy import check_all_ran, is_computed_from, problems, tensors_in
 from feedalign.errors import OutputError, PointsError
+from feedalign.rules.accounting import account_for
 from feedalign.rules.direct.cut import Cut, Uncoupled
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def run_pass(rule: DirectRule, cut: Cut, args: tuple[Any, ...], kwargs: dict[str
     try:
         output = rule.run_under(cut, args, kwargs)
         if cut.learning:
-            rule.account_for({run.name for run in cut.runs}, output)
+            account_for(rule, [run.name for run in cut.runs], output)
         return _tied_inside(rule, cut, output) if rule.error_tap.places else _tied_at_the_end(rule, cut, output)
     finally:
         cut.taking = None  # the graph holds the pass, so the pass must not hold the graph
@@ -49,7 +51,7 @@ def _tied_inside(rule: DirectRule, cut: Cut, output: Any) -> Any:
     assert taking is not None
     check_all_ran(rule.error_tap.places, taking.seen)
     if cut.learning:
-        check_blocks(rule, cut)
+        _check_blocks(rule, cut)
     output = taking.guarded(output)
     if not torch.compiler.is_compiling():
         # The backward pass comes to modules above the place before it comes to the rule. If activation checkpointing
@@ -71,13 +73,25 @@ def _check_entries(rule: DirectRule, cut: Cut, output: Any, tapped: tuple[Tensor
         for number in (one for one in tensors_in(output) if not one.ndim):
             if any(is_computed_from(number, one) for one in tapped):
                 raise OutputError(f"the model's {problems.loss_inside(rule.error_tap.entry)}")
-    check_blocks(rule, cut)
+    _check_blocks(rule, cut)
 
 
-def check_blocks(rule: DirectRule, cut: Cut) -> None:
-    """Raise PointsError where a block is to learn, and the activation at its end carries no gradient."""
-    for name in cut.without_gradient:
-        modules = [module for block in rule.blocks if block.point == name for module in block.modules]
-        held = (p for module in modules for p in rule.model.get_submodule(module).parameters(recurse=False))
-        if any(parameter.requires_grad for parameter in held):
-            raise PointsError(f"point {problems.no_gradient(name)}")
+def _check_blocks(rule: DirectRule, cut: Cut) -> None:
+    for name, ran in cut.without_gradient:
+        check_block(rule, name, ran)
+
+
+def check_block(rule: DirectRule, point: str, ran: Collection[str]) -> None:
+    """Raise PointsError if a block is to learn, has run, and the activation at its end carries no gradient.
+
+    A block that a pass skips, as layer dropout does, has not run.
+
+    Args:
+        rule: knows the blocks.
+        point: at the end of the block.
+        ran: the modules with parameters that have run since the point before.
+    """
+    modules = [each for block in rule.blocks if block.point == point for each in block.going_with({point, *ran})]
+    held = (p for module in modules for p in rule.model.get_submodule(module).parameters(recurse=False))
+    if any(parameter.requires_grad for parameter in held):
+        raise PointsError(f"point {problems.no_gradient(point)}")

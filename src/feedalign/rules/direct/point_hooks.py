@@ -17,12 +17,20 @@ class CuttingPass:
     """A pass that cuts the graph at the points.
 
     Attributes:
-        calling: of the points that are running now and have backward hooks of the user's, the innermost last: the name
-            of the point, and what calls its hooks.
+        calling: of the points, and of the modules around points, that are running now and have backward hooks of the
+            user's, the innermost last: the name of the module, and what calls its hooks.
+        ran: names of the modules with parameters that have run since the last point.
     """
 
     def __init__(self) -> None:
         self.calling: list[tuple[str, BackwardHook]] = []
+        self.ran: set[str] = set()
+
+    def entering(self, name: str, module: nn.Module) -> None:
+        """Note that a module around points begins to run, and that the module has backward hooks."""
+
+    def leaving(self, name: str, module: nn.Module, hook: BackwardHook, output: Any) -> None:
+        """See that the backward hooks of a module around points are called, if the module ends with a point."""
 
     def taken(self, _place: str, _tensor: Tensor | Problem) -> Tensor | None:
         """Return what goes on where the error is taken, inside of the pass; None for the Tensor itself."""
@@ -69,6 +77,21 @@ class PointHooks:
             _, hook = running.calling.pop()
             output = hook.setup_output_hook(output)
         return running.reached(self.name, output)
+
+
+class RanHook:
+    """The hook of a module with parameters, which notes that the module has run."""
+
+    __slots__ = ("name", "slot")
+
+    def __init__(self, slot: Slot, name: str) -> None:
+        self.slot, self.name = slot, name
+
+    def __call__(self, *_: Any) -> None:
+        """Note the module in the pass that is running."""
+        running = self.slot.running
+        if isinstance(running, CuttingPass):
+            running.ran.add(self.name)
 
 
 class AtPlaces:

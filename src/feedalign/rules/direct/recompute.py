@@ -15,11 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from feedalign.anatomy import Buffers, RandomNumbers, activation_of, detached, same_random_numbers, tensors_in
+from feedalign.anatomy import State, activation_of, detached, same_state, tensors_in
+from feedalign.errors import PointsError
+from feedalign.rules.accounting import account_for
 from feedalign.rules.direct.cut import Uncoupled
+from feedalign.rules.direct.one_pass import check_block
 from feedalign.rules.direct.point_hooks import CuttingPass
 from feedalign.rules.direct.sender import Sender, check_shapes
 from feedalign.rules.direct.signal import signal
+from feedalign.torch_private import has_own_backward_hooks
 
 if TYPE_CHECKING:
     from feedalign.rules.direct.rule import DirectRule
@@ -64,7 +68,7 @@ class TwoRuns:
 
     def __init__(self, rule: DirectRule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.rule, self.args, self.kwargs = rule, args, kwargs
-        self.sender = Sender(rule, mask=rule.mask(args, kwargs))
+        self.sender = Sender(rule, masks=rule.mask(args, kwargs))
         self.surroundings, self.precision = Surroundings(rule.model), Precision(rule.model)
         given = tensors_in((args, kwargs))
         learning = [parameter for parameter in rule.model.parameters() if parameter.requires_grad]
@@ -73,10 +77,10 @@ class TwoRuns:
 
     def first(self) -> Tensor:
         """Run the model without a graph and return where the error is taken."""
-        uncoupled = Uncoupled()
+        uncoupled = FirstRun()
         with self.precision.again():
             output = self.rule.run_under(uncoupled, self.args, self.kwargs)
-        self.rule.account_for(uncoupled.names, output)
+        account_for(self.rule, uncoupled.names, output)
         (tapped,) = self.rule.error_tap.of(output)
         return tapped
 
@@ -89,6 +93,18 @@ class TwoRuns:
             (end,) = self.rule.error_tap.of(output)
             blocks.learn(end, error)
         return blocks.gradients
+
+
+class FirstRun(Uncoupled):
+    """The first run, which keeps nothing."""
+
+    def entering(self, name: str, module: nn.Module) -> None:
+        """Refuse backward hooks on a module around points: the module's blocks will learn before the module ends."""
+        if has_own_backward_hooks(module):
+            raise PointsError(
+                f"module {name!r} has a backward hook and holds points, and with recompute=True each block learns "
+                "before the module ends; set the hook on a point, or leave recompute=True out"
+            )
 
 
 class BlockByBlock(CuttingPass):
@@ -108,10 +124,14 @@ class BlockByBlock(CuttingPass):
         """Let the block below a point learn, and return the output of the point without its past."""
         if not self.learning:  # activation checkpointing may run a point a third time, which tells nothing new
             activation, form = activation_of(name, output), self.sender.forms[name]
+            if not activation.requires_grad:
+                check_block(self.sender.rule, name, self.ran)
+            self.ran = set()
             check_shapes(name, form, self.sender.outputs, activation.shape, self.error.shape)
             with torch.no_grad(), self.precision.again():
                 matrix = self.sender.matrix(name)
-                sent = signal(self.message, matrix, form, activation.shape, self.sender.mask).to(activation.dtype)
+                mask = self.sender.mask_of(name, self.message)
+                sent = signal(self.message, matrix, form, activation.shape, mask).to(activation.dtype)
             self.learn(activation, sent)
             if self.sender.rule.learns_feedback:
                 self.sender.learn(name, activation.detach(), self.error)
@@ -147,26 +167,24 @@ class Precision:
 
 
 class Surroundings:
-    """The circumstances in which a forward pass begins: the modules' modes, buffers and random numbers."""
+    """The circumstances in which a forward pass begins: the modules' modes and states, and the random numbers."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.modes = {module: module.training for module in model.modules()}
-        self.buffers, self.random_numbers = Buffers(model), RandomNumbers(model)
+        self.state = State(model)
 
     @contextmanager
     def again(self) -> Iterator[None]:
         """Return to these circumstances for a while."""
-        modes, buffers = {module: module.training for module in self.modes}, Buffers(self.model)
-        with same_random_numbers(self.model):
+        modes = {module: module.training for module in self.modes}
+        with same_state(self.model):
             set_modes(self.modes)
-            self.buffers.restore()
-            self.random_numbers.restore()
+            self.state.restore()
             try:
                 yield
             finally:
                 set_modes(modes)
-                buffers.restore()
 
 
 def set_modes(modes: Mapping[nn.Module, bool]) -> None:

@@ -76,13 +76,15 @@ class LayerByLayer:
         self.names: list[str] = []
         self.inputs: dict[str, Tensor] = {}  # of the layers that are running
 
-    def entering(self, name: str, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def entering(self, name: str, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Detach the input of a layer that begins to run."""
         if name not in self.rule.known:
             return None
-        check_recording(name)
         self.names.append(name)
         x = inputs[0]
+        if not torch.is_grad_enabled() and not x.requires_grad and not any(p.requires_grad for p in layer.parameters()):
+            return None  # a frozen part of the model, such as a backbone, in which nothing learns
+        check_recording(name)
         if not x.requires_grad:
             if not self.rule.learns_feedback:
                 return None
@@ -135,10 +137,10 @@ class LayerHooks:
     def __init__(self, slot: Slot, name: str) -> None:
         self.slot, self.name = slot, name
 
-    def before(self, _layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    def before(self, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Hook before the layer's forward."""
         running = self.slot.now
-        return running.entering(self.name, inputs) if isinstance(running, LayerByLayer) else None
+        return running.entering(self.name, layer, inputs) if isinstance(running, LayerByLayer) else None
 
     def after(self, layer: nn.Module, _inputs: tuple[Any, ...], y: Tensor) -> Tensor | None:
         """Hook after the layer's forward."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from feedalign.anatomy import Entries, ErrorTap, Mask, check_points, evaluating, place_problems, tensors_in
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Feedback, Place
+from feedalign.rules.accounting import account_for
 from feedalign.rules.sequential.checking import refusal_of, unknown
 from feedalign.rules.sequential.known_layers import known_layer
 from feedalign.rules.sequential.linear_layer import LinearLayer
@@ -133,7 +134,7 @@ class SequentialRule(Wrapped):
         """Run the model on the rule's graph and return its output."""
         passing = LayerByLayer(self)
         output = self.run_under(passing, args, kwargs)
-        self.account_for(passing.names, output)
+        account_for(self, passing.names, output)
         if self.error_tap.entry is not None and not self.error_tap.places:
             self.error_tap.of(output)
         if not torch.compiler.is_compiling():

@@ -51,6 +51,18 @@ def back(alignment_matrices: Sequence[Array], grams: Sequence[Array]) -> list[Ar
     return found
 
 
+def signals(alignment_matrices: Sequence[Array], feedback: Sequence[Array]) -> list[Array]:
+    """Return the maps from the error to the signals of backprop, F_1 M_1 to F_{L−1} M_{L−1}, [n_l, C], see `back`.
+
+    No product of two matrices [C, C] is taken, so that many outputs take little time.
+    """
+    *_, last = alignment_matrices
+    found = [feedback[-1] @ last.T]
+    for A, F, above in zip(alignment_matrices[-2:0:-1], feedback[-2::-1], feedback[:0:-1], strict=True):
+        found.insert(0, ((F @ A.T) @ above.T) @ found[0])
+    return found
+
+
 def product(left: Array | None, middle: Array, right: Array | None) -> Array:
     """Return left · middle · right; None stands for the identity."""
     found = middle if left is None else left @ middle

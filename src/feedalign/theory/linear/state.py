@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator, eigs
 
 from feedalign.checks import finite_array, sequence
 from feedalign.errors import ArgumentError
-from feedalign.theory.linear.maps import back, check_feedback, check_matrix, codes, product
+from feedalign.theory.linear.maps import back, check_feedback, check_matrix, codes, product, signals
 
 Array = NDArray[np.float64]
 
@@ -112,13 +112,12 @@ class State:
             ArgumentError: errors have another shape, or hold NaN or infinity.
         """
         e = finite_array("errors", errors, ("samples", self.alignment_matrices[-1].shape[0]))
-        sent = e if self.conditioning is None else e @ self.conditioning.T
+        error = e if self.conditioning is None else e @ self.conditioning.T
         found = []
-        for G, M in zip(self.grams, back(self.alignment_matrices, self.grams), strict=True):
-            true = e @ M.T  # δ = F_l M e
-            dots = ((sent @ G) * true).sum(1)
-            norms = np.sqrt(((sent @ G) * sent).sum(1).clip(0)) * np.sqrt(((true @ G) * true).sum(1).clip(0))
-            found.append(np.divide(dots, norms, out=np.full(len(e), np.nan), where=norms > 0))
+        for F, map_back in zip(self.feedback, signals(self.alignment_matrices, self.feedback), strict=True):
+            sent, true = error @ F.T, e @ map_back.T
+            norms = np.linalg.norm(sent, axis=1) * np.linalg.norm(true, axis=1)
+            found.append(np.divide((sent * true).sum(1), norms, out=np.full(len(e), np.nan), where=norms > 0))
         return np.array(found)
 
     def predicted_gradient_alignment(self, error_covariance: ArrayLike | None = None) -> Array:

@@ -1,0 +1,110 @@
+"""Backward hooks of users on modules around points.
+
+Where such a module ends with a point, the graph is cut inside of the module's call, and torch would never call the
+hooks. They are called below the cut instead, with what the rule sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import BackwardHook
+
+from feedalign.anatomy import names_above
+from feedalign.errors import PointsError
+from feedalign.rules.direct.point_hooks import CuttingPass
+from feedalign.rules.slot import Slot
+from feedalign.torch_private import backward_hooks, has_own_backward_hooks
+
+
+def around_points(model: nn.Module, points: Iterable[nn.Module]) -> dict[str, nn.Module]:
+    """Return the modules that hold a point, by their first names; no points, and not the model itself."""
+    of_points = set(points)
+    every = dict(model.named_modules(remove_duplicate=False))
+    above = {end for name, module in every.items() if module in of_points for end in names_above(name)}
+    return {n: m for n, m in model.named_modules() if n in above - {""} and m not in of_points}
+
+
+class ContainerHooks:
+    """The two hooks of one module around points."""
+
+    __slots__ = ("name", "slot")
+
+    def __init__(self, slot: Slot, name: str) -> None:
+        self.slot, self.name = slot, name
+
+    def before(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return what goes on in the inputs' place, so that the gradient of the inputs is seen; None for the same."""
+        running = self.slot.now
+        if not isinstance(running, CuttingPass):
+            return None
+        full, early, deprecated = backward_hooks(module)
+        if not full and not early and not deprecated:
+            return None
+        running.entering(self.name, module)
+        hook = BackwardHook(module, full, early)
+        running.calling.append((self.name, hook))
+        seen: tuple[Any, ...] = hook.setup_input_hook(inputs)
+        return seen
+
+    def after(self, module: nn.Module, _inputs: Any, output: Any) -> None:
+        """Let the pass see to the hooks, if the module ends with a point."""
+        running = self.slot.now
+        if isinstance(running, CuttingPass) and running.calling and running.calling[-1][0] == self.name:
+            _, hook = running.calling.pop()
+            running.leaving(self.name, module, hook, output)
+
+
+class Ends:
+    """Where modules that have backward hooks may end, in one pass.
+
+    Attributes:
+        runs: of points within such modules, by number: the activation with its past, and the same without its past,
+            which the point gave to what follows.
+        begun: of the modules that are running now, the innermost last: how many runs of points there were before.
+    """
+
+    def __init__(self) -> None:
+        self.runs: dict[int, tuple[Tensor, Tensor]] = {}
+        self.begun: list[int] = []
+
+    def of(self, name: str, module: nn.Module, hook: BackwardHook, output: Any) -> tuple[int, Tensor] | None:
+        """Return the number of the run with which a module ends, and the activation whose gradient the hooks see.
+
+        Args:
+            name: of the module.
+            module: has just run.
+            hook: calls the backward hooks of the module.
+            output: of the module.
+
+        Returns:
+            None where the module does not end with a point: torch calls the hooks if the output has a gradient.
+
+        Raises:
+            PointsError: nobody would call the hooks, although a point lies within the module.
+        """
+        first = self.begun.pop()
+        inside = {i: run for i, run in self.runs.items() if i >= first}
+        entries = output if isinstance(output, tuple) else (output,)
+        tensors = [entry for entry in entries if isinstance(entry, Tensor) and entry.is_floating_point()]
+        ending = [i for i, (_, given) in inside.items() if any(given is tensor for tensor in tensors)]
+        learning = any(activation.requires_grad for activation, _ in inside.values())
+        recorded = any(tensor.requires_grad for tensor in tensors)
+        if not learning or not tensors or (recorded and not ending):
+            return None
+        full, early, _ = backward_hooks(module)
+        if len(ending) == 1 and not recorded and (full or early):
+            activation, given = inside[ending[0]]
+            place = next(i for i, entry in enumerate(entries) if entry is given)
+            seen = hook.setup_output_hook((*entries[:place], activation, *entries[place + 1 :]))[place]
+            self.runs[ending[0]] = seen, given
+            return ending[0], seen
+        if has_own_backward_hooks(module):
+            raise PointsError(
+                f"module {name!r} has a backward hook that would not be called, or not with what is sent to the point "
+                f"within the module, since the rule cuts the gradient there; take {name!r} itself as the point, or set "
+                "the hook on the point, with register_full_backward_hook"
+            )
+        return None
