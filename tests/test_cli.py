@@ -56,7 +56,7 @@ def test_reproduce_runs_checks_and_reports_everything(
     assert reproduce() == 0
     out, err = capsys.readouterr()
     assert "2 of 2 claims supported; report: feedalign-report.html" in out
-    assert out.count("supported: positive: 1 [0.722, 1.28], asked above 0, 5 independent runs") == 2
+    assert out.count("supported: positive: 1 [0.722, 1.28], expected above 0, 5 independent runs") == 2
     assert "100 %" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["feedalign-report.html", "runs"]
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == sorted([*NAMES, Point.kind])
