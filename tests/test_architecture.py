@@ -151,6 +151,12 @@ def test_every_place_in_the_arrow_is_inhabited() -> None:
     assert {room_of(file, SOURCE) for file in SOURCE.rglob("*.py")} == set(LEVEL)
 
 
+def test_the_contribution_guide_lists_the_same_rooms_in_the_same_order() -> None:
+    guide = (SOURCE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## The rooms")[2]
+    lines = [line.strip() for line in guide.partition("| room |")[0].splitlines() if line.startswith("    ")]
+    assert lines == [", ".join(rooms) for rooms in ARROW]
+
+
 @pytest.mark.parametrize(
     ("file", "code", "wrong"),
     [

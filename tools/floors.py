@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("theory", "lab")
+EXTRAS = ("theory", "lab", "cluster", "explore")
 
 
 def floors(pyproject: str) -> list[str]:

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from feedalign.anatomy import arguments, recordable, undisturbed
 from feedalign.checks import positive_number
 from feedalign.errors import ArgumentError
-from feedalign.rules import Wrapped, check_wrapped
+from feedalign.rules import Wrapped, check_not_sharded, check_wrapped
 
 Gradients = dict[str, Tensor]
 
@@ -50,9 +50,11 @@ def descent(net: Wrapped, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any,
         lr: learning rate of the rule's step, lr · gradient; backprop's step is scaled to its length.
 
     Raises:
-        ArgumentError: `net` is not wrapped, `lr` is not positive, or a gradient is zero, so that no step can be taken.
+        ArgumentError: `net` is not wrapped, `lr` is not positive, a gradient is zero, so that no step can be taken, or
+            `fully_shard` has sharded the model.
     """
     check_wrapped(net)
+    check_not_sharded(net, "descent")
     lr = positive_number("lr", lr)
     args, kwargs = arguments(net.model, x)
     y = recordable(y)

@@ -17,7 +17,7 @@ from feedalign.alignment.inner_products import Products
 from feedalign.alignment.true_pass import Batch
 from feedalign.checks import one_of
 from feedalign.errors import OutputError
-from feedalign.rules import DirectRule, check_direct
+from feedalign.rules import DirectRule, check_direct, check_not_sharded
 
 At = Literal["preactivation", "point", "parameters"]
 
@@ -75,7 +75,8 @@ def gradient_alignment(
 
     Raises:
         ArgumentError: unknown `at`, or `net` is not wrapped, or it passes the error on layer by layer, so that nothing
-            is sent to a point; for such a rule see the cosines of `check_rule` and `weight_alignment`.
+            is sent to a point; for such a rule see the cosines of `check_rule` and `weight_alignment`. Or `fully_shard`
+            has sharded the model.
         OutputError: the loss is not a scalar with a gradient.
     Source: Refinetti et al. (2021), section 4.
     """
@@ -85,6 +86,7 @@ def gradient_alignment(
         "so there is nothing to compare at its points; check_rule(net, loss_fn, x, y).cosines compares its gradients "
         "with backprop's, weight_alignment(net) its weights",
     )
+    check_not_sharded(net, "gradient_alignment")
     # Where nothing has an angle or a length there is NaN; what is not finite raises.
     with torch.inference_mode(False), np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         batch = Batch.of(net, loss_fn, x, y)

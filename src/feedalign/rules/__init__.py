@@ -9,9 +9,10 @@ from feedalign.rules.direct import (
     DirectRule,
     check_direct,
     direct_signal,
+    mask_of,
     signal,
 )
-from feedalign.rules.distributed import Processes
+from feedalign.rules.distributed import Processes, check_not_sharded, gathered, reshard
 from feedalign.rules.registry import RULES, get
 from feedalign.rules.sequential import FA, KolenPollack, SequentialRule, SignSymmetry, register_linear_layer
 from feedalign.rules.wrapped import Wrapped, check_bare, check_wrapped
@@ -34,9 +35,13 @@ __all__ = [
     "Wrapped",
     "check_bare",
     "check_direct",
+    "check_not_sharded",
     "check_wrapped",
     "direct_signal",
+    "gathered",
     "get",
+    "mask_of",
     "register_linear_layer",
+    "reshard",
     "signal",
 ]

@@ -25,6 +25,32 @@ def sharded_modules(model: nn.Module) -> list[Any]:
     return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
+def gathered(parameter: Tensor) -> Tensor:
+    """Return the whole of a parameter that `fully_shard` has sharded; another parameter as it is.
+
+    Every process must call this, since each holds a part.
+    """
+    if not hasattr(parameter, "full_tensor"):  # not isinstance: to import the class takes seconds
+        return parameter
+    whole: Tensor = parameter.full_tensor()
+    return whole
+
+
+def check_not_sharded(model: nn.Module, what: str) -> None:
+    """Raise ArgumentError if `fully_shard` was called on a part of a model.
+
+    Args:
+        model: the model, wrapped or not.
+        what: what cannot be done with a sharded model, as the subject of a sentence.
+    """
+    if sharded_modules(model):
+        raise ArgumentError(
+            f"{what} needs all parameters in one place, and fully_shard has sharded the model; use a copy that is not "
+            "sharded, and load into it the whole state: torch.distributed.checkpoint.state_dict.get_model_state_dict("
+            "net, options=StateDictOptions(full_state_dict=True)), called in every process"
+        )
+
+
 def reshard(model: nn.Module) -> None:
     """Shard what `fully_shard` has gathered for a forward pass without a backward pass.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from feedalign.anatomy import arguments, copied, mapped, same_random_numbers
 from feedalign.errors import ArgumentError
-from feedalign.rules import DirectRule, Wrapped, check_wrapped
+from feedalign.rules import DirectRule, Wrapped, check_not_sharded, check_wrapped
 from feedalign.verify import reference
 
 Gradients = dict[str, Tensor]
@@ -81,10 +81,12 @@ def check_rule(
         Errors and cosines by parameter.
 
     Raises:
-        ArgumentError: `net` is not wrapped, or its rule has no reference here and `message` is not given.
+        ArgumentError: `net` is not wrapped, its rule has no reference here and `message` is not given, or `fully_shard`
+            has sharded the model.
         OutputError: no error can be taken of the model's output.
     """
     check_wrapped(net)
+    check_not_sharded(net, "check_rule")
     args, kwargs = _double(arguments(net.model, x))
     target = _double(y)
     start = copied(net).double()
@@ -98,10 +100,10 @@ def check_rule(
     # What was drawn for this batch the reference must have; what was learned in it, it must work out.
     used = start if net.learns_feedback else ran
     matrices = {name: matrix.clone() for name, matrix in used.feedback_matrices.items()}
-    mask = net.mask(args, kwargs) if isinstance(net, DirectRule) else None
+    masks = net.mask(args, kwargs) if isinstance(net, DirectRule) else None
     with same_random_numbers(net), torch.enable_grad():
         expected, learned = reference.gradients(
-            referred, matrices, lambda model: model(*args, **kwargs), lambda got: loss_fn(got, target), message, mask
+            referred, matrices, lambda model: model(*args, **kwargs), lambda got: loss_fn(got, target), message, masks
         )
     with same_random_numbers(net), torch.enable_grad():
         loss_fn(true(*args, **kwargs), target).backward()

@@ -12,17 +12,10 @@ from torch.nn import functional
 from torch.nn.utils import prune
 
 from feedalign.anatomy import evaluating, weights_in_use
+from feedalign.rules.distributed import gathered
 
 # (layer, input, weight, bias or None) → the layer's output for this weight and this bias.
 Formula = Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]
-
-
-def gathered(parameter: Tensor) -> Tensor:
-    """Return the whole of a parameter that `fully_shard` has sharded; another parameter as it is."""
-    if not hasattr(parameter, "full_tensor"):  # not isinstance: to import the class takes seconds
-        return parameter
-    whole: Tensor = parameter.full_tensor()
-    return whole
 
 
 class Gradients(NamedTuple):
