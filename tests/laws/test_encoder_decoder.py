@@ -228,3 +228,16 @@ def test_a_matrix_for_one_length_is_told_when_another_comes() -> None:
     net = wrapped("DFA", Gaussian())
     with pytest.raises(FeedbackShapeError, match=r"of several lengths or sizes give feedback=feedback\.Tokenwise\(\)"):
         step(net, *inputs(3, 4))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's compiler's own
+@pytest.mark.parametrize("name", ["DFA", "DirectKolenPollack"])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_compiled_it_is_the_same(mask: Any, name: str) -> None:
+    torch.compiler.reset()
+    given = *inputs(), REAL_SOURCE, REAL_TARGET
+    plain, net = (wrapped(name, Tokenwise(Shared()), mask) for _ in range(2))
+    compiled: Any = torch.compile(net, backend="aot_eager", fullgraph=True)
+    assert_same(step(compiled, *given), step(plain, *given), **EXACT)
+    assert_same(net.state_dict(), plain.state_dict(), **EXACT)

@@ -79,7 +79,8 @@ def conditioning(net: DirectRule, loss_fn: Callable[[Any, Any], Tensor], x: Any,
     for block in net.blocks:
         above = net.feedback.factors(block.point)  # none above the readout
         label = ", ".join(block.weights) or block.point
-        weight = weight_of(block, modules, (block.features, None if below is None else below.features))
+        shape = block.features if above is None else above.features, None if below is None else below.features
+        weight = weight_of(block, modules, shape)
         if isinstance(weight, str):
             undefined[label] = weight
         else:

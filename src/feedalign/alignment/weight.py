@@ -39,7 +39,7 @@ def weight_alignment(net: Wrapped) -> WeightAlignment:
 
     Of a convolution W_l is the unrolled, block-Toeplitz matrix, so each weight counts at every position; it is not
     formed. How large the cosine can get there says `alignability`. Feedback that is stored by few numbers is measured
-    from these numbers: no F_l is made, and no Tensor here has more entries than a weight matrix or what is stored.
+    from these numbers; no F_l is made.
 
     The first layer has no such angle and is left out; weights are [..., out, in] as PyTorch stores them. A block that
     holds other than one matrix or kernel between its points (two linear maps, a pooled convolution) is reported as
@@ -72,7 +72,8 @@ def weight_alignment(net: Wrapped) -> WeightAlignment:
         label = ", ".join(block.weights) or block.point
         above = net.feedback.factors(block.point)  # none above the readout
         assert below is not None  # only the last block ends at no point
-        link = _link(lower, block, modules)
+        shape = below.outputs if above is None else above.features, below.features
+        link = _link(lower, block, modules, shape)
         if isinstance(link, str):
             undefined[label] = link
         elif isinstance(link, Convolution):
@@ -84,9 +85,11 @@ def weight_alignment(net: Wrapped) -> WeightAlignment:
     return _summary(products, undefined)
 
 
-def _link(lower: Block, block: Block, modules: dict[str, nn.Module]) -> Tensor | Convolution | str:
-    """Return what leads from one point to the next, a matrix or a convolution, or why there is neither."""
-    weight = weight_of(block, modules, (block.features, lower.features))
+def _link(
+    lower: Block, block: Block, modules: dict[str, nn.Module], shape: tuple[int, int]
+) -> Tensor | Convolution | str:
+    """Return what leads from a point to the next, a matrix of this shape or a convolution, or why there is neither."""
+    weight = weight_of(block, modules, shape)
     found = convolution_between(lower, block, modules) if block.point else weight
     return found if isinstance(found, Convolution) or isinstance(weight, str) else weight
 
@@ -111,7 +114,7 @@ def _of_convolution(link: Convolution, above: Factors, below: Factors) -> Tensor
     """Return the inner products of an unrolled kernel and F_l F_{l-1}ᵀ, [3]."""
     from feedalign.theory import convolution  # only here: dense layers need no scipy
 
-    kernel, (left, right) = gathered(link.kernel).double().cpu().numpy(), above.beside(below)
+    kernel, (left, right) = link.kernel.double().cpu().numpy(), above.beside(below)
     if above.copies == below.copies == "positions":
         found = convolution.channel_products(kernel, (left @ right.T).cpu().numpy(), link.geometry)
     else:

@@ -1,4 +1,4 @@
-"""Data, networks and classes of one's own: what is trained on, when it is another run, and what is refused."""
+"""Data and networks of one's own: what is read, which part of it is kept, and what is refused before any work."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import xarray as xr
 
 from feedalign.errors import ArgumentError
 from feedalign.lab.own_training import Run, TrainConfig, compute, run_of
+from feedalign.lab.own_training.samples import samples_of
 from feedalign.lab.runs import Checkpoints, Desk
 
 
@@ -75,8 +76,6 @@ def test_changed_data_are_another_run(own: Path) -> None:
 
 
 def test_a_part_of_a_file_that_is_sorted_by_label_holds_all_labels(own: Path) -> None:
-    from feedalign.lab.own_training.samples import samples_of
-
     arrays = dict(np.load("good.npz"))
     order = np.argsort(arrays["y_train"], kind="stable")
     np.savez("good.npz", **(arrays | {name: arrays[name][order] for name in ("x_train", "y_train")}))
@@ -89,8 +88,6 @@ def test_a_part_of_a_file_that_is_sorted_by_label_holds_all_labels(own: Path) ->
 
 @pytest.mark.parametrize(("dataset", "network"), [("digits", "convnet"), ("good.npz", "mlp")])
 def test_classes_that_are_kept_are_numbered_anew_in_train_and_test(own: Path, dataset: str, network: str) -> None:
-    from feedalign.lab.own_training.samples import samples_of
-
     every, part = (
         run_of(replace(OWN, dataset=dataset, network=network, classes=classes, label_noise=0.0))
         for classes in ((), (2, 0))
@@ -105,8 +102,6 @@ def test_classes_that_are_kept_are_numbered_anew_in_train_and_test(own: Path, da
 
 
 def test_label_noise_and_samples_are_drawn_among_the_classes_that_are_kept(own: Path) -> None:
-    from feedalign.lab.own_training.samples import samples_of
-
     job = run_of(replace(OWN, classes=(2, 0), train_samples=40, label_noise=1.0))
     found = samples_of(job.config, job.data)
     assert len(found.train_y) == 40

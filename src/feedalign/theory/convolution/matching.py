@@ -119,7 +119,7 @@ def _top(U: Array, V: Array, geometry: Geometry) -> tuple[float, Array]:
     size = U.shape[1] * V.shape[1]
     check_memory(
         f"the alignability of feedback of rank {U.shape[1]} and {V.shape[1]}: the numbers of a matrix of {size} rows",
-        2 * size**2,  # in float64
+        4 * size**2,  # twice, in float64: the decomposition needs a copy
         "give feedback of lower rank, such as feedback.Sketched(32), or see random_estimate",
     )
     gram = np.zeros((size, size))
