@@ -13,9 +13,9 @@ MOMENTS = (("at the start", 0.15, 90.0), ("while it learns", 0.8, 50.0), ("when 
 
 def draw() -> Canvas:
     """Return the picture."""
-    canvas = Canvas(780, 250, "The student unit starts short, then grows and turns to the teacher unit: R rises to T")
+    canvas = Canvas(780, 220, "The student unit starts short, then grows and turns to the teacher unit: R rises to T")
     for i, (says, length, degrees) in enumerate(MOMENTS):
-        origin = (60.0 + 260 * i, 190.0)
+        origin = (60.0 + 260 * i, 160.0)
         overlap = length * math.cos(math.radians(degrees))
         canvas.text((origin[0] + 60, 24), says, bold=True)
         teacher, student = _end(origin, 1.0, 0.0), _end(origin, length, degrees)
@@ -27,8 +27,8 @@ def draw() -> Canvas:
         canvas.arrow([origin, student], colour="error", width=2.4)
         canvas.text((teacher[0] + 8, teacher[1]), "teacher w̃", colour="forward", anchor="start", size=13)
         canvas.text((student[0] + 6, student[1] - 12), "student w", colour="error", anchor="start", size=13)
-        numbers = f"R = {overlap:.2f}   Q = {length**2:.2f}   T = 1.00"
-        canvas.text((origin[0] + 60, 232), numbers, size=13, colour="muted")
+        numbers = f"R = {overlap:.2f},  Q = {length**2:.2f},  T = 1.00"
+        canvas.text((origin[0] + 60, 204), numbers, size=13, colour="muted")
     return canvas
 
 

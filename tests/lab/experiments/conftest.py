@@ -28,7 +28,7 @@ TINY: dict[str, dict[str, Any]] = {
         "input_dim": 30, "teachers": 2, "students": (1, 2, 4), "end_time": 10.0, "measurements": 5, "runs": 2,
     },
     "shallow-variations": {
-        "input_dim": 30, "end_time": 10.0, "late_time": 100.0, "measurements": 5, "draws": 2,
+        "input_dim": 30, "end_time": 10.0, "late_time": 100.0, "measurements": 5, "draws": 2, "seeds": 2,
     },
     "alignment-matrices": {
         "outputs": CELLS, "inputs": 4, "samples": 12, "width": 10, "steps": 30, "measurements": 4, "draws": 2,

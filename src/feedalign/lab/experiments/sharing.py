@@ -50,7 +50,7 @@ class Config(ConvnetConfig):
 
 
 _DIGITS = Config(
-    dataset="digits", net=NetConfig(0, (8, 16, 16), (1, 2, 2), epochs=4), regions=(1, 2, 4), batch_size=32, seeds=5
+    dataset="digits", net=NetConfig(0, (8, 16, 16), (1, 2, 2), epochs=4), regions=(1, 2, 4), batch_size=32, seeds=9
 )
 _CIFAR10 = Config(
     dataset="cifar10", train_images=5000, net=NetConfig(16, (16, 32, 32), (2, 2, 2), epochs=4), regions=(1, 2, 4),
@@ -58,7 +58,7 @@ _CIFAR10 = Config(
 )  # fmt: skip
 ON_DATASET = with_relatives(
     {
-        "digits": {"quick": _DIGITS, "paper": replace(_DIGITS, seeds=10, regions=(1, 2, 4))},
+        "digits": {"quick": _DIGITS, "paper": replace(_DIGITS, seeds=20)},
         "mnist": {
             "quick": replace(_CIFAR10, dataset="mnist"),
             "paper": replace(_CIFAR10, dataset="mnist", train_images=20_000),
