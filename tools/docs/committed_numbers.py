@@ -5,9 +5,9 @@ A page names the source of a number in a comment right behind it, which neither 
     0.70<!-- step_time[width=2048].dfa_over_backprop -->
 
 The file is benchmarks/results/step_time.json; `layerwise` is results/layerwise.json, and `paper/layerwise` is
-results/paper/layerwise.json. In brackets stand words and fields that choose one row of the file: `name=value` is a field,
-anything else is a part of the row's description. Building the site puts the number of the file in place of the number of
-the page, with as many decimals. The command
+results/paper/layerwise.json. In brackets stand words and fields that choose one row of the file: `name=value` is a
+field, anything else is a part of the row's description. Building the site puts the number of the file in place of the
+number of the page, with as many decimals. The command
 
     python -m tools.docs.committed_numbers
 
