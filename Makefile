@@ -27,7 +27,7 @@ reproduce: $(READY)  ## every experiment at its quick preset, into feedalign-rep
 	$(BIN)/feedalign reproduce
 
 test: $(READY)  ## every test, the ones that fetch data included
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 torture: $(READY)  ## 200 kills at random moments and every other fault; tells kills and lost results; half an hour
 	FEEDALIGN_KILLS=200 $(BIN)/python -m pytest -m fault tests/lab
@@ -54,7 +54,7 @@ build: $(READY)  ## wheel and source archive into dist/, and try the wheel in an
 
 # Old packages warn of their newer neighbours, so here a warning is no error. What builds the documentation has no floors.
 floors: $(FLOORS)/.ready  ## the tests with the lowest versions pyproject.toml allows; torch may download 3 GB
-	$(FLOORS)/bin/python -m pytest -n auto -W default --ignore tests/docs
+	$(FLOORS)/bin/python -m pytest -n auto --dist worksteal -W default --ignore tests/docs
 
 $(FLOORS)/.ready: pyproject.toml tools/floors.py
 	test -x $(FLOORS)/bin/python || $(PYTHON) -m venv $(FLOORS)

@@ -2,8 +2,11 @@
 
 Networks 196-64-64-10 without biases, tanh, DFA, SGD, batches of 32, through the loop that the experiments use. Both
 sides train the same networks on the same batches, in turns, and each round trains all ten networks by one epoch of
-`STEPS` steps. Both are measured as they are and compiled. "measuring" is what one measurement of the ensemble costs
-(alignment, overlap, accuracies on MNIST's numbers of images), in steps.
+`STEPS` steps. Both are measured as they are and compiled.
+
+The experiments use two cores in another way: two ensembles train at once, each in a process with one thread. One row
+has the throughput of such a pair. "measuring" is what one measurement of the ensemble costs (alignment, overlap,
+accuracies on MNIST's numbers of images), in steps.
 
 Run: python benchmarks/ensemble.py
 """
@@ -12,6 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import multiprocessing
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -30,6 +36,7 @@ from feedalign.lab.training import one_thread, train
 
 NETWORKS, SIZES, BATCH, STEPS = 10, [196, 64, 64, 10], 32, 100
 ASKED = 6
+PAIR_EPOCHS = 100  # long enough that it does not matter which process of the pair begins first
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -73,10 +80,14 @@ def orders(seeds: Sequence[int]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def row(threads: int, compiled: bool) -> dict[str, Any]:
+def made_up_data() -> tuple[Tensor, Tensor]:
     data = torch.Generator().manual_seed(0)
     x = torch.randn(STEPS * BATCH, SIZES[0], generator=data)
-    y = torch.randint(SIZES[-1], (len(x),), generator=data)
+    return x, torch.randint(SIZES[-1], (len(x),), generator=data)
+
+
+def row(threads: int, compiled: bool) -> dict[str, Any]:
+    x, y = made_up_data()
     together, alone = ensemble(x, y, compiled), singles(x, y, compiled)
     with one_thread() if threads == 1 else contextlib.nullcontext():
         at_once, one_by_one = interleaved(together, lambda: [run() for run in alone], rounds=9, warm_up=2)
@@ -90,6 +101,30 @@ def row(threads: int, compiled: bool) -> dict[str, Any]:
         "ensemble_step_ms": round(1e3 * at_once / STEPS, 3),
         "single_step_ms": round(1e3 * one_by_one / STEPS / NETWORKS, 3),
     }
+
+
+def pair(singles_ms: float) -> dict[str, Any]:
+    """Compare ten networks one after another, on all threads, with the throughput of two ensembles at once."""
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        step_ms = statistics.mean(pool.map(ensemble_alone, range(2), chunksize=1))
+    return {
+        "what": "the same, over two ensembles at once, each in a process with one thread",
+        "compiled": False,
+        "threads": 2,
+        "ratio": round(singles_ms / (step_ms / 2), 2),
+        "ensemble_step_ms": round(step_ms, 3),
+    }
+
+
+@one_thread()
+def ensemble_alone(_number: int) -> float:
+    """Return the milliseconds of a step while the other process of the pair trains its ensemble."""
+    run = ensemble(*made_up_data(), compiled=False)
+    run()
+    begin = time.perf_counter()
+    for _ in range(PAIR_EPOCHS):
+        run()
+    return 1e3 * (time.perf_counter() - begin) / PAIR_EPOCHS / STEPS
 
 
 @one_thread()
@@ -115,7 +150,8 @@ def measuring() -> dict[str, Any]:
 
 def main() -> None:
     rows = [row(*of) for of in itertools.product((1, torch.get_num_threads()), (False, True))]
-    save("ensemble", [*rows, measuring()])
+    alone = min(row["single_step_ms"] for row in rows if row["threads"] == torch.get_num_threads())
+    save("ensemble", [*rows, pair(NETWORKS * alone), measuring()])
 
 
 if __name__ == "__main__":

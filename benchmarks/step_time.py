@@ -144,6 +144,13 @@ def ensemble(threads: int, compiled: bool) -> dict[str, Any]:
 
 def main() -> None:
     rows = [single(*case) for case in CASES]
+    peers = [
+        {name: row[name] for name in ("width", "depth", "batch")} | {"biotorch_over_backprop": ratio}
+        for row in rows
+        if (ratio := row.pop("biotorch_over_backprop")) is not None
+    ]
+    if peers:  # a file of their own, which a run without BioTorch leaves as it is
+        save("step_time_biotorch", peers)
     rows += [ensemble(*of) for of in itertools.product((1, torch.get_num_threads()), (False, True))]
     save("step_time", rows)
 

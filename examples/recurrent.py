@@ -105,7 +105,10 @@ def alignment_over_delay(net: Any, delay: int) -> list[float]:
 # Each takes the seed of the initial weights and of the feedback.
 ARMS: dict[str, Callable[[int], nn.Module]] = {
     "backprop through time": lambda seed: fa.Backprop(CellNet(seed), points="cell", seed=seed),
-    "DFA, point: the layer": lambda seed: fa.DFA(LayerNet(seed), points="layer", seed=seed),
+    "DFA, layer, rows for each step": lambda seed: fa.DFA(
+        LayerNet(seed), points="layer", feedback=fa.feedback.Gaussian(), seed=seed
+    ),
+    "DFA, layer, one matrix": lambda seed: fa.DFA(LayerNet(seed), points="layer", seed=seed),
     "DFA, point: the cell": lambda seed: fa.DFA(CellNet(seed), points="cell", seed=seed),
     "frozen layer": lambda seed: fa.ReadoutOnly(CellNet(seed), points="cell", seed=seed),
 }
@@ -116,7 +119,7 @@ def main() -> None:
     torch.set_num_threads(1)
     begin = time.perf_counter()
     print(f"accuracy: mean, lowest and highest of {len(SEEDS)} seeds (chance {1 / CUES:.3f})")
-    print(f"{'at a delay of':24}" + "".join(f"{delay:20}" for delay in DELAYS))
+    print(f"{'at a delay of':30}" + "".join(f"{delay:20}" for delay in DELAYS))
     trained: dict[tuple[str, int], list[nn.Module]] = {}
     for name, arm in ARMS.items():
         row = ""
@@ -124,17 +127,17 @@ def main() -> None:
             nets = trained[name, delay] = [arm(seed) for seed in SEEDS]
             found = [train(net, delay) for net in nets]
             row += f"  {sum(found) / len(found):.3f} ({min(found):.3f}-{max(found):.3f})"
-        print(f"{name:24}{row}", flush=True)
+        print(f"{name:30}{row}", flush=True)
     longest = DELAYS[-1]
     print(
         f"cosine of F e with the true derivative, mean over seeds, by steps before the end, at a delay of {longest}"
     )
     places = (0, 1, 2, 4, 8, 12)
-    print(" " * 24 + "".join(f"{place:8}" for place in places))
+    print(" " * 30 + "".join(f"{place:8}" for place in places))
     for name in ("DFA, point: the cell", "backprop through time"):
         by_seed = [alignment_over_delay(net, longest) for net in trained[name, longest]]
         means = [sum(cosines[place] for cosines in by_seed) / len(by_seed) for place in places]
-        print(f"{name:24}" + "".join(f"{mean:8.2f}" for mean in means))
+        print(f"{name:30}" + "".join(f"{mean:8.2f}" for mean in means))
     print(f"{time.perf_counter() - begin:.0f} s")
 
 

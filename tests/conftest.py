@@ -51,6 +51,11 @@ def cifar10() -> ImageData:
     return _fetched("cifar10")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest tests first, so that no worker is left alone with one at the end; all others keep their order."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Tell what the fault tests counted: how often something was killed, and how many results were lost."""
     reports = [report for found in terminalreporter.stats.values() for report in found if hasattr(report, "when")]

@@ -33,7 +33,7 @@ ARROW = (
     ("verify",),
     ("alignment",),
     ("diagnosis",),
-    ("lab.files", "lab.progress", "lab.recipes", "lab.shallow_rule"),
+    ("lab.changes", "lab.files", "lab.progress", "lab.recipes", "lab.shallow_rule"),
     ("lab.data",),
     ("lab.runs",),
     ("lab.training",),
@@ -60,6 +60,7 @@ WITHOUT_TORCH = {
     "geometry",
     "style",
     "theory",
+    "lab.changes",
     "lab.files",
     "lab.progress",
     "lab.shallow_rule",
@@ -148,6 +149,12 @@ def test_nothing_points_back_or_reaches_past_a_front_door() -> None:
 
 def test_every_place_in_the_arrow_is_inhabited() -> None:
     assert {room_of(file, SOURCE) for file in SOURCE.rglob("*.py")} == set(LEVEL)
+
+
+def test_the_contribution_guide_lists_the_same_rooms_in_the_same_order() -> None:
+    guide = (SOURCE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## The rooms")[2]
+    lines = [line.strip() for line in guide.partition("| room |")[0].splitlines() if line.startswith("    ")]
+    assert lines == [", ".join(rooms) for rooms in ARROW]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ compute = Point.compute
 Point.compute = lambda point, desk: time.sleep(0.2) or compute(point, desk)
 sys.exit(main(["reproduce", "--workers", "1", *sys.argv[1:]]))
 """
-VERDICT = "  supported: it ends above 3: 4 [3.7, 4.3], asked above 3, 7 independent runs"
+VERDICT = "  supported: it ends above 3: 4 [3.7, 4.3], expected above 3, 7 independent runs"
 
 
 def test_elsewhere_a_line_for_each_tenth_says_how_long_it_will_take(tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def test_flags_go_before_the_file() -> None:
     assert "hidden = [8]\n" in text
 
 
+def test_a_part_of_the_classes_is_chosen_by_flag_or_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *SHORT, "--classes", "3", "8"]) == 0
+    out = capsys.readouterr().out
+    Path("mine.toml").write_text(FILE + "classes = [3, 8]\n")
+    assert main(["train", "mine.toml"]) == 0
+    assert capsys.readouterr().out == out
+    (folder,) = folders("train")
+    assert "classes = [3, 8]\n" in (folder / "config.toml").read_text()
+
+
 def test_a_run_that_diverges_has_its_own_status(capsys: pytest.CaptureFixture[str]) -> None:
     args = ["train", "mine.toml", "--rule", "backprop", "--activation", "linear", "--lr", "1e20"]
     for _ in range(2):  # computed, and from the folder

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cases.situations import SITUATIONS, measured, right
+from tests.cases.holding import measured, right
+from tests.cases.situations import SITUATIONS
 
 import feedalign as fa
 from feedalign.errors import FeedalignError

@@ -134,6 +134,10 @@ CALLS: list[tuple[Callable[..., Any], Callable[[], dict[str, Any]]]] = [
     (convolution.best_match, lambda: sides() | {"geometry": geometry()}),
     (convolution.nearest_kernel, lambda: {"left": np.ones((64, 2)), "right": np.ones((48, 2)), "geometry": geometry()}),
     (convolution.inner_products, lambda: {"kernel": np.ones((4, 3, 3, 3))} | sides() | {"geometry": geometry()}),
+    (
+        convolution.channel_products,
+        lambda: {"kernel": np.ones((4, 3, 3, 3)), "product": np.ones((4, 3)), "geometry": geometry()},
+    ),
     (convolution.random_estimate, lambda: {"geometry": geometry(), "outputs": C}),
     (convolution.channelwise_estimate, lambda: {"geometry": geometry()}),
     (convolution.unrolled, lambda: {"kernel": np.ones((4, 3, 3, 3)), "geometry": geometry()}),

@@ -1,6 +1,6 @@
 """Print the lowest versions that pyproject.toml allows, as constraints for pip: `make floors` tests with them.
 
-Only what users install has a tested floor: the library and the extras theory and lab.
+Only what users install has a tested floor: the library and the extras of `EXTRAS`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("theory", "lab")
+EXTRAS = ("theory", "lab", "cluster", "explore")
 
 
 def floors(pyproject: str) -> list[str]:

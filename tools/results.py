@@ -1,10 +1,12 @@
 """Write the folder `results/`, from which the documentation takes every number and figure of an experiment.
 
     python tools/results.py [NAME ...] [--preset quick] [--dataset DATASET] [--runs runs]
+    python tools/results.py NAME --preset paper [--set FIELD=VALUE ...]
 
 Finished runs are read, the others are computed. Each experiment gets `results/NAME.json` and `results/NAME.svg`; the
-data set, if one was asked for, and the preset "paper" are added to that name. Without names every experiment is
-written, and the files of experiments that no longer exist are removed. Counts of base seeds come from
+data set is added to that name, if one was asked for. Files of the preset "paper" lie in `results/paper/`, with the data
+set that was computed, `NAME.nc`. The JSON file lists the fields that `--set` has changed. Without names every
+experiment is written, and the files of experiments that no longer exist are removed. Counts of base seeds come from
 `results/seed_robustness.csv`, which `feedalign reproduce --seeds 5` writes.
 """
 
@@ -18,18 +20,22 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
 from feedalign import lab
+from feedalign.lab.changes import read_options
 from feedalign.lab.experiments import NAMES, Verdict
 from feedalign.lab.report import Result
 from feedalign.lab.robustness import Robustness, read
 from feedalign.style import svg
 
 RESULTS = Path(__file__).parents[1] / "results"
+LARGEST = 2_000_000  # bytes of a committed data set: a repository keeps every version for ever
 
 
 def stem(name: str, dataset: str | None = None, preset: str = "quick") -> str:
-    """Return the name of a result's files, without their ending."""
-    return "-".join([name, *([dataset] if dataset else []), *([preset] if preset != "quick" else [])])
+    """Return where a result's files lie below `results/`, without their ending."""
+    return ("paper/" if preset == "paper" else "") + "-".join([name, *([dataset] if dataset else [])])
 
 
 def part(verdict: Verdict, row: Robustness | None) -> dict[str, Any]:
@@ -61,7 +67,10 @@ def document(result: Result, preset: str, dataset: str | None, robustness: list[
         "claim": experiment.CLAIM,
         "preset": preset,
         "dataset": dataset,
+        "changes": [{"field": change.name, "preset": change.before, "run": change.after} for change in result.changes],
+        "config": json.loads((result.run.folder / "config.json").read_text(encoding="utf-8"))["config"],
         "config_hash": result.run.config_hash,
+        "packages": result.run.environment["packages"],
         "seconds": round(result.run.seconds, 1),
         "command": result.command,
         "caption": experiment.caption(result.run.dataset),
@@ -70,19 +79,37 @@ def document(result: Result, preset: str, dataset: str | None, robustness: list[
 
 
 def write(result: Result, preset: str, dataset: str | None, robustness: list[Robustness], folder: Path) -> None:
-    """Write the two files of one result into `folder`."""
+    """Write the files of one result into `folder`."""
     path = folder / stem(result.experiment.NAME, dataset, preset)
+    path.parent.mkdir(exist_ok=True)
     text = json.dumps(document(result, preset, dataset, robustness), indent=2, ensure_ascii=False)
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     path.with_suffix(".svg").write_bytes(svg(result.experiment.plot(result.run.dataset)))
+    if preset == "paper":
+        path.with_suffix(".nc").write_bytes(compressed(result.run.dataset))
+
+
+def compressed(dataset: xr.Dataset) -> bytes:
+    """Return a data set as small NetCDF: in single precision, which no threshold is as near to, and compressed.
+
+    Raises:
+        ValueError: the data set is too large to be committed.
+    """
+    kinds = {name: values.dtype.kind for name, values in dataset.data_vars.items()}
+    packed = {"zlib": True, "complevel": 9, "shuffle": True}
+    encoding = {name: {**packed, **({"dtype": "float32"} if kind == "f" else {})} for name, kind in kinds.items()}
+    content = bytes(dataset.to_netcdf(engine="h5netcdf", encoding=encoding))
+    if len(content) > LARGEST:
+        raise ValueError(f"the data set has {len(content):,} bytes, at most {LARGEST:,} are allowed: change the config")
+    return content
 
 
 def remove_strangers(folder: Path) -> None:
     """Remove the files of experiments that no longer exist."""
-    for path in folder.glob("*.json"):
+    for path in folder.rglob("*.json"):
         if json.loads(path.read_text(encoding="utf-8"))["experiment"] not in NAMES:
-            path.unlink()
-            path.with_suffix(".svg").unlink(missing_ok=True)
+            for ending in (".json", ".svg", ".nc"):
+                path.with_suffix(ending).unlink(missing_ok=True)
 
 
 def main(arguments: list[str]) -> None:
@@ -91,15 +118,19 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("names", nargs="*", help="experiments; all of them unless given")
     parser.add_argument("--preset", choices=("quick", "paper"), default="quick")
     parser.add_argument("--dataset", help="data set, instead of the preset's own")
+    parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE, instead of the preset's own")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write")
     asked = parser.parse_args(arguments)
+    if asked.set and asked.preset != "paper":
+        parser.error("--set is for --preset paper: the page would show a changed quick run as the preset's own")
     asked.results.mkdir(exist_ok=True)
     table = asked.results / "seed_robustness.csv"
     robustness = read(table)
     with tempfile.TemporaryDirectory() as folder:
         lab.reproduce(
-            asked.names, asked.preset, asked.dataset, asked.runs, Path(folder) / "report.html", table=table,
+            asked.names, asked.preset, asked.dataset, asked.runs, Path(folder) / "report.html",
+            changes=read_options(asked.set), table=table,
             finished=lambda result: write(result, asked.preset, asked.dataset, robustness, asked.results),
         )  # fmt: skip
     if not asked.names:

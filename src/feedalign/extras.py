@@ -30,7 +30,7 @@ _LAB = _THEORY | {
     "xarray",
 }
 # Names as they are imported. pyproject.toml lists the same packages by the names pip knows; a test compares both.
-PACKAGES = {"theory": _THEORY, "lab": _LAB, "cluster": _LAB | {"ray"}, "explore": _LAB | {"dash"}}
+PACKAGES = {"theory": _THEORY, "lab": _LAB, "cluster": _LAB | {"ray"}, "explore": _LAB | {"dash", "flask"}}
 
 
 @contextmanager

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Set to the program of a browser that is not on the path.
 VARIABLE = "FEEDALIGN_CHROMIUM"
+# In seconds. Only ends a test that would wait for ever: how long a page takes depends on what else the machine does.
+PATIENCE = 900
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -45,6 +47,7 @@ def opened(
 ) -> Iterator[Page]:
     """A page in a window of this width. Fails if the page logs an error, throws one, or asks another host."""
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page.set_default_timeout(1000 * PATIENCE)
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))

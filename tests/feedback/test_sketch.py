@@ -12,7 +12,7 @@ from torch.nn import functional
 
 import feedalign as fa
 from feedalign import feedback
-from feedalign.errors import FeedbackShapeError
+from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback import sketch
 
 RANKS = [(1, 1), (7, 1), (7, 3), (7, 7), (12, 4), (50, 49)]  # outputs, rank
@@ -101,3 +101,15 @@ def test_a_state_loaded_before_the_outputs_are_known_is_told_too() -> None:
     late.load_state_dict({name: value for name, value in state.items() if "feedback" in name}, strict=False)
     with pytest.raises(FeedbackShapeError, match=r"the sketch of the outputs has shape \(30,\), expected \(20,\)"):
         late(torch.ones(2, 1, 4))
+
+
+def test_the_sketch_keeps_the_length_of_a_column_and_needs_enough_outputs() -> None:
+    net = fa.DFA(fa.networks.MLP([4, 400, 300]), feedback=feedback.Sketched(50))
+    F = net.feedback_matrices["1"]
+    # 400 · 50 independent numbers of variance 1/400: a relative standard deviation of √(2/20 000).
+    assert float(F.square().sum()) / 300 == pytest.approx(1, abs=5 * math.sqrt(2 / 20_000))
+    assert int(torch.linalg.matrix_rank(F)) == 50
+    with pytest.raises(FeedbackShapeError, match="needs a model of at least 64 outputs, and this model has 3"):
+        fa.DFA(fa.networks.MLP([4, 6, 3]), feedback=feedback.Sketched())
+    with pytest.raises(ArgumentError, match="makes a matrix for the model's own outputs"):
+        feedback.Sketched(2, feedback.Aligned())

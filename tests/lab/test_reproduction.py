@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from tests.cases.experiments import Config, Parabola, Point
 import feedalign as fa
 from feedalign.errors import ArgumentError, OutputError
 from feedalign.lab import reproduction
-from feedalign.lab.experiments import Progress, alignment_matrices
+from feedalign.lab.changes import read_options
+from feedalign.lab.experiments import Progress, Verdict, alignment_matrices
 from feedalign.lab.report import Result
 from feedalign.lab.runs import LocalWorkers, RunStore, ThisProcess
 
@@ -173,6 +175,59 @@ def test_wrong_arguments_are_refused_before_anything_runs(
     with pytest.raises(ArgumentError, match=message):
         fa.lab.reproduce(**{"names": NAMES, **arguments})  # type: ignore[arg-type]
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_changes_make_another_run_that_says_what_was_changed() -> None:
+    (result,) = fa.lab.reproduce(["layerwise"], changes={"points": 5}).results
+    assert result.run.dataset.y.values.tolist() == [0, 1, 4, 9, 16]
+    assert [change.words for change in result.changes] == ["points 5 instead of 4"]
+    assert result.command == "feedalign reproduce layerwise --preset quick --set points=5"
+    page = Path("feedalign-report.html").read_text(encoding="utf-8")
+    assert "Changed from the preset" in page
+    assert "<li>points 5 instead of 4</li>" in page
+
+
+def test_without_changes_the_report_speaks_of_none() -> None:
+    (result,) = fa.lab.reproduce(["layerwise"]).results
+    assert result.changes == ()
+    assert "Changed from the preset" not in Path("feedalign-report.html").read_text(encoding="utf-8")
+
+
+def test_the_command_of_a_changed_run_repeats_it_as_a_shell_reads_it(small: dict[str, Any]) -> None:
+    small["layerwise"].CONFIGS["quick"] = Config(2)
+    (result,) = fa.lab.reproduce(["layerwise"], changes={"points": 3, "first_seed": 7}).results
+    options = [word for word in shlex.split(result.command) if "=" in word]
+    (again,) = fa.lab.reproduce(["layerwise"], changes=read_options(options)).results
+    assert again.run.folder == result.run.folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"names": NAMES}, "changes are for one experiment, since each has other fields; got two-phases, layerwise"),
+        ({"seeds": 2}, "seeds are counted for the presets as they are; leave out the changes, or the seeds"),
+        ({"changes": {"dataset": "mnist"}}, "the data set is no change: choose it with --dataset"),
+        ({"changes": {"point": 3}}, "'point' is unknown; known are points, dataset, first_seed"),
+    ],
+)
+def test_changes_that_do_not_fit_are_refused_before_anything_runs(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        fa.lab.reproduce(**{"names": ["layerwise"], "changes": {"points": 3}, **arguments})
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [KeyError("x = 3"), ValueError("no such label")])
+def test_a_claim_that_cannot_be_judged_with_the_changes_names_them(error: Exception, small: dict[str, Any]) -> None:
+    def refusing(_dataset: xr.Dataset) -> list[Verdict]:
+        raise error
+
+    small["layerwise"].check = refusing
+    with pytest.raises(
+        ArgumentError, match=r"layerwise cannot be judged with points 2 instead of 4 .*; keep the values"
+    ):
+        fa.lab.reproduce(["layerwise"], changes={"points": 2})
+    with pytest.raises(type(error), match=r"x = 3|no such label"):  # a fault of the experiment stays one
+        fa.lab.reproduce(["layerwise"])
 
 
 def test_a_place_without_permission_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.cases import tiny_reference
 from tests.cases.random_models import Random, Spec, batch_of, loss_of, model_of, specs
 from tests.cases.small import left_by_backward
@@ -25,10 +26,12 @@ from feedalign.errors import ArgumentError, FeedalignError, PointsError
 # In float64, relative to the largest gradient of the model. Norms of nearly equal features enlarge rounding.
 TOLERANCE = 1e-8
 
-# The models are the same in every run, so that a failure can be repeated. 35 groups of 64 are 2240 models.
-random_models = settings(
-    max_examples=64, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
+
+def random_models(number: int) -> settings:
+    """Return the settings for so many models: the same models in every run, so that a failure can be repeated."""
+    return settings(
+        max_examples=number, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
 
 
 def entries(e: Tensor) -> int:
@@ -84,7 +87,6 @@ NEED_IMAGES = ("channelwise", "smooth", "toeplitz", "from mask", "from weights")
 
 RULES: dict[str, Rule] = {
     "dfa": Rule(fa.DFA, the_error),
-    **{f"dfa, {name}": Rule(fa.DFA, the_error, options={"feedback": recipe}) for name, recipe in RECIPES.items()},
     "dfa of signs, mean": Rule(fa.DFA, lambda _: lambda e: e.sign() / entries(e), options={"error": "sign"}),
     "dfa of signs, sum": Rule(fa.DFA, lambda _: torch.sign, options={"error": "sign", "reduction": "sum"}),
     "drtp": Rule(fa.DRTP, lambda _: lambda e: -(e < 0).to(e) / entries(e)),
@@ -95,8 +97,6 @@ RULES: dict[str, Rule] = {
     "backprop": Rule(fa.Backprop),
     "frozen": Rule(fa.Frozen),
     "fa": Rule(fa.FA, instead=lambda B, _: B),
-    "fa, orthogonal": Rule(fa.FA, instead=lambda B, _: B, options={"feedback": feedback.Orthogonal()}),
-    "fa, aligned": Rule(fa.FA, instead=lambda B, _: B, options={"feedback": feedback.Aligned()}),
     "kolen pollack": Rule(fa.KolenPollack, instead=lambda B, _: B),
     "sign symmetry": Rule(fa.SignSymmetry, instead=lambda B, W: W.sign() * B),
     "sign symmetry, batchwise": Rule(
@@ -104,11 +104,21 @@ RULES: dict[str, Rule] = {
     ),
     "sign symmetry, fixed": Rule(fa.SignSymmetry, instead=lambda B, W: W.sign() * B, options={"magnitude": "fixed"}),
 }
-DIRECT = [name for name, rule in RULES.items() if rule.message is not None]
+# Matrices of other recipes under the two rules that read them as they are.
+FOR_IMAGES = [f"dfa, {name}" for name in NEED_IMAGES]
+WITH_RECIPES = [f"dfa, {name}" for name in RECIPES if name not in NEED_IMAGES] + ["fa, orthogonal", "fa, aligned"]
+
+
+def rule_of(name: str) -> Rule:
+    """Return a rule by its name, with a recipe by the recipe's name behind a comma."""
+    if name in RULES:
+        return RULES[name]
+    rule, recipe = name.split(", ")
+    return replace(RULES[rule], options={"feedback": RECIPES[recipe]})
 
 
 def wrapped(name: str, spec: Spec, **options: Any) -> Any:
-    rule = RULES[name]
+    rule = rule_of(name)
     x, _ = batch_of(spec)
     example = x if isinstance(x, (Tensor, tuple)) else tuple(x.values())
     points = "auto" if rule.instead is not None else spec.names
@@ -137,7 +147,7 @@ def referred(
         output = called(of, x)
         return loss_of(spec)(output, y), output if spec.entry is None else output[spec.entry]
 
-    rule = RULES[name]
+    rule = rule_of(name)
     if rule.instead is not None:
         return tiny_reference.sequential(model, run, before, rule.instead)
     if rule.message is not None:
@@ -175,7 +185,7 @@ def check(name: str, spec: Spec, **options: Any) -> None:
         assert report.worst < TOLERANCE, report
         model = copy.deepcopy(net.model)
         matrices = {point: F.clone() for point, F in net.feedback_matrices.items()}
-        message = RULES[name].message
+        message = rule_of(name).message
         sent = None if message is None else message(net)
         torch.manual_seed(spec.seed)
         loss_of(spec)(called(net, x), y).backward()
@@ -189,32 +199,38 @@ def check(name: str, spec: Spec, **options: Any) -> None:
         assert float((found[parameter] - gradient).abs().max()) <= TOLERANCE * size, parameter
 
 
-@pytest.mark.parametrize("name", [name for name in RULES if name.removeprefix("dfa, ") not in NEED_IMAGES])
-@random_models
+@pytest.mark.parametrize("name", RULES)
+@random_models(64)
 @given(spec=specs())
 def test_every_gradient_is_that_of_two_references(name: str, spec: Spec) -> None:
     check(name, spec)
 
 
-@pytest.mark.parametrize("name", NEED_IMAGES)
-@random_models
-@given(spec=specs())
+@random_models(128)
+@given(name=st.sampled_from(WITH_RECIPES), spec=specs())
+def test_whatever_recipe_draws_the_matrices(name: str, spec: Spec) -> None:
+    check(name, spec)
+
+
+@random_models(128)
+@given(name=st.sampled_from(FOR_IMAGES), spec=specs())
 def test_feedback_for_images_fits_or_is_refused(name: str, spec: Spec) -> None:
     """A recipe for images says of every other model what it needs."""
     refusal = ""
     try:
-        wrapped(f"dfa, {name}", spec)
+        wrapped(name, spec)
     except FeedalignError as error:
         refusal = str(error)
     if refusal:
         assert any(word in refusal for word in ("marks.", "convolution", "image"))
         return
-    check(f"dfa, {name}", spec)
+    check(name, spec)
 
 
-@pytest.mark.parametrize("name", ["dfa", "dfa of signs, mean", "drtp", "conditioned", "direct kolen pollack"])
-@random_models
-@given(spec=specs())
+@random_models(128)
+@given(
+    name=st.sampled_from(["dfa", "dfa of signs, mean", "drtp", "conditioned", "direct kolen pollack"]),
+    spec=specs().filter(lambda spec: spec.returns == "tensor"),
+)
 def test_the_same_with_a_second_run_in_the_backward_pass(name: str, spec: Spec) -> None:
-    assume(spec.returns == "tensor")
     check(name, spec, recompute=True)

@@ -99,9 +99,11 @@ def test_floors_are_read_from_the_library_and_what_users_install() -> None:
         [project.optional-dependencies]
         theory = ["scipy>=1.13"]
         lab = ["feedalign[theory]", "rich>=13"]
+        cluster = ["feedalign[lab]", "ray>=2.40"]
+        explore = ["feedalign[lab]", "dash>=4.4"]
         dev = ["pytest>=8"]
     """
-    assert tool("floors").floors(text) == ["torch==2.7", "scipy==1.13", "rich==13"]
+    assert tool("floors").floors(text) == ["torch==2.7", "scipy==1.13", "rich==13", "ray==2.40", "dash==4.4"]
     with pytest.raises(ValueError, match=r"'rich<15' in pyproject.toml names no lowest version"):
         tool("floors").floors(text.replace("rich>=13", "rich<15"))
 

@@ -1,4 +1,4 @@
-"""Modules at which the error is taken: what is refused, in words, and what surrounds a training step."""
+"""Modules at which the error is taken: which Tensor of theirs is meant, and what surrounds a training step."""
 
 from __future__ import annotations
 
@@ -12,124 +12,14 @@ from typing import Any
 import pytest
 import torch
 from tests.cases.heads import INSIDE, TEXT, Causal, InsideCase, causal_loss, loss_entry
-from tests.cases.models import floats, labels
-from tests.cases.parts import Parts, found
+from tests.cases.parts import Parts
+from tests.cases.places import DIRECT, X, Y, both, logits_and_loss, parts
 from tests.cases.small import EXACT, assert_same, hooks_on, left_by_backward
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import CheckpointError, checkpoint
 
 import feedalign as fa
 from feedalign.errors import ArgumentError, OutputError, PointsError
-
-X, Y = floats(5, 4), labels(5)
-LEARNED: list[Any] = [fa.DFA, fa.ConditionedDFA, fa.DirectKolenPollack]
-
-
-def parts(run: Any) -> Any:
-    layers = {"a": nn.Linear(4, 6), "gate": nn.Tanh(), "head": nn.Linear(6, 3), "beside": nn.Linear(6, 3)}
-    return Parts(run, **layers)
-
-
-def logits_and_loss(m: Any, x: Tensor) -> Any:
-    logits = m.head(m.gate(m.a(x)))
-    return {"logits": logits, "loss": functional.cross_entropy(logits, Y)}
-
-
-def twice(m: Any, x: Tensor) -> Any:
-    h = m.gate(m.a(x))
-    return functional.cross_entropy(m.head(h) + m.head(2 * h), Y)
-
-
-def sometimes(m: Any, x: Tensor) -> Any:
-    h = m.gate(m.a(x))
-    return functional.cross_entropy((m.head if m.training else m.beside)(h), Y)
-
-
-def around(m: Any, x: Tensor) -> Any:
-    h = m.gate(m.a(x))
-    m.head(h)
-    return functional.cross_entropy(m.beside(h), Y)
-
-
-def both(m: Any, x: Tensor) -> Any:
-    h = m.gate(m.a(x))
-    return {"head": m.head(h), "beside": m.beside(h)}
-
-
-def late(m: Any, x: Tensor) -> Any:
-    return functional.cross_entropy(m.beside(m.gate(2 * m.head(m.a(x)) @ m.head.weight)), Y)
-
-
-@pytest.mark.parametrize(
-    ("run", "error_at", "kind", "message"),
-    [
-        (logits_and_loss, "haed", PointsError, "error_at: 'haed' is no module of the model; did you mean 'head'"),
-        (logits_and_loss, "haed.input", PointsError, "error_at: 'haed' is no module of the model; did you mean 'head'"),
-        (logits_and_loss, "gate", PointsError, "'gate' does not end before 'gate', where the error is taken"),
-        (logits_and_loss, (), ArgumentError, r"error_at must be the dotted name of a module, or several, got \(\)"),
-        (logits_and_loss, 3, ArgumentError, "error_at must be names of modules, got 3; give a list of names"),
-        (logits_and_loss, ("head", "head"), ArgumentError, "error_at=.* names one of them twice; name each once"),
-        (logits_and_loss, "beside", OutputError, "error_at 'beside' did not run in this forward pass"),
-        (twice, "head", OutputError, "error_at 'head' runs twice in one forward pass, and the error is taken at one"),
-        (twice, "head.input", OutputError, "error_at 'head.input' runs twice in one forward pass"),
-        (around, "head", OutputError, "error_at 'head' leads to nothing that the model returned"),
-        (late, "head", PointsError, "point 'gate' does not end before 'head', where the error is taken"),
-    ],
-)
-def test_places_that_cannot_be_are_told_in_words(run: Any, error_at: Any, kind: Any, message: str) -> None:
-    with pytest.raises(kind, match=message):
-        fa.DFA(parts(run), points=("gate",), error_at=error_at)(X)
-    if kind is not ArgumentError:
-        words = message.split("' ", 1)[1].split(";")[0].split(",")[0]
-        assert any(words in problem for _, problem, _ in found(parts(run), ("gate",), X, error_at=error_at))
-
-
-def test_a_place_that_a_later_pass_runs_twice_or_not_at_all() -> None:
-    model = parts(logits_and_loss)
-    net = fa.DFA(model, points=("gate",), error_at="head", example_input=X)
-    model.run = twice
-    with pytest.raises(OutputError, match="'head' runs twice in one forward pass"):
-        net(X)
-    model.run = around
-    with pytest.raises(OutputError, match="'head' leads to nothing that the model returned"):
-        net(X)
-    model.run = late
-    with pytest.raises(PointsError, match="point 'gate' does not end before 'head'"):
-        net(X)
-    model.run, model.head = logits_and_loss, nn.Linear(6, 3)
-    with pytest.raises(OutputError, match=r"'head' did not run in this forward pass.*replaced, wrap the model again"):
-        net(X)
-
-
-def test_a_loss_around_the_place_is_told_in_the_backward_pass() -> None:
-    """And a loss that passes the place, and something else as well, is not."""
-    net = fa.DFA(parts(both), points=("gate",), error_at="head")
-    output = net(X)
-    with pytest.raises(OutputError, match=r"'head' is not passed by this loss, so the backward pass sends no error"):
-        functional.cross_entropy(output["beside"], Y).backward()
-    net.zero_grad()
-    output = net(X)
-    (functional.cross_entropy(output["head"], Y) + functional.cross_entropy(output["beside"], Y)).backward()
-    gradients = left_by_backward(net)
-    assert gradients.keys() == {f"{name}.{kind}" for name in ("a", "head", "beside") for kind in ("weight", "bias")}
-    other = fa.DFA(net.unwrap(), points=("gate",), output="head")
-    other.zero_grad()
-    functional.cross_entropy(other(X)["head"], Y).backward()
-    assert torch.equal(gradients["a.weight"], left_by_backward(other)["a.weight"])
-    # Within backprop() any gradient can be taken.
-    with other.backprop():
-        functional.cross_entropy(other(X)["beside"], Y).backward()
-
-
-def test_the_first_of_two_places_that_a_loss_goes_around() -> None:
-    net: Any = fa.DFA(parts(both), points=("gate",), error_at=("head", "beside"))
-    output = net(X)
-    functional.cross_entropy(output["beside"], Y).backward()
-    e = (output["beside"].softmax(-1) - functional.one_hot(Y, 3)).detach() / 5
-    F = net.feedback_matrices["gate"][:, 3:]
-    h = torch.tanh(net.model.a(X)).detach()
-    torch.testing.assert_close(net.model.a.weight.grad, ((e @ F.T) * (1 - h**2)).T @ X)
 
 
 def test_an_entry_of_what_the_place_returns() -> None:
@@ -153,11 +43,6 @@ def test_an_entry_of_what_the_place_returns() -> None:
     assert check.errors.keys() == {"a.weight", "a.bias", "heads.linear.weight", "heads.linear.bias"}
     with pytest.raises(ArgumentError, match="names several entries, and error_at= says that the error is taken at mod"):
         fa.DFA(net.unwrap(), points=("gate",), error_at="heads", output=("logits", "hidden"))
-
-
-def test_recompute_is_refused_with_places() -> None:
-    with pytest.raises(ArgumentError, match="recompute=True with error_at='head'"):
-        fa.DFA(parts(logits_and_loss), points=("gate",), error_at="head", recompute=True)
 
 
 def test_a_module_whose_name_ends_in_input() -> None:
@@ -197,7 +82,7 @@ def test_a_pass_that_is_given_up_holds_nothing() -> None:
         gc.enable()
 
 
-@pytest.mark.parametrize("rule", LEARNED)
+@pytest.mark.parametrize("rule", DIRECT)
 def test_copies_learn_by_themselves(rule: Any) -> None:
     net = rule(parts(logits_and_loss), points=("gate",), error_at="head")
     early = copy.deepcopy(net)
@@ -228,54 +113,6 @@ def test_compiled_steps_are_the_uncompiled_ones(name: str) -> None:
     assert_same(*found, **EXACT)
 
 
-class Checkpointed(Causal):
-    """The blocks, or the head and the loss too, are run again in the backward pass."""
-
-    def __init__(self, save: str) -> None:
-        super().__init__()
-        self.save = save
-
-    def forward(self, tokens: Tensor, labels: Tensor | None = None) -> Any:
-        if self.save == "all":
-            return checkpoint(super().forward, tokens, labels, use_reentrant=False)
-        h = self.embed(tokens) + self.place(torch.arange(tokens.shape[1]))
-        for block in self.blocks:
-            h = checkpoint(block, h, use_reentrant=False) if self.save == "blocks" else block(h)
-        top = checkpoint(self.top, h, labels, use_reentrant=False) if self.save == "top" else self.top(h, labels)
-        return dict(zip(("loss", "logits"), top, strict=True))
-
-    def top(self, h: Tensor, labels: Any) -> tuple[Tensor, Tensor]:
-        logits = self.head(self.norm(h))
-        return functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()), logits
-
-
-@pytest.mark.parametrize("error_at", ["head", "head.input"])
-@pytest.mark.parametrize(
-    ("rule", "save"),
-    [*((rule, "blocks") for rule in LEARNED), *((rule, save) for rule in LEARNED[:2] for save in ("top", "all"))],
-)
-def test_activation_checkpointing_changes_no_gradient(rule: Any, save: str, error_at: str) -> None:
-    found = []
-    for kept in ("nothing", save):
-        with torch.random.fork_rng([]):
-            torch.manual_seed(0)
-            model = Checkpointed(kept).double()
-        net = rule(model, points=("blocks.0", "blocks.1"), error_at=error_at)
-        for _ in range(2):
-            net.zero_grad()
-            loss_entry(net(**TEXT)).backward()
-        found.append({**left_by_backward(net), **net.feedback_matrices})
-    assert_same(*found)
-
-
-@pytest.mark.parametrize("save", ["top", "all"])
-def test_learned_feedback_does_not_go_with_a_checkpoint_around_the_place(save: str) -> None:
-    """It keeps activations there, of which the second run knows nothing; torch says so."""
-    net = fa.DirectKolenPollack(Checkpointed(save), points=("blocks.0", "blocks.1"), error_at="head")
-    with pytest.raises(CheckpointError, match="A different number of tensors was saved"):
-        loss_entry(net(**TEXT)).backward()
-
-
 def test_autocast() -> None:
     """As with the same loss outside."""
     case = INSIDE["causal"]
@@ -291,7 +128,7 @@ def test_autocast() -> None:
 
 
 def test_two_passes_before_their_backward_passes() -> None:
-    for rule in LEARNED:
+    for rule in DIRECT:
         found: list[Any] = []
         for at_once in (True, False):
             net = rule(parts(logits_and_loss), points=("gate",), error_at="head", example_input=X)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,48 @@ def test_sharding_the_wrapped_net_itself_is_refused(alone: Any) -> None:
     alone(net)
     with pytest.raises(ArgumentError, match=r"given the wrapped net.*call fully_shard\(net\.model\)"):
         net(X)
+
+
+@pytest.mark.parametrize("rule", [fa.DFA, fa.FA, fa.KolenPollack])
+def test_weights_are_measured_as_a_whole(alone: Any, rule: Any) -> None:
+    plain, body = rule(model()), model()
+    body.load_state_dict(plain.model.state_dict())
+    net = rule(body)
+    alone(body)
+    assert fa.weight_alignment(net).layers == fa.weight_alignment(plain).layers
+    if rule is fa.DFA:
+        y = torch.arange(6) % 3
+        for measured in (net, plain):
+            functional.cross_entropy(measured(X), y).backward()
+        found, expected = (fa.conditioning(each, functional.cross_entropy, X, y).layers for each in (net, plain))
+        assert {name: layer.residual for name, layer in found.items()} == {
+            name: layer.residual for name, layer in expected.items()
+        }
+        assert fa.alignability(net) == fa.alignability(plain)
+
+
+def test_what_needs_gradients_or_copies_of_all_parameters_is_refused_and_the_advice_helps(alone: Any) -> None:
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    body, y = model(), torch.arange(6) % 3
+    net = fa.DFA(body, seed=1)
+    alone(body)
+    functional.cross_entropy(net(X), y).backward()
+    torch.optim.SGD(net.parameters(), lr=0.1).step()
+    measures: dict[str, Any] = {
+        "gradient_alignment": partial(fa.gradient_alignment, at="parameters"),
+        "check_rule": fa.check_rule,
+        "descent": lambda *given: fa.alignment.descent(*given, lr=0.1),
+    }
+    for name, measure in measures.items():
+        with pytest.raises(ArgumentError, match=f"{name}.* cannot be done with a model.*get_model_state_dict"):
+            measure(net, functional.cross_entropy, X, y)
+    with pytest.raises(ArgumentError, match="validate cannot be done with a model"):
+        fa.validate(body, ("0",), X)
+    copy = fa.DFA(model())
+    copy.load_state_dict(get_model_state_dict(net, options=StateDictOptions(full_state_dict=True)))
+    assert fa.weight_alignment(copy).layers == fa.weight_alignment(net).layers
+    assert fa.check_rule(copy, functional.cross_entropy, X, y).worst < 1e-12
 
 
 def test_recomputing_a_sharded_model_is_refused(alone: Any) -> None:

@@ -1,52 +1,18 @@
-"""Deep linear networks: reduced dynamics against explicit ones, the predictions, and the figures of the theory."""
+"""Deep linear networks: reduced dynamics against explicit ones, and the alignment that is predicted."""
 
 from __future__ import annotations
-
-import itertools
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from scipy.linalg import sqrtm
+from tests.cases.linear import Array, explicit, problem, zero_weights
 
 import feedalign as fa
-from feedalign.errors import ArgumentError, DivergenceError
+from feedalign.errors import ArgumentError
 from feedalign.streams import numpy_generator
 from feedalign.theory import linear
-
-Array = NDArray[np.float64]
-
-
-def problem(n: int = 6, C: int = 3, samples: int = 12, widths: tuple[int, ...] = (9, 8, 7), seed: int = 0) -> Any:
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((samples, n)) / np.sqrt(samples)  # so that Σ x xᵀ is about the identity
-    return x, x @ rng.standard_normal((n, C)) / np.sqrt(n), linear.draw_feedback(widths, C, rng)
-
-
-def explicit(
-    x: Array, y: Array, F: list[Array], lr: float, batches: list[Any], weights: list[Array], P: Array | None = None
-) -> list[Array]:
-    """DFA on the weights themselves."""
-    weights = [W.copy() for W in weights]
-    for batch in batches:
-        layers = [x[batch]]
-        for W in weights:
-            layers.append(layers[-1] @ W.T)
-        e = layers[-1] - y[batch]
-        sent = e if P is None else e @ P.T
-        signals = [*(sent @ matrix.T for matrix in F), e]
-        for W, signal, below in zip(weights, signals, layers[:-1], strict=True):
-            W -= lr * signal.T @ below
-    return weights
-
-
-def zero_weights(x: Array, y: Array, F: list[Array]) -> list[Array]:
-    sizes = [x.shape[1], *(len(matrix) for matrix in F), y.shape[1]]
-    return [np.zeros((above, below)) for below, above in itertools.pairwise(sizes)]
 
 
 @settings(max_examples=40, deadline=None)
@@ -172,38 +138,6 @@ def test_the_population_is_the_limit_of_many_samples() -> None:
         np.testing.assert_allclose(A, other, atol=0.02)
 
 
-@pytest.mark.parametrize("conditioned", [False, True])
-@pytest.mark.parametrize("n", [6, 150])
-def test_a_solution_bears_half_its_step_size_limit_and_not_three_times_it(n: int, conditioned: bool) -> None:
-    """From a solution moved a little, full-batch DFA returns below the limit and leaves above."""
-    x, y, F = problem(n=n, samples=4 * n, widths=(12, 12))
-    P = linear.conditioner(y.T @ x) if conditioned else None
-    run = linear.train(x, y, feedback=F, lr=0.1, epochs=4000, conditioning=P)
-    assert run.losses[-1] < 1e-12 * run.losses[0]
-    limit = run.stability_limit(x)
-    assert limit > 0
-    start = [W + 1e-7 * np.random.default_rng(1).standard_normal(W.shape) for W in run.weights()]
-
-    def error(weights: list[Array]) -> float:
-        return float(np.linalg.norm(x @ np.linalg.multi_dot(weights[::-1]).T - y))
-
-    # A few steps only: from farther away it would settle at another, flatter solution.
-    for factor, steps, change in ((0.5, 100, 0.5), (0.97, 100, 0.5), (1.03, 100, 2.0), (3.0, 8, 2.0)):
-        after = error(explicit(x, y, F, factor * limit, [slice(None)] * steps, start, P))
-        assert (after < change * error(start)) == (factor < 1), (factor, after)
-
-
-def test_beyond_its_limit_training_from_zero_diverges_and_says_when() -> None:
-    x, y, F = problem()
-    limit = linear.train(x, y, feedback=F, lr=0.03, epochs=3000).stability_limit(x)
-    assert linear.train(x, y, feedback=F, lr=0.5 * limit, epochs=3000).losses[-1] < 1e-6
-    with pytest.raises(DivergenceError, match=r"training diverged after \d+ steps; lower lr=") as stop:
-        linear.train(x, y, feedback=F, lr=3 * limit, epochs=500)
-    assert stop.value.time > 0
-    assert isinstance(stop.value.state, linear.State)
-    assert all(np.isfinite(A).all() for A in stop.value.state.alignment_matrices)
-
-
 def test_how_weak_alignment_fails_from_weights_that_are_not_zero() -> None:
     """The residual grows with the scale of the start, in proportion where it is small, and is learned away only above.
 
@@ -223,100 +157,6 @@ def test_how_weak_alignment_fails_from_weights_that_are_not_zero() -> None:
     assert (ends[1e-3] < 0.01).all()
     assert (np.diff([ends[scale] for scale in (1e-3, 1e-1, 1.0)], axis=0) > 0).all()
     assert ends[1.0].max() > 0.8
-
-
-def covariance(alpha: float, beta: float) -> Array:
-    return np.array([[1, alpha * (1 - beta)], [alpha * (1 - beta), alpha**2]])
-
-
-@pytest.mark.parametrize(
-    ("alpha", "beta", "plain", "aligned"),
-    [(1, 1, (94, 106), 0.9), (0.5, 1, (166, 186), 0.7), (0.2, 1, (362, 402), 0.5), (1, 0.2, (182, 192), 0.7),
-     (0.2, 0.2, (530, 573), 0.5)],
-)  # fmt: skip
-def test_conditioned_feedback_learns_ill_conditioned_outputs_as_fast_as_white_ones(
-    alpha: float, beta: float, plain: tuple[int, int], aligned: float
-) -> None:
-    """Population descent, L = 4, width 100, η = 0.02: steps until the loss is 1 % of its start, three seeds."""
-    for seed in range(3):
-        rng = np.random.default_rng(seed)
-        basis = np.linalg.qr(rng.standard_normal((10, 2)))[0]
-        teacher = np.real(sqrtm(covariance(alpha, beta))) @ basis.T
-        F = linear.draw_feedback([100] * 3, 2, rng)
-        steps, means = [], []
-        for P in (None, linear.conditioner(teacher)):
-            run = linear.population(
-                np.eye(10), teacher, feedback=F, lr=0.02, steps=600, conditioning=P, record=range(5, 601, 5)
-            )
-            steps.append(int(np.argmax(run.losses < 0.01 * run.losses[0])))
-            x = rng.standard_normal((200, 10))
-            on_the_way = [state for state, step in zip(run.states, run.recorded, strict=True) if step <= steps[-1]]
-            means.append(np.mean([state.gradient_alignment(x, x @ teacher.T)[0] for state in on_the_way]))
-        assert plain[0] <= steps[0] <= plain[1]
-        assert 94 <= steps[1] <= 107
-        assert means[1] > aligned
-        assert means[1] > means[0] - 0.01
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"x": np.ones(3)}, r"x must be an array of shape \[samples, n_0\], got shape \[3\]"),
-        ({"y": np.ones((5, 3))}, r"y must be an array of shape \[12, C\], got shape \[5, 3\]"),
-        ({"y": np.full((12, 3), np.nan)}, r"y must hold finite numbers only, got nan at y\[0, 0\]"),
-        ({"feedback": []}, "feedback is empty"),
-        ({"feedback": [np.ones((4, 2))]}, r"feedback\[0\] must be an array of shape \[n, 3\], got shape \[4, 2\]"),
-        ({"lr": 0.0}, "lr must be a finite number above 0, got 0.0"),
-        ({"lr": np.nan}, "lr must be a finite number above 0, got nan"),
-        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
-        ({"batch_size": 2.5}, "batch_size must be a whole number of at least 1, got 2.5"),
-        ({"conditioning": np.eye(2)}, r"conditioning must be an array of shape \[3, 3\]"),
-        ({"record": [9]}, "record=9 is no epoch of the training; expected 0 to 2"),
-    ],
-)
-def test_bad_input_says_what_was_expected(change: dict[str, Any], message: str) -> None:
-    x, y, F = problem()
-    arguments: dict[str, Any] = {"x": x, "y": y, "feedback": F, "lr": 0.1, "epochs": 2, **change}
-    with pytest.raises(ArgumentError, match=message):
-        linear.train(arguments.pop("x"), arguments.pop("y"), **arguments)
-
-
-def test_bad_input_of_the_others() -> None:
-    _, _, F = problem()
-    with pytest.raises(ArgumentError, match="cov_yx has rank 1, expected that of its 2 outputs"):
-        linear.conditioner(np.ones((2, 4)))
-    with pytest.raises(ArgumentError, match="symmetric and positive semi-definite"):
-        linear.population(-np.eye(4), np.ones((3, 4)), feedback=F, lr=0.1, steps=2)
-    with pytest.raises(ArgumentError, match="noise_std must be a finite number of at least 0, got -1"):
-        linear.population(np.eye(4), np.ones((3, 4)), feedback=F, lr=0.1, steps=2, noise_std=-1)
-    with pytest.raises(ArgumentError, match="3 orthonormal columns need widths of at least 3, got 2"):
-        linear.draw_feedback([2], 3, np.random.default_rng(0), "orthonormal")
-    with pytest.raises(ArgumentError, match="kind='other' is unknown; expected one of gaussian, orthonormal"):
-        linear.draw_feedback([9], 3, np.random.default_rng(0), "other")  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="got 1 weights and 3 feedback matrices"):
-        linear.residuals([np.eye(3)], F)
-
-
-def test_the_conditioner_is_the_inverse_root() -> None:
-    cov = np.random.default_rng(0).standard_normal((3, 7))
-    P = linear.conditioner(cov)
-    np.testing.assert_allclose(P, P.T, atol=1e-12)
-    np.testing.assert_allclose(P @ cov @ cov.T @ P, np.eye(3), atol=1e-10)
-
-
-def test_directions_left_out_are_sent_nothing_and_the_others_as_without_them() -> None:
-    """Targets that sum to zero, as those of a softmax, have no covariance along (1, ..., 1)."""
-    rng = np.random.default_rng(0)
-    basis = np.linalg.qr(np.column_stack([np.ones(4), rng.standard_normal((4, 3))]))[0][:, 1:]
-    within = rng.standard_normal((3, 7))
-    P = linear.conditioner(basis @ within, leave_out=1e-9)
-    np.testing.assert_allclose(P @ np.ones(4), 0, atol=1e-12)
-    np.testing.assert_allclose(basis.T @ P @ basis, linear.conditioner(within), atol=1e-10)
-    with pytest.raises(ArgumentError, match="cov_yx has rank 3, expected that of its 4 outputs"):
-        linear.conditioner(basis @ within)
-    with pytest.raises(ArgumentError, match="cov_yx has rank 0"):
-        linear.conditioner(np.zeros((3, 7)), leave_out=1e-9)
 
 
 def test_cosines_of_single_errors_are_those_of_the_signals_written_out() -> None:

@@ -3,7 +3,8 @@
 A page asks for them with a comment on a line of its own:
 
     <!-- results: two-phases -->    claim, figure, table of verdicts and command of results/two-phases.json
-    <!-- results -->                one line for each result that there is
+    <!-- paper: two-phases -->      the same of results/paper/two-phases.json, and what was reduced
+    <!-- results -->                one line for each experiment
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from markdown.preprocessors import Preprocessor
 
 RESULTS = Path(__file__).parents[2] / "results"
 FIGURES = "../figures/results"  # where `prepare` copies them, as seen from a page in a folder of docs/
-_ASKED = re.compile(r"^<!-- results(?:: (?P<name>[\w-]+))? -->$")
+_ASKED = re.compile(r"^<!-- (?P<size>results|paper)(?:: (?P<name>[\w-]+))? -->$")
 _HEAD = ("Part of the claim", "The code expects", "This run found (95 % interval)", "Independent runs", "Verdict")
 
 
@@ -38,14 +39,24 @@ class _Comments(Preprocessor):
             if found is None:
                 written.append(line)
             else:
-                text = overview(results()) if found["name"] is None else details(found["name"])
-                written += text.splitlines()
+                written += _answer(found["size"], found["name"]).splitlines()
         return written
 
 
+def _answer(size: str, name: str | None) -> str:
+    """Return what a comment asks for, as Markdown."""
+    if name is None:
+        return overview(results())
+    return details(name) if size == "results" else paper(name)
+
+
 def results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
-    """Return every committed result by the name of its file."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    """Return every committed result by the place of its file: "NAME", or "paper/NAME" for one of that preset."""
+    paths = sorted([*folder.glob("*.json"), *folder.glob("paper/*.json")])
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): json.loads(path.read_text(encoding="utf-8"))
+        for path in paths
+    }
 
 
 def details(name: str, folder: Path = RESULTS) -> str:
@@ -54,12 +65,43 @@ def details(name: str, folder: Path = RESULTS) -> str:
     Raises:
         ValueError: there is no such result.
     """
+    return "\n\n".join([f"**Claim.** {_result(name, folder)['claim']}", *_shown(name, folder)])
+
+
+def paper(name: str, folder: Path = RESULTS) -> str:
+    """Return what was reduced, figure, verdicts and command of one result of the paper preset, as Markdown.
+
+    Raises:
+        ValueError: there is no such result.
+    """
+    return "\n\n".join([reduced(_result(f"paper/{name}", folder)), *_shown(f"paper/{name}", folder)])
+
+
+def reduced(found: dict[str, Any]) -> str:
+    """Return in words how many parts a run supports, and how its config differs from its preset."""
+    counted = f"At this size {_share(found)} parts of the claim are supported."
+    if not found["changes"]:
+        return f"This run has the preset *paper* as it is. {counted}"
+    rows = ["| Field | Preset *paper* | This run |", "|---|---|---|"]
+    for change in found["changes"]:
+        rows.append(f"| `{change['field']}` | {json.dumps(change['preset'])} | {json.dumps(change['run'])} |")
+    return (
+        "The preset *paper* takes longer than one core had here, so this run is smaller. "
+        f"{counted} What was changed:\n\n" + "\n".join(rows)
+    )
+
+
+def _result(name: str, folder: Path) -> dict[str, Any]:
     every = results(folder)
     if name not in every:
         raise ValueError(f"a page asks for the result {name!r}; results/ has {', '.join(every)}")
-    found = every[name]
-    told = [
-        f"**Claim.** {found['claim']}",
+    return every[name]
+
+
+def _shown(name: str, folder: Path) -> list[str]:
+    """Return figure, caption, verdicts and command of one result."""
+    found = _result(name, folder)
+    return [
         f"![Figure of the experiment {name}]({FIGURES}/{name}.svg)",
         f"*{found['caption']}*",
         table(found["parts"]),
@@ -67,7 +109,6 @@ def details(name: str, folder: Path = RESULTS) -> str:
         "To run it yourself:",
         f"```sh\n{found['command']}\n```",
     ]
-    return "\n\n".join(told)
 
 
 def table(parts: list[dict[str, Any]]) -> str:
@@ -108,13 +149,22 @@ def count(seeds: dict[str, int] | None) -> str:
 
 
 def overview(every: dict[str, dict[str, Any]]) -> str:
-    """Return the table of all results: what each claims, and how many parts of its claim are supported."""
-    rows = ["| Experiment | Claim | Parts supported |", "|---|---|---|"]
+    """Return the table of all experiments: what each claims, and how many parts are supported at which size."""
+    rows = [
+        "| Experiment | Claim | Parts supported, *quick* | Parts supported, *paper*, reduced |",
+        "|---|---|---|---|",
+    ]
     for name, found in every.items():
-        words = [part["verdict"] for part in found["parts"]]
-        share = f"{words.count('supported')} of {len(words)}"
-        rows.append(f"| [{name}]({found['experiment']}.md) | {found['claim']} | {share} |")
+        if found["preset"] == "quick":
+            large = every.get(f"paper/{name}")
+            shares = f"{_share(found)} | {'–' if large is None else _share(large)}"
+            rows.append(f"| [{name}]({found['experiment']}.md) | {found['claim']} | {shares} |")
     return "\n".join(rows)
+
+
+def _share(found: dict[str, Any]) -> str:
+    words = [part["verdict"] for part in found["parts"]]
+    return f"{words.count('supported')} of {len(words)}"
 
 
 def makeExtension(**settings: Any) -> ResultsExtension:  # noqa: N802 (Markdown's own name)

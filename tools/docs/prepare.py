@@ -19,9 +19,10 @@ FIGURES = Path(__file__).parents[2] / "docs" / "figures" / "results"
 def copy_figures(source: Path = RESULTS, target: Path = FIGURES) -> None:
     """Copy the figure of every committed result; the generator takes images from docs/ only."""
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    for figure in source.glob("*.svg"):
-        shutil.copyfile(figure, target / figure.name)
+    for figure in source.rglob("*.svg"):
+        copy = target / figure.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(figure, copy)
 
 
 if __name__ == "__main__":

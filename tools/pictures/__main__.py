@@ -7,6 +7,7 @@ from pathlib import Path
 from tools.pictures import (
     align_then_memorise,
     conditioning,
+    order_parameters,
     rewired_graph,
     rule_chart,
     shared_feedback,
@@ -24,6 +25,7 @@ PICTURES = {
     "rule-chart": rule_chart.draw,
     "why-not-convolutions": why_not_convolutions.draw,
     "conditioning": conditioning.draw,
+    "order-parameters": order_parameters.draw,
     "shared-feedback": shared_feedback.draw,
     "align-then-memorise": align_then_memorise.draw,
     "which-minimum": which_minimum.draw,

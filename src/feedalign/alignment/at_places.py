@@ -1,53 +1,65 @@
 """True and sent derivatives at the points, or at their pre-activations, sample by sample.
 
-The graph of the forward pass is cut at the points, so that autograd takes the true derivative from each point to the
-one below it, and passes a pre-activation on its way. The blocks are then separate graphs, in which one call takes every
-signal from its point down to its pre-activation.
+One backward pass on the model's own graph gives the true derivative at every point, and the error. From each point
+autograd then takes both derivatives, the true one and what the rule sends, down to the pre-activation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from feedalign.alignment.inner_products import PIECE, Products, inner_products
+from feedalign.alignment.inner_products import Products, inner_products
 from feedalign.alignment.true_pass import Batch, backward, true_pass
-from feedalign.anatomy import activation_of, exchange, mapped, real_rows, tensors_in, without_padding
+from feedalign.anatomy import (
+    PassMasks,
+    activation_of,
+    exchange,
+    is_chain,
+    mapped,
+    real_rows,
+    tensors_in,
+    without_padding,
+)
 from feedalign.errors import OutputError
-from feedalign.rules import DirectRule, signal
+from feedalign.rules import DirectRule, mask_of, signal
 
 Pair = tuple[str, Tensor | None, Tensor | None]
 
 
-@dataclass(eq=False)
-class PointRun:
+class PointRun(NamedTuple):
     """One run of a point.
 
     Attributes:
         point: its name.
         shape: of the activation.
         dtype: of the activation.
-        place: where derivatives are compared: at the pre-activation, or at the activation itself.
+        place: where derivatives are compared: at the pre-activation, or at the activation itself; None where no
+            pre-activation has run since the last point.
         given: where everything that the point's module returned left its operations, the activation first.
-        taken: where the same Tensors go on, behind the cut.
-        true: derivatives of the loss with respect to the same Tensors, as far as they are known.
+        taken: where copies of the same Tensors go on.
     """
 
     point: str
     shape: torch.Size
     dtype: torch.dtype
-    place: GradientEdge
+    place: GradientEdge | None
     given: list[GradientEdge]
     taken: list[GradientEdge]
-    true: list[Tensor | None] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.true = [None] * len(self.given)
+    def at_place(self, derivatives: Sequence[Tensor | None]) -> Tensor | None:
+        """Return the derivative at the place from those of what the module returned, the activation first.
+
+        None stands for a derivative of zero, here and there.
+        """
+        if self.place is self.given[0] and len(derivatives) == 1:
+            return derivatives[0]
+        ends = [(edge, one) for edge, one in zip(self.given, derivatives, strict=False) if one is not None]
+        return backward(ends, [self.place])[0] if self.place is not None else None
 
 
 class Runs:
@@ -61,79 +73,62 @@ class Runs:
     def __init__(self, points: Iterable[str], before: Iterable[str]) -> None:
         self.points, self.before = set(points), set(before)
         self.runs: list[PointRun] = []
-        self.preactivation: GradientEdge | None = None  # the last one seen
+        self.preactivation: GradientEdge | None = None  # the last one since the last point
 
     def see(self, name: str, output: Any) -> Any:
-        """Mark a pre-activation, or cut the graph at a point; called when the module of this name has run."""
+        """Note where a pre-activation or a point lies in the graph; called when the module of this name has run.
+
+        A copy goes on, since what follows may change the Tensor in place. Of a tuple, a copy of each Tensor goes on, so
+        that what follows one of them is told from what follows another.
+        """
         activation = activation_of(name, output)
         here = _recorded(activation)
         given = get_gradient_edge(here)
         if name in self.before:
             self.preactivation = given
+        copy = here.clone()
         if name not in self.points:
-            # A copy goes on, since what follows may change the Tensor in place.
-            return exchange(output, activation, here.clone())
-        place = self.preactivation if self.before else given
-        assert place is not None  # the module that gives the pre-activation runs before the point, or is the point
-        others = [] if output is activation else tensors_in(output)
-        cut = [activation, *(one for one in others if one is not activation and one.is_floating_point())]
-        behind = {id(one): one.detach().requires_grad_().clone() for one in cut}
-        self.runs.append(
-            PointRun(
-                name,
-                activation.shape,
-                activation.dtype,
-                place,
-                [given, *(get_gradient_edge(_recorded(one)) for one in cut[1:])],
-                [get_gradient_edge(one) for one in behind.values()],
-            )
-        )
-        return mapped(output, lambda one: behind.get(id(one), one))
+            return copy if output is activation else exchange(output, activation, copy)
+        place, self.preactivation = (self.preactivation if self.before else given), None
+        run = PointRun(name, here.shape, here.dtype, place, [given], [get_gradient_edge(copy)])
+        self.runs.append(run)
+        if output is activation:
+            return copy
+        copies = {id(activation): copy}
+        for other in tensors_in(output):
+            if id(other) not in copies and other.is_floating_point():
+                recorded = _recorded(other)
+                copies[id(other)] = recorded.clone()
+                run.given.append(get_gradient_edge(recorded))
+                run.taken.append(get_gradient_edge(copies[id(other)]))
+        return mapped(output, lambda one: copies.get(id(one), one))
 
-    def pairs(self, net: DirectRule, entries: Sequence[Tensor], loss: Tensor, mask: Tensor | None) -> Iterator[Pair]:
+    def pairs(
+        self, net: DirectRule, entries: Sequence[Tensor], loss: Tensor, masks: PassMasks | None
+    ) -> Iterator[Pair]:
         """Yield the true and the sent derivative at the place of every run, from the last run to the first."""
-        found = self._true_derivatives([(loss, None)], list(entries), self.runs)
-        if all(e is None for e in found):
+        # In a chain every way from the loss to a place leads through the point.
+        places = [run.place for run in self.runs if run.place is not None] if is_chain(net.model) else []
+        targets = [*entries, *(edge for run in self.runs for edge in run.taken), *places]
+        true = dict(zip(targets, backward([(loss, None)], targets), strict=True))
+        errors = [true[entry] for entry in entries]
+        if all(e is None for e in errors):
             raise OutputError(
                 "the loss is not computed from the place where the error is taken, so there is no error to measure; "
                 "compute the loss outside of the model, or name with error_at= the module whose output the loss uses"
             )
-        errors = [torch.zeros_like(entry) if e is None else e for entry, e in zip(entries, found, strict=True)]
-        error = net.error_tap.rows(errors)
-        if mask is not None:
-            error = error.masked_fill(~real_rows(mask, error.shape[:-1]), 0)
+        error = net.error_tap.rows(
+            [torch.zeros_like(entry) if e is None else e for entry, e in zip(entries, errors, strict=True)]
+        )
+        if masks is not None and masks.of_error is not None:
+            error = error.masked_fill(~real_rows(masks.of_error, error.shape[:-1]), 0)
         message = net.feedback.sketched(net.message(error))
-        closed, waiting = True, []
-        for i, run in reversed(list(enumerate(self.runs))):
-            # What the loss does not use, such as a last hidden state, has no derivative.
-            ends = [(edge, one) for edge, one in zip(run.given, run.true, strict=True) if one is not None]
-            below = self.runs[:i]
-            true, *past = self._true_derivatives(ends, [run.place, *(lower.place for lower in below)], below)
-            run.true = []
-            closed = closed and all(one is None for one in past)
+        for run in reversed(self.runs):
+            at_place = true[run.place] if run.place in true else run.at_place([true[edge] for edge in run.taken])
             form = net.feedback.forms[run.point]
-            sent_there = signal(message, net.feedback[run.point], form, run.shape, mask).to(run.dtype)
-            if sent_there.numel() > PIECE:
-                (sent,) = backward([(run.given[0], sent_there)], [run.place])
-                yield run.point, true, sent
-            else:
-                waiting.append((run, true, sent_there))
-        # Small signals share one call, unless a path leads past a point from one block into another.
-        for together in [waiting] if closed else [[one] for one in waiting]:
-            found = backward(
-                [(run.given[0], sent_there) for run, _, sent_there in together], [run.place for run, *_ in together]
-            )
-            yield from ((run.point, true, sent) for (run, true, _), sent in zip(together, found, strict=True))
-
-    def _true_derivatives(
-        self, ends: Sequence[tuple[Tensor | GradientEdge, Tensor | None]], targets: Sequence[Any], below: list[PointRun]
-    ) -> list[Tensor | None]:
-        """Return the derivatives of the ends, weighted, with respect to the targets; add those of the runs below."""
-        found = backward(ends, [*targets, *(edge for run in below for edge in run.taken)])
-        rest = iter(found[len(targets) :])
-        for run in below:
-            run.true = [_sum(known, next(rest)) for known in run.true]
-        return found[: len(targets)]
+            mask = mask_of(masks, run.point, form, message)
+            sent = signal(message, net.feedback[run.point], form, run.shape, mask).to(run.dtype)
+            yield run.point, at_place, run.at_place([sent])
 
 
 def products_at_places(net: DirectRule, batch: Batch, *, preactivations: bool) -> Products:
@@ -153,22 +148,20 @@ def products_at_places(net: DirectRule, batch: Batch, *, preactivations: bool) -
     axes = net.error_tap.batch_shape(entries[0])
     # An encoder has the samples in common with the output, and not the tokens.
     axes = axes[: len(axes) - max(form.summed for form in net.feedback.forms.values())]
-    pairs = runs.pairs(net, entries, loss, batch.mask)
-    if batch.mask is None:
+    pairs = runs.pairs(net, entries, loss, batch.masks)
+    if batch.masks is None:
         return inner_products(pairs, net.points, axes)
-    counted = ((name, _counted(a, batch.mask, axes), _counted(b, batch.mask, axes)) for name, a, b in pairs)
-    return inner_products(counted, net.points, axes)
 
+    def counted(name: str, derivative: Tensor | None) -> Tensor | None:
+        """Return a derivative with zeros at padding, so that padding has no angle and no length."""
+        if derivative is None:
+            return None
+        form, error = net.feedback.forms[name], net.error_tap.rows(entries)
+        return without_padding(derivative, mask_of(batch.masks, name, form, error), axes)
 
-def _counted(derivative: Tensor | None, mask: Tensor, axes: torch.Size) -> Tensor | None:
-    """Return a derivative with zeros at padding, so that padding has no angle and no length."""
-    return None if derivative is None else without_padding(derivative, mask, axes)
+    return inner_products(((name, counted(name, a), counted(name, b)) for name, a, b in pairs), net.points, axes)
 
 
 def _recorded(tensor: Tensor) -> Tensor:
     """Return a Tensor with a gradient; above frozen blocks alone an activation has none."""
     return tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-
-
-def _sum(known: Tensor | None, more: Tensor | None) -> Tensor | None:
-    return known if more is None else more if known is None else known + more

@@ -8,7 +8,9 @@ import torch
 
 from feedalign.alignment.weight import weight_alignment
 from feedalign.anatomy import convolution_between
-from feedalign.feedback import Convolution
+from feedalign.errors import ArgumentError
+from feedalign.feedback import Convolution, Factors
+from feedalign.geometry import Geometry
 from feedalign.rules import DirectRule, check_direct
 
 
@@ -36,7 +38,8 @@ class Alignability:
 
     Attributes:
         layers: by dotted name of the module that holds the weights.
-        undefined: layers of which it is not known, and why.
+        undefined: layers of which it is not known, and why: that is also so where the rank of the feedback is too high
+            for the memory of this machine, or where feedback is zero.
     """
 
     layers: dict[str, LayerAlignability]
@@ -66,23 +69,38 @@ def alignability(net: DirectRule) -> Alignability:
     from feedalign.theory import convolution
 
     check_direct(net, "so no layer has feedback to align with; wrap the model in DFA")
-    feedback = {name: matrix.double().cpu().numpy() for name, matrix in net.feedback_matrices.items()}
     measured = weight_alignment(net)
     modules = dict(net.model.named_modules())
-    layers = {}
+    layers, undefined = {}, dict(measured.undefined)
     for below, block in zip(net.blocks[:-1], net.blocks[1:], strict=True):
         label = ", ".join(block.weights) or block.point
         if label not in measured.layers:
             continue
         found = convolution_between(below, block, modules) if block.point else ""
+        bound, estimates = 1.0, (1.0, 1.0)
         if isinstance(found, Convolution):
-            shape, F_in = found.geometry, feedback[below.point]
-            bound = convolution.best_match(feedback[block.point], F_in, shape).alignment
+            F_out, F_in = net.feedback.factors(block.point), net.feedback.factors(below.point)
+            assert F_out is not None
+            assert F_in is not None
             estimates = (
-                convolution.random_estimate(shape, F_in.shape[1]),
-                convolution.channelwise_estimate(shape),
+                convolution.random_estimate(found.geometry, F_out.outputs),
+                convolution.channelwise_estimate(found.geometry),
             )
-        else:
-            bound, estimates = 1.0, (1.0, 1.0)
+            try:
+                bound = _bound(F_out, F_in, found.geometry)
+            except ArgumentError as refused:  # feedback of zeros, or of a rank that is too high for the memory
+                undefined[label] = str(refused)
+                continue
         layers[label] = LayerAlignability(bound, measured.layers[label], *estimates)
-    return Alignability(layers, measured.undefined)
+    return Alignability(layers, undefined)
+
+
+def _bound(above: Factors, below: Factors, geometry: Geometry) -> float:
+    """Return the alignability of a convolution, from matrices of as few columns as span the same space."""
+    from feedalign.theory import convolution
+
+    if above.copies == below.copies == "positions" and geometry.groups == 1 and above.rows.any() and below.rows.any():
+        # All matrices that are constant over the positions of a channel are equally far from all kernels.
+        return convolution.channelwise_estimate(geometry)
+    F_out, F_in = (side.spread(side.narrow().T).T.cpu().numpy() for side in (above, below))
+    return convolution.best_match(F_out, F_in, geometry).alignment

@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
+from feedalign.alignment.conditions import Conditioning, conditioning
 from feedalign.alignment.gradient import At, GradientAlignment, gradient_alignment
-from feedalign.alignment.spectra import Conditioning, conditioning
 from feedalign.alignment.weight import WeightAlignment, weight_alignment
 from feedalign.anatomy import arguments, undisturbed
 from feedalign.checks import flag, whole_number

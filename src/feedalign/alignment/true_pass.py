@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from feedalign.anatomy import arguments, observing, recordable, tapped
+from feedalign.anatomy import PassMasks, arguments, observing, recordable, tapped
 from feedalign.errors import OutputError
 from feedalign.rules import DirectRule
 
@@ -24,14 +24,14 @@ class Batch:
         args: inputs of the model by position.
         kwargs: inputs of the model by keyword.
         y: whatever loss_fn takes.
-        mask: which entries of the inputs are real; None if all of them are.
+        masks: which entries of the inputs are real; None if all of them are.
     """
 
     loss_fn: Callable[[Any, Any], Tensor]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     y: Any
-    mask: Tensor | None = None
+    masks: PassMasks | None = None
 
     @classmethod
     def of(cls, net: DirectRule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any) -> Batch:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from feedalign.anatomy import Block, convolution_between, gathered, weight_matrices
-from feedalign.feedback import Convolution
+from feedalign.feedback import Convolution, Factors
 from feedalign.rules import DirectRule, SequentialRule, Wrapped, check_wrapped
 
 
@@ -38,7 +38,8 @@ def weight_alignment(net: Wrapped) -> WeightAlignment:
         \cos(\mathrm{vec}\, W_L, \mathrm{vec}\, F_{L-1}^T).
 
     Of a convolution W_l is the unrolled, block-Toeplitz matrix, so each weight counts at every position; it is not
-    formed. How large the cosine can get there says `alignability`.
+    formed. How large the cosine can get there says `alignability`. Feedback that is stored by few numbers is measured
+    from these numbers; no F_l is made.
 
     The first layer has no such angle and is left out; weights are [..., out, in] as PyTorch stores them. A block that
     holds other than one matrix or kernel between its points (two linear maps, a pooled convolution) is reported as
@@ -62,34 +63,72 @@ def weight_alignment(net: Wrapped) -> WeightAlignment:
     if isinstance(net, SequentialRule):
         return _of_backward_weights(net)
     assert isinstance(net, DirectRule)
-    feedback = {name: matrix.double() for name, matrix in net.feedback_matrices.items()}
+    net.feedback.check_drawn()
+    net.settle()
     modules = dict(net.model.named_modules())
     products, undefined = {}, {}
-    for below, block in zip(net.blocks[:-1], net.blocks[1:], strict=True):
+    below = net.feedback.factors(net.blocks[0].point)
+    for lower, block in zip(net.blocks[:-1], net.blocks[1:], strict=True):
         label = ", ".join(block.weights) or block.point
-        F_below, F = feedback[below.point], feedback.get(block.point)  # none above the readout
-        target = F_below.T if F is None else F @ F_below.T
-        weight = weight_of(block, modules, target.shape)
-        link = weight if F is None else convolution_between(below, block, modules)
-        if F is not None and isinstance(link, Convolution):
-            from feedalign.theory import convolution  # only here: dense layers need no scipy
-
-            kernel, above, beneath = (each.double().cpu().numpy() for each in (link.kernel, F, F_below))
-            found = convolution.inner_products(kernel, above, beneath, link.geometry)
-            products[label] = torch.tensor(found, dtype=torch.float64)
-        elif isinstance(weight, Tensor):
-            products[label] = _products(weight.flatten(-2), target.flatten())
+        above = net.feedback.factors(block.point)  # none above the readout
+        assert below is not None  # only the last block ends at no point
+        shape = below.outputs if above is None else above.features, below.features
+        link = _link(lower, block, modules, shape)
+        if isinstance(link, str):
+            undefined[label] = link
+        elif isinstance(link, Convolution):
+            assert above is not None
+            products[label] = _of_convolution(link, above, below)
         else:
-            undefined[label] = str(link)
+            products[label] = _of_readout(link, below) if above is None else _of_matrix(link, above, below)
+        below = above
     return _summary(products, undefined)
 
 
+def _link(
+    lower: Block, block: Block, modules: dict[str, nn.Module], shape: tuple[int, int]
+) -> Tensor | Convolution | str:
+    """Return what leads from a point to the next, a matrix of this shape or a convolution, or why there is neither."""
+    weight = weight_of(block, modules, shape)
+    found = convolution_between(lower, block, modules) if block.point else weight
+    return found if isinstance(found, Convolution) or isinstance(weight, str) else weight
+
+
+def _of_matrix(weight: Tensor, above: Factors, below: Factors) -> Tensor:
+    """Return the inner products of W and F_l F_{l-1}ᵀ, [..., 3]."""
+    left, right = above.beside(below)
+    product = left @ right.T  # [rows, rows]
+    summed = above.gathered(below.gathered(weight.double()).mT).mT
+    copies = above.number_of_copies * below.number_of_copies
+    return _three((summed * product).sum((-2, -1)), _squared(weight), copies * _squared(product))
+
+
+def _of_readout(weight: Tensor, below: Factors) -> Tensor:
+    """Return the inner products of W_L and F_{L-1}ᵀ, [..., 3]."""
+    seen = below.on_columns(below.gathered(weight.double()).mT)  # [..., rows, columns]
+    copies = below.number_of_copies
+    return _three((seen * below.rows).sum((-2, -1)), _squared(weight), copies * _squared(below.rows))
+
+
+def _of_convolution(link: Convolution, above: Factors, below: Factors) -> Tensor:
+    """Return the inner products of an unrolled kernel and F_l F_{l-1}ᵀ, [3]."""
+    from feedalign.theory import convolution  # only here: dense layers need no scipy
+
+    kernel, (left, right) = link.kernel.double().cpu().numpy(), above.beside(below)
+    if above.copies == below.copies == "positions":
+        found = convolution.channel_products(kernel, (left @ right.T).cpu().numpy(), link.geometry)
+    else:
+        F, G = (factors.spread(side.T).T.cpu().numpy() for factors, side in ((above, left), (below, right)))
+        found = convolution.inner_products(kernel, F, G, link.geometry)
+    return torch.tensor(found, dtype=torch.float64)
+
+
 def _of_backward_weights(net: SequentialRule) -> WeightAlignment:
-    products = {}
+    products, matrices = {}, net.feedback_matrices
     for name, (weight, instead) in net.backward_weights().items():
         # Copies of a layer, as an ensemble has them, share one matrix.
-        copies = weight.shape[:-2] if weight.numel() > net.feedback_matrices[name].numel() else ()
-        products[name] = _products(weight.reshape(*copies, -1), instead.reshape(*copies, -1))
+        copies = weight.shape[:-2] if weight.numel() > matrices[name].numel() else ()
+        products[name] = _products(weight.reshape(*copies, 1, -1), instead.reshape(*copies, 1, -1))
     return _summary(products, {})
 
 
@@ -105,9 +144,20 @@ def weight_of(block: Block, modules: dict[str, nn.Module], shape: Sequence[int |
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
-    """Return a·b, a·a and b·b over the last axis, [..., 3], in float64."""
+    """Return a·b, a·a and b·b over the last two axes, [..., 3], in float64."""
     a, b = a.double(), b.double()
-    return torch.stack([(a * b).sum(-1), a.square().sum(-1), b.square().sum(-1).expand(a.shape[:-1])], -1)
+    return _three((a * b).sum((-2, -1)), _squared(a), _squared(b))
+
+
+def _three(along: Tensor, of_weights: Tensor, of_feedback: Tensor) -> Tensor:
+    """Return three inner products side by side, [..., 3]; the networks of an ensemble have the feedback in common."""
+    return torch.stack([along, of_weights, of_feedback.expand(along.shape)], -1)
+
+
+def _squared(matrix: Tensor) -> Tensor:
+    """Return the sum of squares over the last two axes, in float64."""
+    length: Tensor = torch.linalg.matrix_norm(matrix.double())
+    return length.square()
 
 
 def _summary(products: dict[str, Tensor], undefined: dict[str, str]) -> WeightAlignment:

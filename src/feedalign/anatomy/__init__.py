@@ -1,12 +1,13 @@
 """What a model is made of, seen from outside: its outputs, its points, the blocks between them. Knows of no rule."""
 
 from feedalign.anatomy import problems
-from feedalign.anatomy.blocks import Block, convolution_between, names_above, trace
+from feedalign.anatomy.blocks import Block, convolution_between, features_last, names_above, trace
+from feedalign.anatomy.chain import is_chain
 from feedalign.anatomy.error_tap import Entries, Entry, ErrorTap
 from feedalign.anatomy.hooks import evaluating, observing
 from feedalign.anatomy.inputs import arguments, recordable
 from feedalign.anatomy.jacobians import mean_jacobians
-from feedalign.anatomy.masks import InputMask, Mask, real_features, real_rows, without_padding
+from feedalign.anatomy.masks import InputMasks, Mask, PassMasks, real_features, real_rows, without_padding
 from feedalign.anatomy.outputs import (
     activation_in,
     activation_of,
@@ -19,7 +20,7 @@ from feedalign.anatomy.outputs import (
     operations_below,
     tensors_in,
 )
-from feedalign.anatomy.points import axes_problem, check_points, name_problems, names_of
+from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
 from feedalign.anatomy.problems import Problem
 from feedalign.anatomy.tapping import check_all_ran, checked_place, hook_places, place_problems, seeing_places, tapped
 from feedalign.anatomy.undisturbed import State, copied, same_random_numbers, same_state, undisturbed
@@ -30,13 +31,15 @@ __all__ = [
     "Entries",
     "Entry",
     "ErrorTap",
-    "InputMask",
+    "InputMasks",
     "Mask",
+    "PassMasks",
     "Problem",
     "State",
     "activation_in",
     "activation_of",
     "arguments",
+    "axes_missing",
     "axes_problem",
     "check_all_ran",
     "check_points",
@@ -48,8 +51,10 @@ __all__ = [
     "entries_of",
     "evaluating",
     "exchange",
+    "features_last",
     "gathered",
     "hook_places",
+    "is_chain",
     "is_computed_from",
     "leaves_below",
     "mapped",

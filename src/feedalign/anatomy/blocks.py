@@ -136,7 +136,7 @@ def _trace(
             inside.append((name, returned))
         if name in points or not name:
             activation = activation_of(name, returned)
-            by_token = bool(name) and tap.batch_dims is None and _features_last(inside, modules, activation)
+            by_token = bool(name) and tap.batch_dims is None and features_last(inside, modules, activation)
             summed = axes_missing(activation, batch_shape) if by_token else 0
             own_batch = batch_shape[: len(batch_shape) - summed]
             if name and (wrong := axes_problem(name, modules[name], activation, own_batch)):
@@ -188,8 +188,14 @@ def _preactivation(inside: Sequence[tuple[str, Any]], batch_shape: torch.Size) -
     return name if fits else None
 
 
-def _features_last(inside: Sequence[tuple[str, Any]], modules: Mapping[str, nn.Module], activation: Tensor) -> bool:
-    """Return whether the last layer that ran in a block puts its features on the last axis of the activation."""
+def features_last(inside: Sequence[tuple[str, Any]], modules: Mapping[str, nn.Module], activation: Tensor) -> bool:
+    """Return whether the last layer that ran in a block puts its features on the last axis of the activation.
+
+    Args:
+        inside: name and output of each module with parameters that ran in the block, in this order.
+        modules: the modules by name.
+        activation: at the point that ends the block.
+    """
     if not inside:
         return False
     name, returned = inside[-1]

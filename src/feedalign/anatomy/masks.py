@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +13,36 @@ from torch import Tensor, nn
 from feedalign.checks import refused
 from feedalign.errors import ArgumentError, FeedbackShapeError
 
-Mask = str | Callable[[tuple[Any, ...], dict[str, Any]], Tensor | None] | None
+OneMask = str | Callable[[tuple[Any, ...], dict[str, Any]], Tensor | None] | None
+Mask = OneMask | Mapping[str, OneMask]
+_WANTED = "the name of a model input, or a function of the inputs (args, kwargs), or a dict of these by point"
+
+
+@dataclass(frozen=True)
+class PassMasks:
+    """Which entries are real in one pass.
+
+    Attributes:
+        of_error: where the error is taken, and at all points without a mask of their own; None if all entries are real.
+        of_points: at points with a mask of their own, by name.
+    """
+
+    of_error: Tensor | None
+    of_points: Mapping[str, Tensor | None] = field(default_factory=dict)
+
+    def at(self, point: str, common: int | None = None) -> Tensor | None:
+        """Return the mask of a point; None if all entries are real there.
+
+        Args:
+            point: its name.
+            common: how many batch axes the point has in common with the error, if it lacks some of the error's axes.
+                The error's mask then says only which samples are real: the point's tokens are not those of the error.
+        """
+        if point in self.of_points:
+            return self.of_points[point]
+        if self.of_error is None or common is None or self.of_error.ndim <= common:
+            return self.of_error
+        return self.of_error.flatten(common).any(-1)
 
 
 @dataclass(frozen=True)
@@ -25,11 +54,11 @@ class InputMask:
         position: where the input of this name stands among those given by position; None if it is given by keyword.
     """
 
-    given: Mask = None
+    given: OneMask = None
     position: int | None = None
 
     @classmethod
-    def of(cls, model: nn.Module, mask: Mask) -> InputMask:
+    def of(cls, model: nn.Module, mask: OneMask) -> InputMask:
         """Return how the mask is found among the inputs of a model.
 
         Raises:
@@ -37,7 +66,7 @@ class InputMask:
         """
         if not isinstance(mask, str):
             if mask is not None and not callable(mask):
-                raise refused("mask", "the name of a model input, or a function of the inputs (args, kwargs)", mask)
+                raise refused("mask", _WANTED, mask)
             return cls(mask)
         inputs = inspect.signature(model.forward).parameters
         kinds = {parameter.kind for parameter in inputs.values()}
@@ -80,6 +109,54 @@ class InputMask:
         )
 
 
+@dataclass(frozen=True)
+class InputMasks:
+    """How the masks of a pass are found among its inputs.
+
+    Attributes:
+        of_error: the mask where the error is taken, and of all points without a mask of their own.
+        of_points: the masks of points that have one of their own, by name.
+    """
+
+    of_error: InputMask
+    of_points: Mapping[str, InputMask] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: nn.Module, mask: Mask, points: Sequence[str]) -> InputMasks:
+        """Return how the masks are found among the inputs of a model.
+
+        Args:
+            model: the model.
+            mask: one mask, or masks by point, with that of the error under "".
+            points: names of the points.
+
+        Raises:
+            ArgumentError: a mask is neither a name nor a function, the model has no input of its name, or a key is no
+                point.
+        """
+        if not isinstance(mask, Mapping):
+            return cls(InputMask.of(model, mask))
+        if unknown := [name for name in mask if name != "" and name not in points]:
+            raise ArgumentError(
+                f"mask has the key {unknown[0]!r}, which is no point; give masks by point, from: "
+                f'{", ".join(map(repr, points))}, and under "" the mask of where the error is taken'
+            )
+        found = {name: InputMask.of(model, one) for name, one in mask.items()}
+        return cls(found.pop("", InputMask()), found)
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PassMasks | None:
+        """Return which entries are real, as booleans; None if this pass has no mask at all."""
+        of_error = self.of_error(args, kwargs)
+        if not self.of_points:
+            return None if of_error is None else PassMasks(of_error)
+        return PassMasks(of_error, {name: one(args, kwargs) for name, one in self.of_points.items()})
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise ArgumentError unless masks of numbers hold 0 and 1 alone: masks to be added mean the opposite."""
+        for one in (self.of_error, *self.of_points.values()):
+            one.check(args, kwargs)
+
+
 def real_rows(mask: Tensor, batch: Sequence[int]) -> Tensor:
     """Return which entries of the batch count, with axes of length 1 behind: it broadcasts to [*batch, C].
 
@@ -93,7 +170,8 @@ def real_rows(mask: Tensor, batch: Sequence[int]) -> Tensor:
     if tuple(mask.shape[:shared]) != tuple(batch[:shared]):
         raise FeedbackShapeError(
             f"the mask has shape {tuple(mask.shape)}, and where the error is taken the batch axes are {tuple(batch)}; "
-            "the mask must begin with the batch axes, or be [batch]"
+            "the mask must begin with the batch axes, or be [batch]; where an encoder has other tokens than the "
+            'output, give a dict of masks by point, {"encoder": "source_mask"}'
         )
     rows = mask if mask.ndim <= len(batch) else mask.flatten(len(batch)).any(-1)
     return _with_axes(rows, len(batch) + 1)

@@ -27,6 +27,7 @@ def reproduce(
     *,
     preset: Literal["quick", "paper"] = "quick",
     dataset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
+    set_: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="FIELD=VALUE"), tyro.conf.UseAppendAction] = (),
     runs: Path = Path("runs"),
     report: Path = Path("feedalign-report.html"),
     seeds: int = 0,
@@ -40,7 +41,9 @@ def reproduce(
     Args:
         names: experiments, see `feedalign list`; all unless given.
         preset: quick takes at most a minute each on two cores; paper is the full size.
-        dataset: data set for the experiments that take one (digits, mnist, cifar10), instead of the preset's own.
+        dataset: data set for the experiments that take one, instead of the preset's own; `feedalign list` names them.
+        set_: another value for a field of the experiment's config, such as draws=8 or "norms=[2, 8]"; may be given
+            several times, for one experiment. The report lists what is changed.
         runs: folder of the runs.
         report: the page to write.
         seeds: number of other base seeds to run as well; each part of a claim is counted over them.
@@ -51,8 +54,9 @@ def reproduce(
     """
     from feedalign import lab
 
+    changes = lab.changes.read_options(set_) if set_ else None  # which loads NumPy
     done = lab.reproduce(
-        names, preset, dataset, runs, report, seeds=seeds, table=table,
+        names, preset, dataset, runs, report, changes=changes, seeds=seeds, table=table,
         executor=lambda: lab.runs.chosen_executor(executor, workers, address),  # which loads xarray
         progress=progress, finished=show_verdicts,
     )  # fmt: skip
@@ -181,7 +185,9 @@ def data(
 
 
 def show_verdicts(result: Result) -> None:
-    """Print an experiment's name and the verdicts on its claim."""
+    """Print an experiment's name, what was changed in its config, and the verdicts on its claim."""
     out.print(f"[bold]{result.experiment.NAME}[/bold]")
+    for change in result.changes:
+        out.print(f"  changed: {change.words}", markup=False)
     for verdict in result.verdicts:
         out.print(f"  {verdict.word}: {verdict.claim}: {verdict.numbers}", markup=False)

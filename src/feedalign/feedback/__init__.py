@@ -7,6 +7,7 @@ repeats the matrix of another recipe scales the result, so that its columns keep
 
 from feedalign.feedback.compact import Automatic, InFull, Sketched, Tokenwise
 from feedalign.feedback.convolutional import FromMask, FromWeights, Smooth, Toeplitz
+from feedalign.feedback.factors import Factors
 from feedalign.feedback.form import Form, draw_stored, form_at
 from feedalign.feedback.from_network import Aligned
 from feedalign.feedback.given import FromArray
@@ -22,6 +23,7 @@ __all__ = [
     "Channelwise",
     "Conditioned",
     "Convolution",
+    "Factors",
     "Feedback",
     "Form",
     "FromArray",

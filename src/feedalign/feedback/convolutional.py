@@ -17,12 +17,12 @@ from feedalign.feedback.random import Gaussian
 from feedalign.feedback.recipe import (
     Convolution,
     Feedback,
+    Over,
     Place,
     check_recipe,
     draw_at,
     draw_sized,
     fault_of,
-    needs_jacobian,
     owned,
 )
 from feedalign.geometry import Array
@@ -82,19 +82,15 @@ def _cosine_modes(size: int, modes: int) -> Float[Tensor, "size modes"]:
     return torch.nn.functional.normalize(phase.cos(), dim=0)
 
 
-class _Fitted:
+@dataclass(frozen=True)
+class _Fitted(Over):
     """A recipe that computes the matrices of a whole chain of convolutions; `base` draws for all other points."""
 
-    base: Feedback
+    base: Feedback = field(default_factory=Gaussian)
     needs_place: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_recipe(self.base, "base")
-
-    @property
-    def needs_jacobian(self) -> bool:
-        """Whether the base reads `place.jacobian`."""
-        return needs_jacobian(self.base)
 
     def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:  # noqa: ARG002
         """Refuse: without a network there are no convolutions to fit."""
@@ -125,8 +121,6 @@ class Toeplitz(_Fitted):
         ArgumentError: `base` is no recipe.
     """
 
-    base: Feedback = field(default_factory=Gaussian)
-
 
 @dataclass(frozen=True)
 class FromMask(_Fitted):
@@ -142,8 +136,6 @@ class FromMask(_Fitted):
     Source: tried by Refinetti et al. (2021).
     """
 
-    base: Feedback = field(default_factory=Gaussian)
-
 
 @dataclass(frozen=True)
 class FromWeights(_Fitted):
@@ -158,8 +150,6 @@ class FromWeights(_Fitted):
         ArgumentError: `base` is no recipe.
     Source: tried by Refinetti et al. (2021).
     """
-
-    base: Feedback = field(default_factory=Gaussian)
 
 
 def _fit(recipe: _Fitted, chain: list[Convolution], outputs: int, rng: np.random.Generator) -> list[Array]:

@@ -6,6 +6,7 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from feedalign.lab import (
+        changes,
         data,
         diagnose_command,
         experiments,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submodules=[
+        "changes",
         "data",
         "diagnose_command",
         "experiments",
@@ -40,6 +42,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
 
 __all__ = [
     "Reproduction",
+    "changes",
     "data",
     "diagnose_command",
     "experiments",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,10 @@ from feedalign.lab.files import check_file, check_folder
 from feedalign.lab.robustness import SEED_STRIDE, Robustness, counted, merge, read
 
 if TYPE_CHECKING:
+    import xarray as xr
+
+    from feedalign.lab.changes import Change
+    from feedalign.lab.experiments import Verdict
     from feedalign.lab.report import Result
     from feedalign.lab.runs import Executor, Job
 
@@ -47,6 +51,7 @@ def reproduce(
     runs: Path = Path("runs"),
     report: Path = Path("feedalign-report.html"),
     *,
+    changes: Mapping[str, Any] | None = None,
     seeds: int = 0,
     table: Path = Path("results/seed_robustness.csv"),
     executor: Executor | Callable[[], Executor] | None = None,
@@ -62,6 +67,8 @@ def reproduce(
         dataset: data set for experiments that take one, instead of the preset's own.
         runs: folder of the runs; made if missing.
         report: the HTML page to write; its folder is made if missing.
+        changes: values by the name of a field of the experiment's config, instead of the preset's own, such as
+            {"draws": 8}. For one experiment at a time. The result and the report list them.
         seeds: number of other base seeds at which each experiment is run as well. What they give is counted, added to
             `table`, and returned.
         table: CSV file of seed robustness. The report shows what the table says of the runs on the page; a table that
@@ -77,8 +84,9 @@ def reproduce(
         Results and the path of the report.
 
     Raises:
-        ArgumentError: a name or the preset is unknown, an experiment does not take the data set, `seeds` is negative,
-            or `runs`, `report` or `table` cannot be written. Raised before anything is run.
+        ArgumentError: a name or the preset is unknown, an experiment does not take the data set, a change does
+            not fit the config, `seeds` is negative, or `runs`, `report` or `table` cannot be written. Raised before
+            anything is run. Also raised, at the end, if a claim cannot be judged with the changes.
         DataError: a data set is missing, or a run cannot be stored or read.
     """
     names = tuple(names) or (NAMES if dataset is None else tuple(DATASETS))
@@ -87,6 +95,7 @@ def reproduce(
         raise ArgumentError(f"preset={preset!r} is unknown; expected 'quick' or 'paper'")
     if seeds < 0:
         raise ArgumentError(f"seeds={seeds} is negative; expected a number of further base seeds, or 0 for none")
+    _check_changes(changes, names, seeds)
     check_folder("runs", runs)
     check_file("report", report)
     check_file("table", table)
@@ -96,12 +105,26 @@ def reproduce(
     from feedalign.lab.runs import ThisProcess, run_jobs
 
     chosen = executor() if callable(executor) else executor or ThisProcess()
-    checking = _Checking([_Plan(get(name), preset, dataset, seeds) for name in names], runs, table, finished)
+    checking = _Checking(
+        [_Plan(get(name), preset, dataset, seeds, changes or {}) for name in names], runs, table, finished
+    )
     if jobs := checking.jobs():
         with progress(f"{len(jobs)} jobs") as told:
             run_jobs(jobs, runs, chosen, told, checking.tell)
     write_report(checking.results, report, read(table))
     return Reproduction(tuple(checking.results), report, tuple(checking.robustness))
+
+
+def _check_changes(changes: Mapping[str, Any] | None, names: Sequence[str], seeds: int) -> None:
+    """Refuse changes that do not belong to one experiment, or whose counts of seeds would pass for the preset's."""
+    if not changes:
+        return
+    if len(names) != 1:
+        raise ArgumentError(f"changes are for one experiment, since each has other fields; got {', '.join(names)}")
+    if seeds:
+        raise ArgumentError("seeds are counted for the presets as they are; leave out the changes, or the seeds")
+    if "dataset" in changes:
+        raise ArgumentError("the data set is no change: choose it with --dataset, which knows the sizes that fit")
 
 
 class _Checking:
@@ -151,18 +174,27 @@ class _Plan:
         preset: "quick" or "paper".
         dataset: data set that was asked for; None for the preset's own.
         seeds: number of other base seeds.
+        values: that replace those of the preset, by the name of the field.
     """
 
     experiment: Experiment
     preset: str
     dataset: str | None
     seeds: int
+    values: Mapping[str, Any]
+
+    @property
+    def chosen(self) -> tuple[Any, tuple[Change, ...]]:
+        """The preset's config with the changes, and the changes."""
+        from feedalign.lab.changes import changed
+
+        presets = self.experiment.CONFIGS if self.dataset is None else self.experiment.ON_DATASET[self.dataset]
+        return changed(presets[self.preset], self.values)
 
     @property
     def configs(self) -> list[Any]:
-        """The preset's config, and the same at the other base seeds."""
-        presets = self.experiment.CONFIGS if self.dataset is None else self.experiment.ON_DATASET[self.dataset]
-        config = presets[self.preset]
+        """The config that was asked for, and the same at the other base seeds."""
+        config, _ = self.chosen
         return [replace(config, first_seed=config.first_seed + SEED_STRIDE * i) for i in range(self.seeds + 1)]
 
     def jobs(self, runs: Path) -> list[Job]:
@@ -182,15 +214,30 @@ class _Plan:
         from feedalign.lab.report import Result
         from feedalign.lab.runs import gathered
 
-        name, check = self.experiment.NAME, self.experiment.check
+        name = self.experiment.NAME
         found = [
             gathered(name, config, self.experiment.jobs(config), partial(self.experiment.gather, config), runs)
             for config in self.configs
         ]
         command = ["feedalign", "reproduce", name, "--preset", self.preset]
         command += ["--dataset", self.dataset] if self.dataset is not None else []
-        result = Result(self.experiment, found[0], check(found[0].dataset), shlex.join(command))
+        _, changes = self.chosen
+        for change in changes:
+            command += ["--set", change.option]
+        checks = [self._check(run.dataset, changes) for run in found]
+        result = Result(self.experiment, found[0], checks[0], shlex.join(command), changes)
         if not self.seeds:
             return result, []
-        checks = [check(run.dataset) for run in found[1:]]
-        return result, counted(name, found[0].config_hash, self.preset, self.dataset, checks)
+        return result, counted(name, found[0].config_hash, self.preset, self.dataset, checks[1:])
+
+    def _check(self, dataset: xr.Dataset, changes: Sequence[Change]) -> list[Verdict]:
+        """Return the verdicts. A check may need values that the changes took away, and says so in words of its own."""
+        try:
+            return self.experiment.check(dataset)
+        except (LookupError, ValueError) as error:
+            if not changes:
+                raise
+            raise ArgumentError(
+                f"{self.experiment.NAME} cannot be judged with {'; '.join(change.words for change in changes)} "
+                f"({error}); keep the values that its claim speaks of"
+            ) from error

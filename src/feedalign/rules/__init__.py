@@ -9,9 +9,10 @@ from feedalign.rules.direct import (
     DirectRule,
     check_direct,
     direct_signal,
+    mask_of,
     signal,
 )
-from feedalign.rules.distributed import Processes, check_whole
+from feedalign.rules.distributed import Processes, check_whole, reshard
 from feedalign.rules.registry import RULES, get
 from feedalign.rules.sequential import FA, KolenPollack, SequentialRule, SignSymmetry, register_linear_layer
 from feedalign.rules.wrapped import Wrapped, check_bare, check_wrapped
@@ -38,6 +39,8 @@ __all__ = [
     "check_wrapped",
     "direct_signal",
     "get",
+    "mask_of",
     "register_linear_layer",
+    "reshard",
     "signal",
 ]

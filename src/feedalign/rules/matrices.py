@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError, FeedbackShapeError, PointsError
 from feedalign.feedback import (
+    Factors,
     Feedback,
     Form,
     Place,
@@ -77,6 +78,13 @@ class Matrices(nn.Module):
         A matrix that is held with all its entries is the buffer itself. Any other is made now.
         """
         return {place.name: self._with_all_entries(place) for place in self.places if place.name in self.forms}
+
+    def factors(self, point: str) -> Factors | None:
+        """Return F of a point as a product of small factors; None if the point has no matrix."""
+        for place in self.places:
+            if place.name == point and point in self.forms:
+                return Factors.of(self.forms[point], self[point], place.features, self._signs())
+        return None
 
     def __getitem__(self, point: str) -> Tensor:
         """Return the numbers that are held for a point."""

@@ -39,6 +39,18 @@ def nearest(net: Wrapped, matrices: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def of_size(form: Form, matrix: Tensor, features: int) -> Tensor:
+    """Return a matrix [features drawn, ...] for samples of another size: its rows have more or fewer copies.
+
+    A matrix without copies is returned as it is.
+    """
+    if form.copies == "tokens":
+        return matrix[: form.rows].repeat(features // form.rows, 1)
+    if form.copies == "positions":
+        return matrix[:: len(matrix) // form.rows].repeat_interleave(features // form.rows, 0)
+    return matrix
+
+
 def mean_over_copies(form: Form, activity: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
     """Return, for each feature, the mean over the features that have the same row of F, and whether any of them counts.
 

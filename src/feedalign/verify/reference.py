@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import ErrorTap, mapped, plain_copy, tapped
+from feedalign.anatomy import ErrorTap, PassMasks, mapped, plain_copy, tapped
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Form
 from feedalign.rules import (
@@ -29,7 +29,7 @@ from feedalign.rules import (
     SignSymmetry,
     Wrapped,
 )
-from feedalign.verify.nearest import mean_over_copies, nearest
+from feedalign.verify.nearest import mean_over_copies, nearest, of_size
 
 Gradients = dict[str, Tensor]
 Message = Callable[[Tensor], Tensor]
@@ -41,7 +41,7 @@ def gradients(
     run: Callable[[nn.Module], Any],
     loss_of: Callable[[Any], Tensor],
     message: Message | None,
-    mask: Tensor | None = None,
+    masks: PassMasks | None = None,
 ) -> tuple[Gradients, dict[str, Tensor]]:
     """Return every parameter's gradient and every learned matrix after its update; `net` is used up.
 
@@ -49,7 +49,7 @@ def gradients(
         ArgumentError: there is no reference for this rule.
         OutputError: no error can be taken of the model's output.
     """
-    task = Task(net.unwrap(), run, loss_of, net.error_tap, mask)
+    task = Task(net.unwrap(), run, loss_of, net.error_tap, masks)
     kind = net.rule
     if message is None:
         message = _message_of(net)
@@ -101,7 +101,7 @@ class Task:
     run: Callable[[nn.Module], Any]
     loss_of: Callable[[Any], Tensor]
     tap: ErrorTap
-    mask: Tensor | None = None
+    masks: PassMasks | None = None
     found: Gradients = field(default_factory=dict)
     outputs: tuple[Tensor, ...] = ()
 
@@ -121,14 +121,16 @@ class Task:
         output, self.outputs = tapped(self.model, self.tap, lambda: self.run(self.model), equal)
         return self.loss_of(output)
 
-    def real(self, shape: torch.Size, batch: torch.Size) -> Tensor:
-        """Return 1 for real entries of an activation, or of the error, and 0 for padding, in its shape."""
+    def real(self, shape: torch.Size, batch: torch.Size, point: str = "", *, lacks: bool = False) -> Tensor:
+        """Return 1 for real entries of a point's activation, or of the error, and 0 for padding, in its shape."""
         real = torch.ones(shape)
-        if self.mask is not None:
-            known = self.mask
+        own = self.masks is not None and point in self.masks.of_points
+        known = None if self.masks is None else self.masks.of_points[point] if own else self.masks.of_error
+        if known is not None:
             while known.ndim > len(batch) and known.shape[-1] == 1:
                 known = known[..., 0]
-            if len(shape) <= known.ndim > len(batch):  # of tokens, while this has none
+            # Of tokens, while this has none, or has others.
+            if len(shape) <= known.ndim > len(batch) or (lacks and not own and known.ndim > len(batch)):
                 known = known.flatten(len(batch)).any(-1)
             for place in (~known).nonzero().tolist():
                 # An axis of length 1 in the mask stands for a whole axis of the activation.
@@ -187,10 +189,11 @@ def _direct(
         e, m = (each.flatten(-1 - lacks, -2).sum(-2) if lacks else each for each in (error, message(error)))
         batch = e.shape[:-1]
         e, m = e.flatten(0, -2), m.flatten(0, -2)
-        _check_length(name, h.numel() // max(1, len(m)), len(matrices[name]))
-        real = task.real(h.shape, batch)
+        F = of_size(forms[name], matrices[name], h.numel() // max(1, len(m)))
+        _check_length(name, h.numel() // max(1, len(m)), len(F))
+        real = task.real(h.shape, batch, name, lacks=bool(lacks))
         # What is sent has the precision of the feedback, whatever the precision of the output and of the activation.
-        sent = torch.einsum("bc,hc->bh", m.to(matrices[name].dtype), matrices[name])
+        sent = torch.einsum("bc,hc->bh", m.to(F.dtype), F)
         task.add(h, (sent.reshape(h.shape) * real).to(h.dtype))
         if learning is not None:
             activity = h.detach().reshape(len(e), -1).to(matrices[name].dtype)
@@ -199,8 +202,8 @@ def _direct(
             if learning.centred:
                 present = counted * torch.tensor([[float(row.any())] for row in e])
                 activity = activity - (present * activity).sum(0) / present.sum(0).clamp(min=1)
-            activity = activity * counted
             F = learned[name]
+            activity = of_size(forms[name], (activity * counted).T, len(F)).T
             decayed = F - learning.lr * learning.weight_decay * F
             learned[name] = decayed - learning.lr * torch.einsum("bh,bc->hc", activity, e.to(F.dtype))
     return task.found, learned if learning is not None else {}

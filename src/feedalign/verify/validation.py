@@ -13,6 +13,7 @@ from feedalign.anatomy import (
     Entries,
     ErrorTap,
     Problem,
+    axes_missing,
     axes_problem,
     copied,
     is_computed_from,
@@ -134,7 +135,7 @@ def _tops(
     entries = tensors_in(returned)
     if isinstance(tapped, Problem):
         return entries, [tapped]
-    found = list(_shape_problems(watched, tap.batch_shape(tapped[0])))
+    found = list(_shape_problems(watched, tap, tap.batch_shape(tapped[0])))
     above: list[Tensor] = []
     if tap.places:  # what lies above the place is a part of the readout
         above = [entry for entry in entries if any(is_computed_from(entry, one) for one in tapped)]
@@ -142,15 +143,25 @@ def _tops(
     return [*tapped, *above], found
 
 
-def _shape_problems(watched: Watched, batch_shape: torch.Size) -> Iterator[Problem]:
-    """Points whose activations do not go with the batch axes of the output, or have several widths."""
+def _shape_problems(watched: Watched, tap: ErrorTap, batch_shape: torch.Size) -> Iterator[Problem]:
+    """Points whose activations do not go with the batch axes of the output, or have several widths.
+
+    Tokens may be others than those of the output, as in an encoder: then the point has the samples in common with it.
+    """
     for name in watched.points:
-        activations = [cut.activation for cut in watched.cuts if cut.point == name]
         module = watched.model.get_submodule(name)
-        wrong = [problem for one in activations if (problem := axes_problem(name, module, one, batch_shape))]
-        if wrong:
-            yield wrong[0]
-        elif len(widths := {one.shape[len(batch_shape) :].numel() for one in activations}) > 1:
+        wrong, widths = [], set()
+        for cut in watched.cuts:
+            if cut.point == name:
+                by_token = cut.by_token and tap.batch_dims is None
+                missing = axes_missing(cut.activation, batch_shape) if by_token else 0
+                own = batch_shape[: len(batch_shape) - missing]
+                wrong.append(axes_problem(name, module, cut.activation, own))
+                sample = cut.activation.shape[len(own) :]
+                widths.add(sample[-1] if by_token and len(sample) > 1 else sample.numel())
+        if found := [problem for problem in wrong if problem]:
+            yield found[0]
+        elif len(widths) > 1:
             yield problems.several_widths(name, widths)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from feedalign.anatomy import ErrorTap, Problem, activation_in, mapped, problems, seeing_places
+from feedalign.anatomy import ErrorTap, Problem, activation_in, features_last, mapped, problems, seeing_places
 
 Node = torch.autograd.graph.Node
 Uses = set[tuple[int, Node | None]]  # the id of a parameter or other leaf, and what is computed from it there
@@ -24,6 +24,7 @@ class Cut:
     activation: Tensor
     leaf: Tensor
     probe: Tensor  # its derivative needs what was given to the block above as it was then
+    by_token: bool  # whether the last layer of the block puts its features on the last axis
     spoiled: bool = False
 
     @property
@@ -43,6 +44,10 @@ class Watched:
         self.model, self.points = model, points
         self.cuts: list[Cut] = []
         self.ran: set[str] = set()
+        self.modules = dict(model.named_modules())
+        self.inside: list[
+            tuple[str, Any]
+        ] = []  # modules with parameters that ran since the last point, and their outputs
         self.problems: list[Problem] = []
 
     def run(self, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -94,6 +99,8 @@ class Watched:
         self._look_for_changes(f"an operation in the forward of {culprit}" if inside else culprit)
         first_run = name not in self.ran
         self.ran.add(name)
+        if any(True for _ in module.parameters(recurse=False)):
+            self.inside.append((name, output))
         if name not in self.points:
             return None
         activation = activation_in(output)
@@ -104,7 +111,9 @@ class Watched:
         with torch.enable_grad():  # the model may run a part of itself without
             leaf = activation.detach().requires_grad_()
             given = leaf.clone()
-            self.cuts.append(Cut(name, activation, leaf, probe=given.flatten()[:1].square()))
+            by_token = features_last(self.inside, self.modules, activation)
+            self.cuts.append(Cut(name, activation, leaf, given.flatten()[:1].square(), by_token))
+        self.inside = []
         return mapped(output, lambda tensor: given if tensor is activation else tensor.detach(), objects=True)
 
     def _look_for_changes(self, culprit: str) -> None:

@@ -1,15 +1,17 @@
-"""A config of about a second for every experiment, its result, and what a check makes of a result."""
+"""A config of about a second for every experiment, its computation, and what a check makes of a result."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
+from tests.cases.repetitions import generators
 
 from feedalign.lab import experiments
 from feedalign.lab.experiments import Experiment, Verdict
@@ -26,7 +28,7 @@ TINY: dict[str, dict[str, Any]] = {
         "input_dim": 30, "teachers": 2, "students": (1, 2, 4), "end_time": 10.0, "measurements": 5, "runs": 2,
     },
     "shallow-variations": {
-        "input_dim": 30, "end_time": 10.0, "late_time": 100.0, "measurements": 5, "draws": 2,
+        "input_dim": 30, "end_time": 10.0, "late_time": 100.0, "measurements": 5, "draws": 2, "seeds": 2,
     },
     "alignment-matrices": {
         "outputs": CELLS, "inputs": 4, "samples": 12, "width": 10, "steps": 30, "measurements": 4, "draws": 2,
@@ -65,9 +67,40 @@ TINY: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Run:
+    """One computation of an experiment, and what was seen of it.
+
+    Attributes:
+        result: its result.
+        streams: the beginning of every random stream; tests/test_streams.py shows that there are no other streams.
+        told: what was told of the progress, as (done, total).
+        left_alone: whether the global random number generators are where they were.
+    """
+
+    result: xr.Dataset
+    streams: frozenset[tuple[int, ...]]
+    told: tuple[tuple[int, int], ...]
+    left_alone: bool
+
+
 @cache
-def _result(name: str) -> xr.Dataset:
-    return experiments.compute(experiments.get(name), _config(name))
+def _run(name: str, **change: int) -> Run:
+    streams: set[tuple[int, ...]] = set()
+    told: list[tuple[int, int]] = []
+    made = np.random.SeedSequence
+
+    def recorded(*args: Any, **kwargs: Any) -> np.random.SeedSequence:
+        sequence = made(*args, **kwargs)
+        streams.add(tuple(sequence.generate_state(4).tolist()))
+        return sequence
+
+    before = generators()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np.random, "SeedSequence", recorded)
+        config = replace(_config(name), **change)
+        result = experiments.compute(experiments.get(name), config, lambda *now: told.append(now))
+    return Run(result, frozenset(streams), tuple(told), generators() == before)
 
 
 def _config(name: str) -> Any:
@@ -81,9 +114,15 @@ def tiny_config() -> Callable[[str], Any]:
 
 
 @pytest.fixture(scope="session")
+def tiny_run() -> Callable[..., Run]:
+    """The computation of that config, with a changed field or without; each is computed once in a session."""
+    return _run
+
+
+@pytest.fixture(scope="session")
 def tiny_result() -> Callable[[str], xr.Dataset]:
-    """The result of that config, computed once in a session; a copy, so that a test may spoil it."""
-    return lambda name: _result(name).copy(deep=True)
+    """The result of that config; a copy, so that a test may spoil it."""
+    return lambda name: _run(name).result.copy(deep=True)
 
 
 @pytest.fixture(scope="session")

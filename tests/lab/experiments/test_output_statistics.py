@@ -10,7 +10,7 @@ import xarray as xr
 
 from feedalign.lab.experiments import Experiment, output_statistics
 from feedalign.lab.experiments.common.outputs import covariance
-from feedalign.lab.experiments.output_statistics_job import ACTIVATIONS
+from feedalign.lab.experiments.output_statistics_job import ACTIVATIONS, whitened
 
 Refused = Callable[[Experiment, xr.Dataset], set[int]]
 
@@ -26,6 +26,15 @@ def tiny(tiny_result: Callable[[str], xr.Dataset]) -> xr.Dataset:
 def test_the_result_has_named_dimensions(tiny: xr.Dataset) -> None:
     assert dict(tiny.sizes) == {"activation": 3, "target": 2, "draw": 2, "alpha": 2, "beta": 2, "step": 3}
     assert all(np.isfinite(values).all() for values in tiny.data_vars.values())
+
+
+def test_whitened_targets_have_the_covariance_one_and_are_as_well_learned_by_a_linear_network() -> None:
+    drawn = np.random.default_rng(0).standard_normal((20, 2)) @ np.array([[3.0, 1.0], [0.5, 0.2]])
+    white = whitened(drawn)
+    np.testing.assert_allclose(white.T @ white, 20 * np.eye(2), atol=1e-12)
+    combination = np.linalg.lstsq(drawn, white)[0]
+    np.testing.assert_allclose(drawn @ combination, white, atol=1e-12)
+    np.testing.assert_allclose(whitened(white), white, atol=1e-12)  # of all white targets the nearest
 
 
 def ideal() -> xr.Dataset:

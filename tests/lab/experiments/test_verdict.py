@@ -116,7 +116,7 @@ def test_above_and_below_mirror_each_other() -> None:
 def test_the_words_and_numbers() -> None:
     assert verdict(2.0).word == "supported"
     assert verdict(0.0).word == "not supported"
-    assert verdict(2.0).numbers == "2 [1.72, 2.28], asked above 1, 5 independent runs"
+    assert verdict(2.0).numbers == "2 [1.72, 2.28], expected above 1, 5 independent runs"
 
 
 def test_the_weakest_verdict_decides() -> None:

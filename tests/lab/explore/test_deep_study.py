@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -82,6 +84,15 @@ def test_a_finished_training_stays_as_it_is(training: DeepTraining) -> None:
     training.advance()
     assert training.moments == before
     assert training.epoch == 2
+
+
+def test_threads_that_ask_at_once_take_turns(training: DeepTraining) -> None:
+    """A page that lost its connection asks for the next epoch while the last is still under way."""
+    together = DeepTraining(training.setting)
+    with ThreadPoolExecutor(training.setting.epochs) as pool:
+        for done in [pool.submit(together.advance) for _ in range(training.setting.epochs)]:
+            done.result()
+    assert together.moments == training.moments
 
 
 def test_a_network_that_diverges_says_so() -> None:

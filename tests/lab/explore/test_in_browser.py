@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
-from tests.cases.browser import chromium, opened, program
+from tests.cases.browser import PATIENCE, chromium, opened, program
 
 from feedalign.lab.explore.shallow_study import ShallowSetting, study
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
-
-SECONDS = 60_000  # milliseconds: the machine may be busy with other tests
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,7 @@ def address() -> Iterator[str]:
             assert found is not None
             yield found[0]
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=60) == 0
+            assert process.wait(timeout=PATIENCE) == 0
         finally:
             process.kill()
 
@@ -65,7 +63,7 @@ def names(page: Page, chart: str) -> list[str]:
 
 def ready(page: Page) -> None:
     """Wait until the curves of theory are drawn."""
-    page.locator("#error .scatterlayer .trace").first.wait_for(timeout=SECONDS)
+    page.locator("#error .scatterlayer .trace").first.wait_for()
 
 
 def wait_for_end(page: Page, chart: str, value: float) -> None:
@@ -74,7 +72,6 @@ def wait_for_end(page: Page, chart: str, value: float) -> None:
         "([chart, value]) => Math.abs(document.querySelector(`#${chart} .js-plotly-plot`).data[0].y.at(-1) / value - 1)"
         " < 1e-9",
         arg=[chart, value],
-        timeout=SECONDS,
     )
 
 
@@ -86,7 +83,7 @@ def test_a_control_moved_by_keyboard_moves_the_curves(browser: Browser, address:
         page.get_by_label("η, learning rate").focus()
         for _ in range(4):
             page.keyboard.press("ArrowRight")
-        page.get_by_text("η, learning rate = 0.79").wait_for(timeout=SECONDS)
+        page.get_by_text("η, learning rate = 0.79").wait_for()
         expected = study(ShallowSetting(lr=0.79, end_time=2000.0)).theory["dfa"]
         wait_for_end(page, "error", expected.generalisation_error[-1])
         times, errors = curve(page, "error", "DFA, theory")
@@ -118,27 +115,43 @@ def test_curves_are_shown_while_a_slider_moves(browser: Browser, address: str) -
         page.get_by_label("K, student units").fill("3")  # an answer now takes longer than the next move of the slider
         page.get_by_label("M, teacher units").fill("3")
         seen = set()
-        for position in range(1, 101):
+        for position in range(1, 5000):  # far more than are needed, on a machine that is busy with other things as well
             page.get_by_label("σ, label noise").fill(f"{position % 21 * 0.05:.2f}")
             page.wait_for_timeout(20)
             seen.add(curve(page, "error", "DFA, theory")[1][-1])
+            if len(seen) > 3:
+                break
         assert len(seen) > 3
 
 
 def test_units_feedback_and_minimum_follow(browser: Browser, address: str) -> None:
     with opened(browser, address, 1400) as page:
         ready(page)
-        page.get_by_text("arrived at the predicted minimum").wait_for(timeout=SECONDS)
+        page.get_by_text("arrived at the predicted minimum").wait_for()
         assert page.get_by_label("F₃").is_hidden()
         page.get_by_label("K, student units").fill("3")
-        page.get_by_text("Make K and M equal").wait_for(timeout=SECONDS)
-        page.get_by_label("F₃").wait_for(timeout=SECONDS)
+        page.get_by_text("Make K and M equal").wait_for()
+        page.get_by_label("F₃").wait_for()
         assert names(page, "R") == ["R₁₁", "R₁₂", "R₂₁", "R₂₂", "R₃₁", "R₃₂"]
         page.get_by_label("K, student units").fill("2")
         page.get_by_label("F₂").fill("0.2")
-        page.locator("#pick td").get_by_text("0.20", exact=True).wait_for(timeout=SECONDS)
+        page.locator("#pick td").get_by_text("0.20", exact=True).wait_for()
         page.get_by_label("ReLU").first.check()
-        page.get_by_text("A ReLU student can learn this teacher").wait_for(timeout=SECONDS)
+        page.get_by_text("A ReLU student can learn this teacher").wait_for()
+
+
+def test_a_page_without_answers_says_so_and_catches_up(browser: Browser, address: str) -> None:
+    """When the program answers again, the page shows the positions where the controls stand by then."""
+    with opened(browser, address, 1400) as page:
+        ready(page)
+        page.route("**/ask/shallow", lambda route: route.abort("aborted"))
+        page.get_by_label("σ, label noise").fill("0.2")
+        trouble = page.locator("#shallow-troubles")
+        trouble.get_by_text("The program does not answer").wait_for()
+        page.get_by_label("σ, label noise").fill("0.4")
+        page.unroute("**/ask/shallow")
+        wait_for_end(page, "error", study(ShallowSetting(noise_std=0.4)).theory["dfa"].generalisation_error[-1])
+        trouble.get_by_text("The program does not answer").wait_for(state="hidden")
 
 
 def test_a_divergence_is_told_in_words(browser: Browser, address: str) -> None:
@@ -149,9 +162,9 @@ def test_a_divergence_is_told_in_words(browser: Browser, address: str) -> None:
         page.get_by_label("η, learning rate").fill("1")
         page.get_by_label("simulate a network of 500 inputs").check()
         trouble = page.locator("#shallow-troubles")
-        trouble.get_by_text("the simulation diverged at t").wait_for(timeout=SECONDS)
+        trouble.get_by_text("the simulation diverged at t").wait_for()
         page.get_by_label("simulate a network of 500 inputs").uncheck()
-        trouble.get_by_text("the simulation diverged at t").wait_for(state="hidden", timeout=SECONDS)
+        trouble.get_by_text("the simulation diverged at t").wait_for(state="hidden")
 
 
 def test_a_training_is_watched_to_its_end(browser: Browser, address: str) -> None:
@@ -160,7 +173,7 @@ def test_a_training_is_watched_to_its_end(browser: Browser, address: str) -> Non
         page.get_by_label("epochs").fill("5")
         page.get_by_label("hidden layers").fill("2")
         page.get_by_role("button", name="Train").click()
-        page.get_by_text(re.compile("Epoch 5 of 5. Test accuracy: DFA ")).wait_for(timeout=SECONDS)
+        page.get_by_text(re.compile("Epoch 5 of 5. Test accuracy: DFA ")).wait_for()
         assert names(page, "gradient") == ["layer 1", "layer 2"] * 2
         assert names(page, "weight") == ["layer 2", "layer 3"] * 2
         epochs, accuracies = curve(page, "accuracy", "backprop")
@@ -174,7 +187,7 @@ def test_a_training_can_be_stopped_and_begun_again(browser: Browser, address: st
         page.get_by_label("epochs").fill("100")
         page.get_by_role("button", name="Train").click()
         progress = page.locator("#progress")
-        progress.get_by_text(re.compile("Epoch [2-9]")).wait_for(timeout=SECONDS)
+        progress.get_by_text(re.compile("Epoch [2-9]")).wait_for()
         page.get_by_role("button", name="Stop").click()
         page.wait_for_timeout(1000)  # an epoch that was under way is still shown
         stopped = progress.inner_text()
@@ -182,7 +195,7 @@ def test_a_training_can_be_stopped_and_begun_again(browser: Browser, address: st
         assert progress.inner_text() == stopped
         page.get_by_label("epochs").fill("5")
         page.get_by_role("button", name="Train").click()
-        progress.get_by_text("Epoch 5 of 5").wait_for(timeout=SECONDS)
+        progress.get_by_text("Epoch 5 of 5").wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

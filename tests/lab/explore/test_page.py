@@ -13,7 +13,7 @@ from dash.development.base_component import Component
 from feedalign.lab.explore import deep_page, shallow_page
 from feedalign.lab.explore.app import create, layout
 from feedalign.lab.explore.controls import Dial, whole
-from feedalign.lab.explore.deep_study import DeepSetting, DeepTraining
+from feedalign.lab.explore.deep_study import DeepSetting
 from feedalign.lab.explore.shallow_study import ShallowSetting, study
 from feedalign.style import RULE_COLOURS
 
@@ -33,8 +33,13 @@ def components(root: Any) -> Iterator[Any]:
 def start(**changes: Any) -> dict[str, Any]:
     """The positions of all controls when the page is opened, but for some changes."""
     by_key = {each.id: each for each in components(layout()) if hasattr(each, "id")}
-    keys = [*shallow_page.KEYS, *(dial.key for dial in deep_page.NUMBERS.values()), "deep-activation", "deep-seed"]
+    keys = [*shallow_page.KEYS, *deep_page.KEYS]
     return {key: by_key[key].value for key in keys} | changes
+
+
+def shown_figures(shown: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The figures of an answer by name."""
+    return {name: properties["figure"] for name, properties in shown.items() if "figure" in properties}
 
 
 def test_the_page_opens_with_the_settings_of_the_studies() -> None:
@@ -74,7 +79,7 @@ def test_the_numbers_of_units_decide_how_many_entries_count() -> None:
 @pytest.mark.parametrize("activation", ["erf", "relu"])
 def test_figures_show_what_was_computed(activation: str) -> None:
     positions = start(activation=activation, students=3, end=2, simulate=["yes"])
-    figures = shallow_page.answer(positions)["figures"]
+    figures = shown_figures(shallow_page.answer(positions))
     assert figures.keys() == shallow_page.CHARTS.keys()
     found = study(shallow_page.setting_of(positions))
     theory = found.theory["dfa"]
@@ -92,7 +97,8 @@ def test_figures_show_what_was_computed(activation: str) -> None:
 
 def test_the_readout_is_drawn_with_the_predicted_minimum() -> None:
     positions = start()
-    curves = {curve["name"]: curve["y"] for curve in shallow_page.answer(positions)["figures"]["readout"]["data"]}
+    readout = shown_figures(shallow_page.answer(positions))["readout"]
+    curves = {curve["name"]: curve["y"] for curve in readout["data"]}
     found = study(shallow_page.setting_of(positions))
     assert found.pick is not None
     np.testing.assert_array_equal(curves["v₂"], found.theory["dfa"].v[:, 1])
@@ -102,7 +108,7 @@ def test_the_readout_is_drawn_with_the_predicted_minimum() -> None:
 def test_answers_are_json_without_nan() -> None:
     """An error of zero, a cosine of v = 0 and a rule without a curve have no number that JSON knows."""
     for changes in ({"F-1": 0, "F-2": 0}, {"A-1": 0, "A-2": 0}, {"students": 1, "teachers": 1, "F-1": 0}):
-        json.dumps(shallow_page.answer(start(**changes))["figures"], allow_nan=False)
+        json.dumps(shown_figures(shallow_page.answer(start(**changes))), allow_nan=False)
 
 
 def text(children: Any) -> str:
@@ -115,7 +121,7 @@ def text(children: Any) -> str:
 
 
 def test_the_pick_is_a_table_with_a_row_for_each_unit() -> None:
-    pick = shallow_page.answer(start())["pick"]
+    pick = shallow_page.answer(start())["pick"]["children"]
     assert "arrived at the predicted minimum" in text(pick)
     rows = [each for each in components(pick) if type(each).__name__ == "Tr"]
     assert len(rows) == 1 + 2
@@ -124,24 +130,44 @@ def test_the_pick_is_a_table_with_a_row_for_each_unit() -> None:
 
 def test_troubles_are_shown() -> None:
     answer = shallow_page.answer(start(activation="relu", lr=1.5, **{"F-1": 2, "F-2": 2, "simulate": ["yes"]}))
-    assert "the simulation diverged at t" in text(answer["troubles"])
+    assert "the simulation diverged at t" in text(answer["shallow-troubles"]["children"])
     refused = shallow_page.answer(start(activation="step"))
-    assert "activation='step'" in text(refused["troubles"])
-    assert refused["pick"] == []
-    assert all(figure["data"] == [] for figure in refused["figures"].values())
+    assert "activation='step'" in text(refused["shallow-troubles"]["children"])
+    assert refused["pick"]["children"] == []
+    assert all(figure["data"] == [] for figure in shown_figures(refused).values())
+
+
+def test_the_numbers_beside_the_dials_follow_and_units_that_do_not_exist_are_hidden() -> None:
+    positions = start(students=3, teachers="1")
+    shown = shallow_page.dials_shown([positions[dial.key] for dial in shallow_page.DIALS])
+    assert shown["students-shown"]["children"] == "3"
+    assert shown["lr-shown"]["children"] == "0.5"
+    hidden = {name for name, properties in shown.items() if properties.get("hidden")}
+    assert hidden == {"F-4-dial", "A-2-dial", "A-3-dial", "A-4-dial"}
+
+
+def begin(**changes: Any) -> tuple[deep_page.Trainings, str]:
+    """A training with some positions of the controls, and its name."""
+    trainings = deep_page.Trainings()
+    begun = deep_page.begun(trainings, start(**changes))
+    assert begun["shown"]["deep-troubles"]["children"] == []
+    return trainings, begun["training"]
 
 
 def test_a_training_is_answered_epoch_by_epoch() -> None:
-    training = DeepTraining(DeepSetting(layers=2, width=8, epochs=2))
-    first, last = deep_page.answer(training), deep_page.answer(training)
-    assert (first["more"], last["more"]) == (True, False)
-    assert first["progress"].startswith("Epoch 1 of 2. Test accuracy: DFA ")
-    assert last["progress"].startswith("Epoch 2 of 2.")
-    assert last["troubles"] == []
-    figures = last["figures"]
+    trainings, name = begin(layers=2, width=3, epochs=5)
+    answers = [deep_page.answer(trainings, name) for _ in range(5)]
+    assert [each["training"] for each in answers] == [name] * 4 + [None]
+    assert answers[0]["shown"]["progress"]["children"].startswith("Epoch 1 of 5. Test accuracy: DFA ")
+    last = answers[-1]["shown"]
+    assert last["progress"]["children"].startswith("Epoch 5 of 5.")
+    assert last["deep-troubles"]["children"] == []
+    figures = shown_figures(last)
     assert figures.keys() == deep_page.CHARTS.keys()
     assert [len(figures[name]["data"]) for name in ("accuracy", "gradient", "weight")] == [2, 4, 4]
     assert [curve["name"] for curve in figures["weight"]["data"]] == ["layer 2", "layer 3"] * 2
+    training = trainings.find(name)
+    assert training is not None
     moments = training.moments["dfa"]
     assert figures["gradient"]["data"][1]["y"] == [moment.gradient[1] for moment in moments]
     assert figures["accuracy"]["data"][0]["x"] == [moment.epoch for moment in moments]
@@ -149,19 +175,19 @@ def test_a_training_is_answered_epoch_by_epoch() -> None:
 
 
 def test_a_training_that_diverges_ends_in_words() -> None:
-    answer = deep_page.answer(DeepTraining(DeepSetting(layers=2, width=8, activation="relu", lr=1e20)))
-    assert answer["more"] is False
-    assert "the network has diverged. Lower the learning rate" in text(answer["troubles"])
+    trainings = deep_page.Trainings()
+    name = trainings.begin(DeepSetting(layers=2, width=8, activation="relu", lr=1e20))
+    answer = deep_page.answer(trainings, name)
+    assert answer["training"] is None
+    assert "the network has diverged. Lower the learning rate" in text(answer["shown"]["deep-troubles"]["children"])
 
 
 def test_a_training_that_cannot_begin_says_why() -> None:
-    trainings = deep_page.Trainings()
-    begun = deep_page.begun(trainings, start())
-    assert begun["troubles"] == []
-    assert trainings.find(begun["training"]) is not None
+    trainings, name = begin()
+    assert trainings.find(name) is not None
     refused = deep_page.begun(trainings, start(**{"deep-activation": "step"}))
     assert refused["training"] is None
-    assert "activation='step'" in text(refused["troubles"])
+    assert "activation='step'" in text(refused["shown"]["deep-troubles"]["children"])
 
 
 def test_a_forgotten_training_ends_in_words() -> None:
@@ -170,9 +196,30 @@ def test_a_forgotten_training_ends_in_words() -> None:
     assert trainings.find(names[-1]) is not None
     assert trainings.find(names[1]) is not None
     assert trainings.find(names[0]) is None
-    answer = deep_page.answer(trainings.find(names[0]))
-    assert answer["more"] is False
-    assert "not known any more" in text(answer["troubles"])
+    answer = deep_page.answer(trainings, names[0])
+    assert answer["training"] is None
+    assert "not known any more" in text(answer["shown"]["deep-troubles"]["children"])
+
+
+@pytest.mark.parametrize(("question", "changes"), [("shallow", {"end": 1}), ("training", {})])
+def test_questions_are_answered_in_json(question: str, changes: dict[str, Any]) -> None:
+    """Components included, as the browser draws them."""
+    keys = {"shallow": shallow_page.KEYS, "training": deep_page.KEYS}[question]
+    positions = start(**changes)
+    client = create().server.test_client()
+    response = client.post(f"/ask/{question}", json=[positions[key] for key in keys])
+    assert response.status_code == 200
+    assert response.is_json
+    if question == "shallow":
+        words, table = response.get_json()["shown"]["pick"]["children"]
+        assert (words["type"], table["type"]) == ("P", "Table")
+        assert "A and F alone predict" in words["props"]["children"]
+
+
+def test_what_is_no_json_is_not_answered() -> None:
+    """So that a form on another site cannot ask: a browser sends JSON to a foreign site only with its permission."""
+    response = create().server.test_client().post("/ask/shallow", data="[1]", content_type="text/plain")
+    assert response.status_code == 415
 
 
 def test_the_page_loads_nothing_from_elsewhere() -> None:

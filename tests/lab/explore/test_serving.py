@@ -13,6 +13,7 @@ from collections.abc import Callable
 from wsgiref.util import setup_testing_defaults
 
 import pytest
+from tests.cases.browser import PATIENCE
 
 from feedalign import cli
 from feedalign.errors import ArgumentError
@@ -30,16 +31,16 @@ def test_the_command_tells_its_address_answers_and_ends_with_ctrl_c() -> None:
             line = process.stdout.readline()
             found = re.fullmatch(r"Open (http://127\.0\.0\.1:(\d+)) in a browser; Ctrl-C ends the program\.\n", line)
             assert found is not None
-            with urllib.request.urlopen(found[1], timeout=60) as answer:
+            with urllib.request.urlopen(found[1], timeout=PATIENCE) as answer:
                 assert b"feedalign explore" in answer.read()
             foreign = urllib.request.Request(found[1], headers={"Host": f"feedalign.example:{found[2]}"})
             with pytest.raises(urllib.error.HTTPError, match="403"):
-                urllib.request.urlopen(foreign, timeout=60)
+                urllib.request.urlopen(foreign, timeout=PATIENCE)
             # 127.0.0.2 is this machine as well; a server that listens at every address would answer there.
             with pytest.raises(OSError, match=r"refused|reach|assign"):
                 socket.create_connection(("127.0.0.2", int(found[2])), timeout=5)
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=60) == 0
+            assert process.wait(timeout=PATIENCE) == 0
             assert process.stdout.read() == "Ended.\n"
             assert process.stderr.read() == ""
         finally:

@@ -41,8 +41,10 @@ def test_every_default_is_valid_and_used_or_without_effect() -> None:
 
 
 def test_a_file_sets_what_it_names_and_nothing_else(tmp_path: Path) -> None:
-    config = read(tmp_path, '[train]\nlr = 1\nhidden = [20, 10]\nrule = "fa"\nbias = false\nseed_data = 3\n')
-    assert config == TrainConfig(lr=1.0, hidden=(20, 10), rule="fa", bias=False, seed_data=3)
+    config = read(
+        tmp_path, '[train]\nlr = 1\nhidden = [20, 10]\nclasses = [3, 8]\nrule = "fa"\nbias = false\nseed_data = 3\n'
+    )
+    assert config == TrainConfig(lr=1.0, hidden=(20, 10), classes=(3, 8), rule="fa", bias=False, seed_data=3)
     assert read(tmp_path, "") == TrainConfig()
 
 
@@ -54,6 +56,7 @@ def test_a_file_sets_what_it_names_and_nothing_else(tmp_path: Path) -> None:
         lr=st.none() | st.floats(1e-300, 1e30),
         label_noise=st.floats(0, 1),
         bias=st.booleans(),
+        classes=st.lists(st.integers(0, 9)).map(tuple),
         rule=st.sampled_from(sorted(RULES)),
         seed=st.integers(0, 2**63 - 1),
         seed_feedback=st.none() | st.integers(0, 2**63 - 1),
@@ -95,6 +98,8 @@ def test_the_learning_rate_is_that_of_the_optimizer_unless_given() -> None:
         ("[train]\nhidden = []\n", "hidden=.* leaves no hidden layer"),
         ('[train]\nhidden = ["a"]\n', r"hidden\[0\] must be a whole number"),
         ("[train]\nrule = 3\n", "rule=3 is unknown; expected one of backprop"),
+        ("[train]\nclasses = 3\n", "classes must be a sequence of whole numbers, got 3"),
+        ("[train]\nclasses = [0, -1]\n", r"classes\[1\] must be a whole number of at least 0, got -1"),
         ('[train]\nbias = "yes"\n', "bias must be True or False, got 'yes'"),
         ('[train]\ndataset = ""\n', "dataset must be text that can be printed, got ''"),
         ("[train]\npoints = [1]\n", r"points\[0\] must be text"),

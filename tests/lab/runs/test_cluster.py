@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xarray as xr
 from tests.cases.jobs import Deadly, Square, Wrong
 
 from feedalign.errors import DataError, OutputError
+from feedalign.lab.own_training import TrainConfig
 from feedalign.lab.runs import run_jobs
+from feedalign.lab.sweep import SweepConfig, compute
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,6 +45,14 @@ def test_every_job_is_computed_once_and_read_in_order(cluster: Any, tmp_path: Pa
     runs = run_jobs(jobs, tmp_path, cluster, silent)
     assert [int(run.dataset.square) for run in runs] == [9, 1, 9]
     run_jobs(jobs, tmp_path, cluster, lambda *_: pytest.fail("computed again"))
+
+
+def test_a_sweep_gives_the_same_numbers_on_a_cluster_as_here(cluster: Any, tmp_path: Path) -> None:
+    train = TrainConfig(train_samples=100, classes=(3, 8), hidden=(8,), epochs=1, batch_size=20, measurements=1)
+    sweep = SweepConfig(train, (("rule", ("dfa", "fa")),))
+    here, there = compute(sweep, tmp_path / "here"), compute(sweep, tmp_path / "ray", cluster)
+    xr.testing.assert_identical(there.dataset, here.dataset)
+    assert (there.folder / "table.csv").read_bytes() == (here.folder / "table.csv").read_bytes()
 
 
 def test_a_killed_worker_is_replaced_and_its_job_computed_again(cluster: Any, tmp_path: Path) -> None:

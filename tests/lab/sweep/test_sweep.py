@@ -72,6 +72,15 @@ def test_a_file_gives_the_grid(tmp_path: Path) -> None:
     assert read(tmp_path, text) == expected
 
 
+def test_a_grid_of_classes_has_its_own_controls(tmp_path: Path) -> None:
+    text = "[train]\ntrain_samples = 100\nepochs = 1\nmeasurements = 1\n[grid]\nclasses = [[0, 1], [3, 8, 9]]\n"
+    sweep = read(tmp_path, text)
+    assert {point.config.classes for point in points_of(sweep) if point.is_control} == {(0, 1), (3, 8, 9)}
+    found = compute(sweep, tmp_path / "runs")
+    assert found.dataset.sizes["run"] == 2 * 3
+    assert {row[1] for row in table(found.dataset)[1]} == {"0 1", "3 8 9"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

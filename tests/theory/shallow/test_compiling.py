@@ -131,6 +131,32 @@ def test_two_installations_share_a_place_and_leave_each_others_files(room: Path,
     assert ask(other, 3.0, **place) == (["3.0", "1"], "")
 
 
+@pytest.mark.slow
+def test_compiling_and_reading_from_disk_give_the_same_bits(tmp_path: Path) -> None:
+    """A process that compiles also runs copies of functions that a process that reads from disk does not have."""
+    code = """if True:
+        import numpy as np
+        from feedalign.theory import shallow
+        start = shallow.OrderParameters(np.eye(2) / 50, np.ones((2, 2)) / 99, np.eye(2) + 0.1, [0.02, -0.01], [1, -1])
+        learning = dict(feedback=[0.9, -0.4], lr=0.1, times=[1.0, 30.0, 1000.0])
+        for activation in ("relu", "erf"):
+            for one in (
+                shallow.integrate(start, **learning, activation=activation),
+                shallow.simulate(start, **learning, activation=activation, input_dim=20),
+                shallow.simulate(start, **learning, activation=activation, input_dim=20, method="explicit"),
+            ):
+                print(activation, *(values.tobytes().hex() for values in (one.Q, one.R, one.v, one.overlap)))
+                print(one.generalisation_error.tobytes().hex(), one.final.generalisation_error(activation).hex())
+    """
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    compiling_, reading = (
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    )
+    assert len(compiling_.stdout.splitlines()) == 12
+    assert reading.stdout == compiling_.stdout
+
+
 def test_numba_can_be_switched_off(room: Path) -> None:
     assert ask(room, NUMBA_DISABLE_JIT="1") == (["2.0", "interpreted"], "")
 

@@ -23,12 +23,7 @@ def of_classes(data: ImageData, classes: Sequence[int]) -> ImageData:
     Raises:
         ArgumentError: a label is unknown or stands twice, or there are fewer than two.
     """
-    wanted = whole_numbers("classes", classes, 0)
-    if len(wanted) < 2 or len(set(wanted)) < len(wanted) or max(wanted) >= data.classes:
-        expected = f"at least two different labels of {data.name}, which are 0 to {data.classes - 1}"
-        raise refused("classes", expected, classes)
-    new = torch.full((data.classes,), -1)
-    new[wanted] = torch.arange(len(wanted))
+    new = new_labels(data.name, data.classes, classes)
     train, test = new[data.train_labels], new[data.test_labels]
     return replace(
         data,
@@ -36,8 +31,28 @@ def of_classes(data: ImageData, classes: Sequence[int]) -> ImageData:
         train_labels=train[train >= 0],
         test_images=data.test_images[test >= 0],
         test_labels=test[test >= 0],
-        classes=len(wanted),
+        classes=len(classes),
     )
+
+
+def new_labels(dataset: str, there: int, classes: Sequence[int]) -> Tensor:
+    """Return the new label of each label, int64 [labels]: its place in `classes`, or −1 if it is not kept.
+
+    Args:
+        dataset: name of the data set, for the message.
+        there: number of labels in the data set.
+        classes: the labels to keep.
+
+    Raises:
+        ArgumentError: a label is unknown or stands twice, or there are fewer than two.
+    """
+    wanted = whole_numbers("classes", classes, 0)
+    if len(wanted) < 2 or len(set(wanted)) < len(wanted) or max(wanted) >= there:
+        expected = f"at least two different labels of {dataset}, which are 0 to {there - 1}"
+        raise refused("classes", expected, classes)
+    new = torch.full((there,), -1)
+    new[wanted] = torch.arange(len(wanted))
+    return new
 
 
 def of_samples(data: ImageData, samples: int, seed: int) -> ImageData:

@@ -91,5 +91,5 @@ NAMES = tuple(CLAIMS)
 # The experiments that train on images; the others make their own data.
 DATASETS = dict.fromkeys(
     ("layerwise", "deep-dynamics", "width", "gradient-perturbation", "convolution", "sharing"),
-    ("digits", "mnist", "cifar10"),
+    ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100"),
 )

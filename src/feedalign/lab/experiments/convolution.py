@@ -44,6 +44,7 @@ from feedalign.lab.experiments.common.convnets import (
     trainings,
 )
 from feedalign.lab.experiments.common.gathering import on_grid
+from feedalign.lab.experiments.common.relatives import with_relatives
 from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, figure_style, letter
 
@@ -79,11 +80,13 @@ _DIGITS = Config(
 _CIFAR10 = Config(dataset="cifar10", train_images=10_000, net=NetConfig(16, (16, 32, 32), (1, 2, 2), epochs=4), seeds=8)
 _MNIST = replace(_CIFAR10, dataset="mnist", net=replace(_CIFAR10.net, image_size=14))
 _QUICK: dict[str, Any] = {"train_images": 5000, "shares": (0.0, 1.0)}
-ON_DATASET = {
-    "digits": {"quick": _DIGITS, "paper": replace(_DIGITS, seeds=20, shares=_CIFAR10.shares)},
-    "mnist": {"quick": replace(_MNIST, **_QUICK), "paper": _MNIST},
-    "cifar10": {"quick": replace(_CIFAR10, **_QUICK), "paper": _CIFAR10},
-}
+ON_DATASET = with_relatives(
+    {
+        "digits": {"quick": _DIGITS, "paper": replace(_DIGITS, seeds=20, shares=_CIFAR10.shares)},
+        "mnist": {"quick": replace(_MNIST, **_QUICK), "paper": _MNIST},
+        "cifar10": {"quick": replace(_CIFAR10, **_QUICK), "paper": _CIFAR10},
+    }
+)
 CONFIGS = {"quick": _DIGITS, "paper": _CIFAR10}
 
 

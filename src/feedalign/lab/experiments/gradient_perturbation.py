@@ -34,6 +34,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
 from feedalign.lab.experiments.common.gathering import chosen, on_grid
 from feedalign.lab.experiments.common.gradient_noise import NoiseKind
+from feedalign.lab.experiments.common.relatives import with_relatives
 from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter
 
@@ -64,14 +65,16 @@ class Config(EnsembleSetting):
 _DIGITS = Config(dataset="digits", epochs=15, networks=2, draws=5, measurements=10, first_measured=0.003, probe=300)
 _PAPER = Config(dataset="mnist", image_size=14, hidden=(64, 64), lr=1e-3, epochs=20, networks=10, draws=5)
 
-ON_DATASET = {
-    "digits": {"quick": _DIGITS, "paper": replace(_DIGITS, epochs=60, networks=10, draws=10)},
-    "mnist": {"quick": replace(_DIGITS, dataset="mnist", image_size=14, epochs=1), "paper": _PAPER},
-    "cifar10": {
-        "quick": replace(_DIGITS, dataset="cifar10", image_size=14, lr=1e-3, epochs=2),
-        "paper": replace(_PAPER, dataset="cifar10", epochs=40),
-    },
-}
+ON_DATASET = with_relatives(
+    {
+        "digits": {"quick": _DIGITS, "paper": replace(_DIGITS, epochs=60, networks=10, draws=10)},
+        "mnist": {"quick": replace(_DIGITS, dataset="mnist", image_size=14, epochs=1), "paper": _PAPER},
+        "cifar10": {
+            "quick": replace(_DIGITS, dataset="cifar10", image_size=14, lr=1e-3, epochs=2),
+            "paper": replace(_PAPER, dataset="cifar10", epochs=40),
+        },
+    }
+)
 CONFIGS = {"quick": _DIGITS, "paper": _PAPER}
 
 RULES = ("dfa", "backprop", "readout-only")

@@ -29,6 +29,7 @@ from feedalign.alignment import onset
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
 from feedalign.lab.experiments.common.gathering import chosen, on_grid
+from feedalign.lab.experiments.common.relatives import with_relatives
 from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.style import RULE_COLOURS, RULE_LABELS, band, figure_style, layer_colours, letter
 
@@ -66,11 +67,13 @@ _CIFAR10 = Config(
     label_noise=0.1, networks=4, draws=4, init_scale=0.7,
 )  # fmt: skip
 
-ON_DATASET = {
-    "digits": {"quick": _DIGITS, "paper": replace(_DIGITS, epochs=400, networks=10, draws=6)},
-    "mnist": {"quick": _MNIST, "paper": replace(_MNIST, epochs=10, networks=10, draws=6)},
-    "cifar10": {"quick": _CIFAR10, "paper": replace(_CIFAR10, epochs=37, networks=6, draws=4)},
-}
+ON_DATASET = with_relatives(
+    {
+        "digits": {"quick": _DIGITS, "paper": replace(_DIGITS, epochs=400, networks=10, draws=6)},
+        "mnist": {"quick": _MNIST, "paper": replace(_MNIST, epochs=10, networks=10, draws=6)},
+        "cifar10": {"quick": _CIFAR10, "paper": replace(_CIFAR10, epochs=37, networks=6, draws=4)},
+    }
+)
 CONFIGS = {"quick": ON_DATASET["digits"]["quick"], "paper": ON_DATASET["mnist"]["paper"]}
 
 # A layer has begun to align when its gradient alignment passes this value. The alignment of untrained networks of this

@@ -95,12 +95,22 @@ class Training(Job):
         )
 
     def _data(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return inputs [samples, inputs], and targets [pairs (α, β), samples, 2]."""
+        """Return inputs [samples, inputs], and targets [pairs (α, β), samples, 2].
+
+        The covariance of the targets, around zero, is that of (α, β) within the sample.
+        """
         rng = numpy_generator(self.first_seed, "data", self.draw)
         x = rng.standard_normal((self.samples, self.inputs))
-        teacher = rng.standard_normal((self.inputs, 2)) / np.sqrt(self.inputs)
-        white = x @ teacher if self.target == "realisable" else rng.standard_normal((self.samples, 2))
+        drawn = x @ rng.standard_normal((self.inputs, 2))
+        white = whitened(drawn if self.target == "realisable" else rng.standard_normal((self.samples, 2)))
         return x, np.stack([white @ covariance_root(alpha, beta) for alpha in self.alphas for beta in self.betas])
+
+
+def whitened(columns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return linear combinations w of the columns with wᵀw = n·1, the nearest such to the columns; [n, columns]."""
+    left, _, right = np.linalg.svd(columns, full_matrices=False)
+    nearest: NDArray[np.float64] = np.sqrt(len(columns)) * left @ right
+    return nearest
 
 
 def squared_error(output: Tensor, target: Tensor) -> Tensor:

@@ -3,12 +3,14 @@ r"""Fewer and more students than teachers: what aligns when the teacher cannot b
 Claim: alignment does not need a solution. The readout turns to the feedback first, whatever the number of students K.
 An erf student with fewer units than its teacher (K < M) keeps nearly as much of that alignment as a student with as
 many. A student with twice as many units or more (K ≥ 2M), erf or ReLU, has more solutions to choose from, and keeps
-more. In an
-erf student with fewer units, a hidden unit serves two teacher units: there are not enough units for one each.
+more. In an erf student with fewer units, a hidden unit serves two teacher units: there are too few for one each.
 
 Setting: reduced simulation, exact in law. The teacher has M units of equal readout; the feedback is Gaussian. For ReLU
 the feedback is made positive, since otherwise some teachers could not be learned (see relu-recovery). Backprop with
 ReLU ends with a positive readout as well, and is therefore aligned to some degree: it is the baseline.
+
+Sizes of `quick`, chosen on first_seed = 5 000 000: at t = 1000 students with K ≥ 2M keep hardly more yet, at t = 3000
+they do (0.04 for erf, 0.1 for ReLU). By the spread seen there, 80 runs find this in 99 % of base seeds.
 
 Source: Refinetti et al. (2021), section 2.
 """
@@ -60,14 +62,14 @@ class Config:
         first_seed: seed from which every run gets its own.
     """
 
-    input_dim: int = 100
+    input_dim: int = 30
     teachers: int = 3
     students: tuple[int, ...] = (2, 3, 4, 6)
     lr: float = 0.1
     weight_scale: float = 0.01
-    end_time: float = 5000.0
+    end_time: float = 3000.0
     measurements: int = 60
-    runs: int = 40
+    runs: int = 80
     first_seed: int = 0
 
 

@@ -12,6 +12,10 @@ do not all take the signs of the feedback: in runs that fail, many units with F_
 Setting: reduced simulation, exact in law. All entries of the teacher's readout are one. The feedback has random signs
 and magnitudes uniform on [0.5, 1.5]: an entry near zero would make learning slow, and the runs end at a finite time.
 
+Sizes of `quick`, chosen on first_seed = 5 100 000: with N = 30, nearly all runs have learned or failed by t = 1500.
+With 60 runs for each pair, the mean difference from the formula has a standard error of 0.011. A formula that is true
+is then found within the limits in more than 99 % of base seeds.
+
 Source: Refinetti et al. (2021), section 2.
 """
 
@@ -36,8 +40,8 @@ from feedalign.theory import shallow
 
 NAME = "relu-recovery"
 CLAIM = CLAIMS[NAME]
-# A run has learned if its final ε_g is below this value. The largest error of the runs that learned and the smallest
-# error of the others are two orders of magnitude apart.
+# A run has learned if its final ε_g is below this value. All but about one in a thousand of the runs that learn end
+# below 1e-3, and the others above 2e-2.
 SUCCESS = 1e-2
 # How far the share of runs that learn may be from the formula.
 FORMULA_WITHIN = 0.05
@@ -58,13 +62,13 @@ class Config:
         first_seed: seed from which every run gets its own.
     """
 
-    input_dim: int = 100
+    input_dim: int = 30
     teachers: tuple[int, ...] = (1, 2, 3)
     most_students: int = 8
     lr: float = 0.1
     weight_scale: float = 0.1
     end_time: float = 2000.0
-    runs: int = 40
+    runs: int = 60
     first_seed: int = 0
 
 

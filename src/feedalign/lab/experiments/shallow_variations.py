@@ -22,6 +22,16 @@ Thresholds, chosen on first_seed = 1 000 000 and fixed before the presets were r
 > 0.95, more than backprop's by > 0.2, more than that from a large readout by > 0.1, and smallest cosine with F = v(0)
 > 0.95; distance of theory and simulation < 0.05; shares of draws > 0.75; what noise takes > 0.
 
+Why zero and small weights do not always agree: two solutions differ only in which student unit serves which teacher
+unit. The flow from zero weights chooses by the difference of the two teacher units' lengths and of the two |F_k|. Where
+one of these differences is close to zero, what is left of the small start decides. This was so in 8 of 400 draws
+(first_seed = 5 400 000).
+
+Sizes of `quick`, chosen on first_seed = 5 000 000, 5 300 000 and 5 400 000: a part that holds in 97 % of draws is
+supported by 40 draws in 99.9 % of base seeds, by 24 draws in 97 %. All erf students that start from small or zero
+weights, or with a large readout, have halved their error at t = 200. With N below 300, too few inputs have come at the
+first measured times to settle the cosine of a readout that starts from zero.
+
 Source: Refinetti et al. (2021), section 2, whose kinds of feedback and starts these are. The claims about large
 readouts, informed starts and noise are this project's.
 """
@@ -70,11 +80,11 @@ class Config:
     weight_scale: float = 0.01
     spread: float = 0.2
     noise_std: float = 0.5
-    end_time: float = 1000.0
+    end_time: float = 500.0
     late_time: float = 30_000.0
     measurements: int = 40
-    seeds: int = 2
-    draws: int = 24
+    seeds: int = 1
+    draws: int = 40
     first_seed: int = 0
 
 
@@ -91,7 +101,7 @@ ERF = tuple(name for name, each in VARIATIONS.items() if each.activation == "erf
 ALIGNED = 0.95  # as in two-phases
 HINDERED = 0.1  # the cosine from a large readout is random, and often near one by chance
 AGREEMENT = 0.05  # as in two-phases
-SHARE = 0.75  # of draws; of 24 draws, two may miss
+SHARE = 0.75  # of draws; of 40 draws, five may miss
 SOLVED = 1e-3  # of ε_g: an informed student that leaves its teacher has arrived elsewhere
 
 
@@ -113,7 +123,6 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
 
 def _alignment(dataset: xr.Dataset) -> list[Verdict]:
     """Test whether the readout turns to the feedback first, and what prevents it."""
-    seeds = dataset.sizes["seed"]
     simulated = early_overlap(dataset.generalisation_error_simulation, dataset.overlap_simulation)
     simulated = simulated.mean("seed", skipna=False)
     theory = early_overlap(dataset.generalisation_error_theory, dataset.overlap_theory)
@@ -125,7 +134,7 @@ def _alignment(dataset: xr.Dataset) -> list[Verdict]:
         weakest(
             Verdict.of_mean(
                 "from small or zero weights: the largest cos(v, F) before ε_g has halved (weakest variation)",
-                simulated.sel(variation=name), ALIGNED, sample=f"{draw}; mean over {seeds} simulated runs; {name}",
+                simulated.sel(variation=name), ALIGNED, sample=f"{draw}; {_simulated(dataset)}; {name}",
             )
             for name in FROM_NOTHING
         ),
@@ -140,11 +149,11 @@ def _alignment(dataset: xr.Dataset) -> list[Verdict]:
         Verdict.of_difference(
             "a large initial readout hinders it: that cosine from a small start minus that from a large readout",
             simulated.sel(variation="plain"), simulated.sel(variation="large readout"), HINDERED,
-            sample=f"{draw}; mean over {seeds} simulated runs",
+            sample=f"{draw}; {_simulated(dataset)}",
         ),
         Verdict.of_mean(
             "feedback equal to the large initial readout: the smallest cos(v, F) before ε_g has halved",
-            smallest, ALIGNED, sample=f"{draw}; mean over {seeds} simulated runs",
+            smallest, ALIGNED, sample=f"{draw}; {_simulated(dataset)}",
         ),
     ]  # fmt: skip
 
@@ -166,7 +175,7 @@ def _agreement(dataset: xr.Dataset) -> list[Verdict]:
                     distance.sel(variation=variation),
                     AGREEMENT,
                     "below",
-                    sample=f"a draw; mean of {dataset.sizes['seed']} simulated runs, then over times; {variation}",
+                    sample=f"a draw; {_simulated(dataset)}, then mean over times; {variation}",
                 )
                 for variation in ERF
             )
@@ -247,6 +256,12 @@ def _recovery(dataset: xr.Dataset) -> Verdict:
     )
 
 
+def _simulated(dataset: xr.Dataset) -> str:
+    """Say how many simulated runs of a draw are averaged."""
+    seeds = dataset.sizes["seed"]
+    return "one simulated run" if seeds == 1 else f"mean of {seeds} simulated runs"
+
+
 def caption(dataset: xr.Dataset) -> str:
     """Say what the figure shows, and over how many runs."""
     return (
@@ -254,7 +269,7 @@ def caption(dataset: xr.Dataset) -> str:
         "and 95 % interval over draws: its largest value before ε_g has halved, under DFA (simulation) and under "
         "backprop from the same start (theory; from zero weights backprop does not move), and its value at the late "
         "time under DFA (theory). (b, c) Generalisation error and overlap of one draw under DFA; lines: theory, "
-        f"points: mean of {dataset.sizes['seed']} simulated runs. (d) Readout and squared length of each unit's first "
+        f"points: {_simulated(dataset)}. (d) Readout and squared length of each unit's first "
         "layer at the late time under label noise, against the size of its feedback, theory; line: without noise. "
         "Where an entry of F is close to zero the student still learns. (e) First entry of the readout at the late "
         "time, of students that start near their teacher, against the first entry of F, theory. (f) Feedback of ReLU "

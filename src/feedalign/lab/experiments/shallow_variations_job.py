@@ -101,20 +101,17 @@ class Students(Job):
             "activation": variation.activation,
             "noise_std": self.noise_std if variation.noisy else 0.0,
         }
-        theory = [
-            shallow.integrate(start, times=[*times, self.late_time], rule=shallow_rule(rule), **setting)
-            for rule in RULES
-        ]
+        # Only DFA is followed to the late time.
+        until = {"dfa": np.append(times, self.late_time), "backprop": times}
+        theory = [shallow.integrate(start, times=until[rule], rule=shallow_rule(rule), **setting) for rule in RULES]
         # One thread: other jobs use the other cores.
         seeds = [derived_seed(self.first_seed, "simulation", self.draw, i) for i in range(self.seeds)]
-        simulation = shallow.simulate(
-            start, times=times, input_dim=self.input_dim, seeds=seeds, threads=1, **setting
-        )  # fmt: skip
+        simulation = shallow.simulate(start, times=times, input_dim=self.input_dim, seeds=seeds, threads=1, **setting)
         late = theory[0].final
         minimum, _ = shallow.nearest_minimum(late, variation.activation)
         curves: dict[str, Any] = {}
         for name in QUANTITIES:
-            curves[f"{name}_theory"] = (("rule", "time"), [getattr(each, name)[:-1] for each in theory])
+            curves[f"{name}_theory"] = (("rule", "time"), [getattr(each, name)[: len(times)] for each in theory])
             curves[f"{name}_simulation"] = (("seed", "time"), getattr(simulation, name))
         taken = minimum.signs * (minimum.permutation + 1)
         return xr.Dataset(

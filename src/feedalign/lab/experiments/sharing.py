@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.convnets import ConvnetConfig, NetConfig, Training, recovery, trainings
 from feedalign.lab.experiments.common.gathering import on_grid
+from feedalign.lab.experiments.common.relatives import with_relatives
 from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, RULE_LABELS, figure_style, letter
 
@@ -49,20 +50,22 @@ class Config(ConvnetConfig):
 
 
 _DIGITS = Config(
-    dataset="digits", net=NetConfig(0, (8, 16, 16), (1, 2, 2), epochs=4), regions=(1, 2, 4), batch_size=32, seeds=5
+    dataset="digits", net=NetConfig(0, (8, 16, 16), (1, 2, 2), epochs=4), regions=(1, 2, 4), batch_size=32, seeds=9
 )
 _CIFAR10 = Config(
     dataset="cifar10", train_images=5000, net=NetConfig(16, (16, 32, 32), (2, 2, 2), epochs=4), regions=(1, 2, 4),
     seeds=8,
 )  # fmt: skip
-ON_DATASET = {
-    "digits": {"quick": _DIGITS, "paper": replace(_DIGITS, seeds=10, regions=(1, 2, 4))},
-    "mnist": {
-        "quick": replace(_CIFAR10, dataset="mnist"),
-        "paper": replace(_CIFAR10, dataset="mnist", train_images=20_000),
-    },
-    "cifar10": {"quick": _CIFAR10, "paper": replace(_CIFAR10, train_images=20_000)},
-}
+ON_DATASET = with_relatives(
+    {
+        "digits": {"quick": _DIGITS, "paper": replace(_DIGITS, seeds=20)},
+        "mnist": {
+            "quick": replace(_CIFAR10, dataset="mnist"),
+            "paper": replace(_CIFAR10, dataset="mnist", train_images=20_000),
+        },
+        "cifar10": {"quick": _CIFAR10, "paper": replace(_CIFAR10, train_images=20_000)},
+    }
+)
 CONFIGS = {"quick": _DIGITS, "paper": ON_DATASET["cifar10"]["paper"]}
 
 

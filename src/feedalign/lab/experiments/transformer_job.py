@@ -127,7 +127,7 @@ class CharacterTraining(Job, CharacterConfig):
         steps = self.passes * steps_per_epoch(self.windows, self.batch_size)
         times = np.linspace(0, steps, self.measurements).round().astype(int)
         net = self._net(len(text.alphabet), x[:1], seed)
-        optimizer = torch.optim.AdamW(net.parameters(), self.arm.lr, betas=(0.9, self.beta2), fused=True)
+        optimizer = self.optimizer_of(net)
         gathered = Measurements("step")
         measure = partial(self._measured, net, [thinned(part, self.context, self.held_out) for part in parts])
 
@@ -153,6 +153,21 @@ class CharacterTraining(Job, CharacterConfig):
         )
         return gathered.dataset().assign_coords(step=("step", times, {"units": "steps"}))
 
+    def optimizer_of(self, net: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimizer of a network's parameters; its learning rate is set before each step."""
+        return torch.optim.AdamW(net.parameters(), self.arm.lr, betas=(0.9, self.beta2), fused=True)
+
+    def options_of(self, rule: Any, model: Transformer) -> dict[str, Any]:
+        """Return what the arm's rule is given besides the model, its seed and an example of its input."""
+        options: dict[str, Any] = {}
+        if issubclass(rule, DirectRule):
+            # The control freezes all blocks but the first; the embedding is a block if it has a point of its own.
+            points = [*([EMBEDDING] if self.arm.rule == "frozen" else []), *model.block_names]
+            options |= {"points": points, "feedback": Shared() if self.arm.feedback == "shared" else Gaussian()}
+        if rule.learns_feedback:
+            options |= {"lr": self.feedback_lr, "weight_decay": self.feedback_decay}
+        return options
+
     def _share_of_lr(self, step: int, steps: int) -> float:
         return min((step + 1) / self.warm_up, (steps - step) / max(steps - self.warm_up, 1))
 
@@ -166,17 +181,8 @@ class CharacterTraining(Job, CharacterConfig):
         if not blocks:
             return nn.Sequential(model.get_submodule(f"{EMBEDDING}.tokens"), model.get_submodule("readout"))
         rule: Any = RULES[self.arm.rule]
-        options: dict[str, Any] = {
-            "seed": derived_seed(self.first_seed, "feedback", self.seed, self.draw),
-            "example_input": example,
-        }
-        if issubclass(rule, DirectRule):
-            # The control freezes all blocks but the first; the embedding is a block if it has a point of its own.
-            points = [*([EMBEDDING] if self.arm.rule == "frozen" else []), *model.block_names]
-            options |= {"points": points, "feedback": Shared() if self.arm.feedback == "shared" else Gaussian()}
-        if rule.learns_feedback:
-            options |= {"lr": self.feedback_lr, "weight_decay": self.feedback_decay}
-        net: nn.Module = rule(model, **options)
+        feedback = derived_seed(self.first_seed, "feedback", self.seed, self.draw)
+        net: nn.Module = rule(model, seed=feedback, example_input=example, **self.options_of(rule, model))
         return net
 
     def _measured(self, net: nn.Module, parts: list[tuple[Tensor, Tensor]]) -> xr.Dataset:

@@ -29,6 +29,7 @@ from matplotlib.figure import Figure
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
 from feedalign.lab.experiments.common.gathering import chosen, on_grid
+from feedalign.lab.experiments.common.relatives import with_relatives
 from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter
 
@@ -63,14 +64,16 @@ _PAPER = Config(
     measurements=12,
 )  # fmt: skip
 
-ON_DATASET = {
-    "digits": {"quick": _DIGITS, "paper": replace(_PAPER, dataset="digits", image_size=0, lr=2e-3, epochs=60)},
-    "mnist": {"quick": replace(_DIGITS, dataset="mnist", image_size=14, epochs=1), "paper": _PAPER},
-    "cifar10": {
-        "quick": replace(_DIGITS, dataset="cifar10", image_size=14, lr=1e-3, epochs=2),
-        "paper": replace(_PAPER, dataset="cifar10", lr=5e-4, epochs=40),
-    },
-}
+ON_DATASET = with_relatives(
+    {
+        "digits": {"quick": _DIGITS, "paper": replace(_PAPER, dataset="digits", image_size=0, lr=2e-3, epochs=60)},
+        "mnist": {"quick": replace(_DIGITS, dataset="mnist", image_size=14, epochs=1), "paper": _PAPER},
+        "cifar10": {
+            "quick": replace(_DIGITS, dataset="cifar10", image_size=14, lr=1e-3, epochs=2),
+            "paper": replace(_PAPER, dataset="cifar10", lr=5e-4, epochs=40),
+        },
+    }
+)
 CONFIGS = {"quick": _DIGITS, "paper": _PAPER}
 
 RULES = ("dfa", "backprop", "readout-only")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dash import dcc, html
+
+from feedalign.lab.explore.answering import Shown
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,14 @@ class Dial:
             id=f"{self.key}-dial",
             className="dial",
         )
+
+
+def numbers_shown(dials: Sequence[Dial], positions: Sequence[Any]) -> Shown:
+    """Return the number beside each dial for the dials' positions, as the page shows it."""
+    return {
+        f"{dial.key}-shown": {"children": f"{dial.number(position):g}"}
+        for dial, position in zip(dials, positions, strict=True)
+    }
 
 
 def group(title: str, children: Iterable[Any]) -> html.Fieldset:

@@ -6,10 +6,11 @@ import uuid
 from collections import OrderedDict
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import ClientsideFunction, Dash, Input, State, html
 
 from feedalign.errors import FeedalignError, OutputError
-from feedalign.lab.explore.controls import Dial, chart, choice, group, seed_field, whole
+from feedalign.lab.explore.answering import answer_at
+from feedalign.lab.explore.controls import Dial, chart, choice, group, numbers_shown, seed_field, whole
 from feedalign.lab.explore.deep_study import COMPARED, DeepSetting, DeepTraining
 from feedalign.lab.explore.figures import deep_figures
 from feedalign.style import RULE_LABELS
@@ -21,6 +22,7 @@ NUMBERS = {
     "lr": Dial("deep-lr", "learning rate", -3, 0.5, 0.1, -1.5, base=10),
     "epochs": Dial("epochs", "epochs", 5, 100, 5, 30),
 }
+KEYS = (*(dial.key for dial in NUMBERS.values()), "deep-activation", "deep-seed")  # of every control
 CHARTS = {
     "accuracy": ("Test accuracy", "Share of the 355 test digits that the network tells right."),
     "gradient": (
@@ -87,9 +89,6 @@ def layout() -> html.Section:
                 "Watch the layers align, from the bottom up."
             ),
             html.Div([controls, results], className="beside"),
-            dcc.Store(id="training"),  # the name of the training; none before Train and after Stop
-            dcc.Store(id="turn"),  # the epoch that is asked for, set by assets/explore.js
-            dcc.Store(id="learned"),  # the epoch that was answered
         ]
     )
 
@@ -110,71 +109,49 @@ def setting_of(choices: dict[str, Any]) -> DeepSetting:
 def register(app: Dash) -> None:
     """Let the buttons begin and end a training, and the figures follow it."""
     trainings = Trainings()
-    keys = [*(dial.key for dial in NUMBERS.values()), "deep-activation", "deep-seed"]
-
-    @app.callback(
-        output={
-            "shown": {dial.key: Output(f"{dial.key}-shown", "children") for dial in NUMBERS.values()},
-        },
-        inputs={"choices": {dial.key: Input(dial.key, "value") for dial in NUMBERS.values()}},
-    )
-    def show(choices: dict[str, Any]) -> dict[str, Any]:
-        return {"shown": {dial.key: f"{dial.number(choices[dial.key]):g}" for dial in NUMBERS.values()}}
-
+    dials = tuple(NUMBERS.values())
     app.clientside_callback(
-        ClientsideFunction("explore", "train"), inputs=[Input("training", "data"), Input("learned", "data")]
+        ClientsideFunction("explore", "deep_dials"), inputs=[Input(dial.key, "value") for dial in dials]
     )
-
-    @app.callback(
-        output={"training": Output("training", "data"), "troubles": Output("deep-troubles", "children")},
-        inputs={"pressed": [Input("train", "n_clicks"), Input("stop", "n_clicks")]},
-        state={"choices": {key: State(key, "value") for key in keys}},
-        prevent_initial_call=True,
+    app.clientside_callback(
+        ClientsideFunction("explore", "press"),
+        inputs=[Input("train", "n_clicks"), Input("stop", "n_clicks")],
+        state=[State(key, "value") for key in KEYS],
     )
-    def press(pressed: list[int], choices: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
-        if ctx.triggered_id == "stop":
-            return {"training": None, "troubles": []}
-        return begun(trainings, choices)
-
-    @app.callback(
-        output={
-            "figures": {name: Output(name, "figure") for name in CHARTS},
-            "progress": Output("progress", "children"),
-            "troubles": Output("deep-troubles", "children", allow_duplicate=True),
-            "learned": Output("learned", "data"),
-        },
-        inputs={"turn": Input("turn", "data")},
-        prevent_initial_call=True,
-    )
-    def follow(turn: dict[str, Any]) -> dict[str, Any]:
-        answered = answer(trainings.find(turn["training"]))
-        more = answered.pop("more")
-        return {**answered, "learned": {**turn, "more": more}}
+    answer_at(app, "deep-dials", lambda positions: {"shown": numbers_shown(dials, positions)})
+    answer_at(app, "training", lambda positions: begun(trainings, dict(zip(KEYS, positions, strict=True))))
+    answer_at(app, "epoch", lambda name: answer(trainings, name))
 
 
 def begun(trainings: Trainings, choices: dict[str, Any]) -> dict[str, Any]:
-    """Begin a training with the positions of the controls; return its name, or why there is none."""
+    """Begin a training with the positions of the controls; answer with its name, or say why there is none."""
+    name, troubles = None, []
     try:
-        return {"training": trainings.begin(setting_of(choices)), "troubles": []}
+        name = trainings.begin(setting_of(choices))
     except FeedalignError as error:
-        return {"training": None, "troubles": [html.P(str(error))]}
+        troubles.append(html.P(str(error)))
+    return {"training": name, "shown": {"deep-troubles": {"children": troubles}}}
 
 
-def answer(training: DeepTraining | None) -> dict[str, Any]:
-    """Train for one more epoch; return what the page shows then, and whether there is more to come."""
+def answer(trainings: Trainings, name: str) -> dict[str, Any]:
+    """Train for one more epoch; answer with what the page shows then, and with the name if there is more to come."""
+    training = trainings.find(name)
     if training is None:
         gone = html.P("This training is not known any more. Press Train to begin another.")
-        return {"figures": dict.fromkeys(CHARTS, no_update), "progress": "", "troubles": [gone], "more": False}
+        return {"training": None, "shown": {"progress": {"children": ""}, "deep-troubles": {"children": [gone]}}}
     troubles = []
     try:
         training.advance()
     except OutputError as error:
         troubles.append(html.P(f"{error}. Lower the learning rate, and press Train."))
+    figures = deep_figures(training.setting, training.moments)
     return {
-        "figures": deep_figures(training.setting, training.moments),
-        "progress": _progress(training),
-        "troubles": troubles,
-        "more": not (training.done or troubles),
+        "training": None if training.done or troubles else name,
+        "shown": {
+            **{chart: {"figure": figure} for chart, figure in figures.items()},
+            "progress": {"children": _progress(training)},
+            "deep-troubles": {"children": troubles},
+        },
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,6 +81,7 @@ class DeepTraining:
         self.setting = setting
         self.epoch = 0
         self.moments: dict[str, list[Moment]] = {rule: [] for rule in COMPARED}
+        self._turn = threading.Lock()
         self._learners = {rule: _Learner(rule, setting, self.moments[rule]) for rule in COMPARED}
 
     @property
@@ -88,15 +90,16 @@ class DeepTraining:
         return self.epoch >= self.setting.epochs
 
     def advance(self) -> None:
-        """Train both networks for an epoch, if there is one left.
+        """Train both networks for an epoch, if there is one left. Threads that call this at once take turns.
 
         Raises:
             OutputError: a network has diverged; lower the learning rate.
         """
-        if not self.done:
-            for learner in self._learners.values():
-                learner.epoch(self.epoch)
-            self.epoch += 1
+        with self._turn:  # a page asks again when the connection broke, whether or not the epoch is still under way
+            if not self.done:
+                for learner in self._learners.values():
+                    learner.epoch(self.epoch)
+                self.epoch += 1
 
 
 class _Learner:

@@ -46,9 +46,10 @@ def serve(port: int = 8050, tell: Callable[[str], object] = print) -> None:
         ) from error
     with server:
         try:
-            tell("Preparing; the first time this takes about a minute.")
+            tell("Preparing; the first time this takes about a minute, on a busy machine a few minutes.")
             # Compiles the theory, which is then kept on disk, and loads what torch loads when it is first used.
-            study(ShallowSetting())
+            for activation in ("erf", "relu"):
+                study(ShallowSetting(activation, end_time=1.0, simulate=True))
             DeepTraining(DeepSetting(epochs=1)).advance()
             tell(f"Open http://{HOST}:{server.server_port} in a browser; Ctrl-C ends the program.")
             server.serve_forever()

@@ -6,11 +6,12 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, dcc, html
+from dash import ClientsideFunction, Dash, Input, dcc, html
 
 from feedalign.errors import FeedalignError
-from feedalign.lab.explore.controls import Dial, chart, choice, group, seed_field, whole
-from feedalign.lab.explore.figures import Figure, shallow_figures
+from feedalign.lab.explore.answering import Shown, answer_at
+from feedalign.lab.explore.controls import Dial, chart, choice, group, numbers_shown, seed_field, whole
+from feedalign.lab.explore.figures import shallow_figures
 from feedalign.lab.explore.shallow_study import Pick, ShallowSetting, ShallowStudy, study
 
 MOST = 4  # units of student or teacher: with more, ReLU takes many seconds
@@ -76,8 +77,6 @@ def layout() -> html.Section:
                 "curves are exact for infinitely many inputs. Move a control, and the curves follow."
             ),
             html.Div([controls, results], className="beside"),
-            dcc.Store(id="asked"),  # positions of the controls, set by assets/explore.js
-            dcc.Store(id="answered"),  # the positions that the figures show
         ]
     )
 
@@ -102,54 +101,36 @@ def setting_of(choices: dict[str, Any]) -> ShallowSetting:
 
 
 def register(app: Dash) -> None:
-    """Let the figures follow the controls."""
-    # assets/explore.js says why the browser, and not each control, asks for the next answer.
-    app.clientside_callback(
-        ClientsideFunction("explore", "ask"),
-        inputs=[Input("answered", "data"), *(Input(key, "value") for key in KEYS)],
-    )
-
-    @app.callback(
-        output={
-            "figures": {name: Output(name, "figure") for name in CHARTS},
-            "pick": Output("pick", "children"),
-            "troubles": Output("shallow-troubles", "children"),
-            "answered": Output("answered", "data"),
-        },
-        inputs={"asked": Input("asked", "data")},
-        prevent_initial_call=True,
-    )
-    def follow(asked: list[Any]) -> dict[str, Any]:
-        return {**answer(dict(zip(KEYS, asked, strict=True))), "answered": asked}
-
-    @app.callback(
-        output={
-            "shown": {dial.key: Output(f"{dial.key}-shown", "children") for dial in DIALS},
-            "hidden": {dial.key: Output(f"{dial.key}-dial", "hidden") for dials in UNITS.values() for dial in dials},
-        },
-        inputs={"choices": {dial.key: Input(dial.key, "value") for dial in DIALS}},
-    )
-    def show(choices: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "shown": {dial.key: f"{dial.number(choices[dial.key]):g}" for dial in DIALS},
-            "hidden": {
-                dial.key: i >= NUMBERS[units].number(choices[units])
-                for (_, dials), units in zip(UNITS.items(), ("teachers", "students"), strict=True)
-                for i, dial in enumerate(dials)
-            },
-        }
+    """Let the figures and the numbers beside the controls follow the controls."""
+    for name, keys in (("shallow", KEYS), ("shallow_dials", [dial.key for dial in DIALS])):
+        app.clientside_callback(ClientsideFunction("explore", name), inputs=[Input(key, "value") for key in keys])
+    answer_at(app, "shallow", lambda positions: {"shown": answer(dict(zip(KEYS, positions, strict=True)))})
+    answer_at(app, "shallow-dials", lambda positions: {"shown": dials_shown(positions)})
 
 
-def answer(choices: dict[str, Any]) -> dict[str, Any]:
-    """Return figures, minimum and troubles for the positions of the controls."""
+def dials_shown(positions: Sequence[Any]) -> Shown:
+    """Return the number beside each dial, and which dials are hidden because their unit does not exist."""
+    choices = {dial.key: position for dial, position in zip(DIALS, positions, strict=True)}
+    hidden = {
+        f"{dial.key}-dial": {"hidden": i >= NUMBERS[units].number(choices[units])}
+        for (_, dials), units in zip(UNITS.items(), ("teachers", "students"), strict=True)
+        for i, dial in enumerate(dials)
+    }
+    return numbers_shown(DIALS, positions) | hidden
+
+
+def answer(choices: dict[str, Any]) -> Shown:
+    """Return the figures, the minimum and the troubles for the positions of the controls."""
     setting = setting_of(choices)
     try:
         found = study(setting)
     except FeedalignError as error:
         found = ShallowStudy(setting, {}, None, None, (str(error),))
-    figures: dict[str, Figure] = shallow_figures(found)
-    troubles = [html.P(trouble) for trouble in found.troubles]
-    return {"figures": figures, "pick": _pick(setting, found.pick), "troubles": troubles}
+    return {
+        **{name: {"figure": figure} for name, figure in shallow_figures(found).items()},
+        "pick": {"children": _pick(setting, found.pick)},
+        "shallow-troubles": {"children": [html.P(trouble) for trouble in found.troubles]},
+    }
 
 
 def _pick(setting: ShallowSetting, pick: Pick | None) -> list[Any]:

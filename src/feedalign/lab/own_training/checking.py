@@ -60,6 +60,8 @@ def check_value(name: str, value: Any) -> Any:
         return _text(name, value)
     if name == "points":
         return tuple(_text(f"points[{i}]", entry) for i, entry in enumerate(sequence(name, value, "names of modules")))
+    if name == "classes":
+        return tuple(whole_numbers(name, value, 0))
     if name in ("hidden", "channels"):
         return _widths(name, value)
     if name == "bias":

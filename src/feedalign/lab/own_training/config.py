@@ -14,6 +14,8 @@ class TrainConfig:
         dataset: digits, a data set that `feedalign data fetch` knows, or an .npz file of your own with the arrays
             x_train, y_train, x_test and y_test.
         image_size: height and width to which images are averaged down; 0 keeps the images as they are.
+        classes: labels that are kept, of training and test samples: the first of them becomes label 0, the second label
+            1, and so on. All are kept unless given.
         train_samples: number of training samples, drawn at random by seed_data; 0 takes all of them.
         label_noise: share of the training labels that is drawn at random.
         network: mlp, convnet, or "package.module:function" for a network of your own. The function takes no arguments
@@ -45,6 +47,7 @@ class TrainConfig:
 
     dataset: str = "digits"
     image_size: int = 0
+    classes: tuple[int, ...] = ()
     train_samples: int = 0
     label_noise: float = 0.0
     network: str = "mlp"

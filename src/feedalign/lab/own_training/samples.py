@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from feedalign.errors import ArgumentError
-from feedalign.lab.data import label_noise, load, resize, standardise
+from feedalign.lab.data import label_noise, load, new_labels, resize, standardise
 from feedalign.lab.own_training.config import TrainConfig
 from feedalign.streams import torch_generator
 
@@ -52,10 +52,11 @@ def samples_of(config: TrainConfig, digest: str) -> Samples:
         digest: of the file, as `digest_of_file` gave it; empty for a data set that has a name.
 
     Raises:
-        ArgumentError: the data set is unknown, the file does not hold what is needed, or there are too few samples.
+        ArgumentError: the data set is unknown or has no such classes, the file does not hold what is needed, or there
+            are too few samples.
         DataError: the data set was not fetched, or is damaged.
     """
-    train_x, clean, test_x, test_y, classes = _loaded(config.dataset, digest, config.image_size)
+    train_x, clean, test_x, test_y, classes = _loaded(config.dataset, digest, config.image_size, config.classes)
     n = config.train_samples or len(train_x)
     if n > len(train_x):
         raise ArgumentError(f"train_samples={n} must be at most {len(train_x)}, the training samples that there are")
@@ -94,7 +95,9 @@ def _given(seed: int | None) -> int:
 
 
 @lru_cache(maxsize=1)  # the runs of a sweep mostly share their data, which may be large
-def _loaded(dataset: str, digest: str, image_size: int) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+def _loaded(
+    dataset: str, digest: str, image_size: int, kept: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
     """Return train inputs and labels, test inputs and labels, and the number of classes."""
     if digest:
         train_x, train_y, test_x, test_y = _read(dataset, digest)
@@ -103,6 +106,15 @@ def _loaded(dataset: str, digest: str, image_size: int) -> tuple[Tensor, Tensor,
         data = load(dataset)
         train_x, train_y, test_x, test_y = data.train_images, data.train_labels, data.test_images, data.test_labels
         classes = data.classes
+    if kept:
+        new = new_labels(dataset, classes, kept)
+        train_y, test_y, classes = new[train_y], new[test_y], len(kept)
+        train_x, train_y = train_x[train_y >= 0], train_y[train_y >= 0]
+        test_x, test_y = test_x[test_y >= 0], test_y[test_y >= 0]
+        if not len(train_y) or not len(test_y):
+            raise ArgumentError(
+                f"{dataset} has no training or no test samples of the classes {list(kept)}; keep others"
+            )
     if train_x.ndim == 2:
         if image_size:
             raise ArgumentError(f"image_size={image_size} is for images; x_train of {dataset} holds vectors")

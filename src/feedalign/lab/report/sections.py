@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from feedalign.lab.changes import Change
 from feedalign.lab.experiments import Experiment, Verdict
 from feedalign.lab.robustness import Robustness
 from feedalign.lab.runs import StoredRun
@@ -23,12 +24,14 @@ class Result:
         run: the stored run.
         verdicts: what the experiment's check says of the run, one verdict for each part of the claim.
         command: the command line that gives this result again.
+        changes: how the config differs from the preset's.
     """
 
     experiment: Experiment
     run: StoredRun
     verdicts: list[Verdict]
     command: str
+    changes: tuple[Change, ...] = ()
 
     @property
     def supported(self) -> bool:

@@ -61,10 +61,14 @@ def show(root: Path, prefix: str) -> Entry:
         ArgumentError: no run's hash begins so, or several do.
     """
     matching = [entry for entry in entries(root) if entry.hash.startswith(prefix)]
-    if len(matching) != 1:
-        which = ", ".join(f"{entry.kind}/{entry.hash}" for entry in matching) or "none"
+    if not matching:
         raise ArgumentError(
-            f"{len(matching)} runs in {root} begin with {prefix!r} ({which}); expected one: see runs list"
+            f"no run in {root} has a hash that begins with {prefix!r}; `feedalign runs list` shows every run"
+        )
+    if len(matching) > 1:
+        which = ", ".join(f"{entry.kind}/{entry.hash}" for entry in matching)
+        raise ArgumentError(
+            f"{len(matching)} runs in {root} begin with {prefix!r} ({which}); give more digits of the hash"
         )
     return matching[0]
 

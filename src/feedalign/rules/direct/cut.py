@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import BackwardHook
 
-from feedalign.anatomy import Problem, activation_of, checked_place, detached, problems, real_features
+from feedalign.anatomy import PassMasks, Problem, activation_of, checked_place, detached, problems, real_features
 from feedalign.errors import PointsError
 from feedalign.feedback import Form
 from feedalign.rules.accounting import check_recording
@@ -70,7 +70,7 @@ class Cut(CuttingPass):
     Args:
         rule: what is sent.
         learning: whether the rule gathers and learns in the backward pass.
-        mask: which entries of the inputs are real; None if all of them are.
+        masks: which entries of the inputs are real; None if all of them are.
 
     Attributes:
         learning: whether this is a pass of training, which accounts for every point.
@@ -82,10 +82,10 @@ class Cut(CuttingPass):
         taking: where the error is taken; None once the forward pass is over, since the graph holds this object.
     """
 
-    def __init__(self, rule: DirectRule, *, learning: bool = True, mask: Tensor | None = None) -> None:
+    def __init__(self, rule: DirectRule, *, learning: bool = True, masks: PassMasks | None = None) -> None:
         super().__init__()
         self.slot, self.learning, self.learns = rule.slot, learning, learning and rule.learns_feedback
-        self.sender = Sender(rule, learning=learning, mask=mask)
+        self.sender = Sender(rule, learning=learning, masks=masks)
         self.message: Tensor | None = None  # of the last backward pass, for the signals that are made later
         self.runs: list[Run] = []
         self.hidden: list[Tensor] = []
@@ -141,8 +141,8 @@ class Cut(CuttingPass):
         """Return the output, [*batch, C]. In its backward pass the error reaches everything that was cut off."""
         for name, _, form, shape, _ in self.runs:
             check_shapes(name, form, self.sender.outputs, shape, output.shape)
-            if self.sender.mask is not None:
-                real_features(self.sender.mask, shape, output.shape[: output.ndim - 1 - form.summed], name)
+            if (mask := self.sender.mask_of(name, output)) is not None:
+                real_features(mask, shape, output.shape[: output.ndim - 1 - form.summed], name)
         hidden, self.hidden = self.hidden, []  # held here, the graph would outlive its backward pass
         self.ends.runs.clear()
         return send(output, self.signals, hidden, keep=self.learns)
@@ -163,8 +163,8 @@ class Cut(CuttingPass):
         if any(run.waits for run in self.runs):
             self.message = message
         return [  # nothing for a token: its signal is made when the turn of its block comes
-            message.new_empty(0) if waits else signal(message, matrix, form, shape, sender.mask)
-            for _, matrix, form, shape, waits in self.runs
+            message.new_empty(0) if waits else signal(message, matrix, form, shape, sender.mask_of(name, message))
+            for name, matrix, form, shape, waits in self.runs
         ]
 
     def _end(self, run: Run, activation: Tensor) -> Tensor:
@@ -173,4 +173,5 @@ class Cut(CuttingPass):
 
     def _later(self, run: Run) -> Tensor:
         assert self.message is not None
-        return signal(self.message, run.matrix, run.form, run.shape, self.sender.mask)
+        mask = self.sender.mask_of(run.name, self.message)
+        return signal(self.message, run.matrix, run.form, run.shape, mask)

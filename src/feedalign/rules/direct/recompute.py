@@ -68,7 +68,7 @@ class TwoRuns:
 
     def __init__(self, rule: DirectRule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.rule, self.args, self.kwargs = rule, args, kwargs
-        self.sender = Sender(rule, mask=rule.mask(args, kwargs))
+        self.sender = Sender(rule, masks=rule.mask(args, kwargs))
         self.surroundings, self.precision = Surroundings(rule.model), Precision(rule.model)
         given = tensors_in((args, kwargs))
         learning = [parameter for parameter in rule.model.parameters() if parameter.requires_grad]
@@ -131,7 +131,8 @@ class BlockByBlock(CuttingPass):
             check_shapes(name, form, self.sender.outputs, activation.shape, self.error.shape)
             with torch.no_grad(), self.precision.again():
                 matrix = self.sender.matrix(name)
-                sent = signal(self.message, matrix, form, activation.shape, self.sender.mask).to(activation.dtype)
+                mask = self.sender.mask_of(name, self.message)
+                sent = signal(self.message, matrix, form, activation.shape, mask).to(activation.dtype)
             self.learn(activation, sent)
             if self.sender.rule.learns_feedback:
                 self.sender.learn(name, activation.detach(), self.error)

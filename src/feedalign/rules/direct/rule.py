@@ -14,7 +14,7 @@ from feedalign.anatomy import (
     Block,
     Entries,
     ErrorTap,
-    InputMask,
+    InputMasks,
     Mask,
     check_points,
     convolution_between,
@@ -81,7 +81,9 @@ class DirectRule(Wrapped):
             as "attention_mask", or a function of the inputs (args, kwargs). The mask is a Tensor [batch, token] that
             is true, or 1, for real entries. Padding is sent nothing, and no rule that counts or learns from what it
             has seen counts padding. In a pass where this input is not given, or None, every entry is real. Unless
-            `mask` is given, entries of the batch whose error is zero count as padding.
+            `mask` is given, entries of the batch whose error is zero count as padding. An encoder and a decoder have
+            padding of their own: give a dict of masks by point, {"encoder.0": "attention_mask"}, and under the key ""
+            the mask of the error and of all points that the dict does not name.
         recompute: keep nothing of the forward pass. The backward pass runs the model a second time, and each block
             learns and is freed at once, so a step holds the graph of one block. The output must be a Tensor. In a
             compiled model this has no effect: the compiler decides what is kept.
@@ -127,7 +129,7 @@ class DirectRule(Wrapped):
         self.points = check_points(model, points)
         if wrong := place_problems(model, self.error_tap.places, self.points):
             raise PointsError("; ".join(f"error_at: {problem}" for problem in wrong))
-        self.mask = InputMask.of(model, mask)
+        self.mask = InputMasks.of(model, mask, self.points)
         self.blocks: tuple[Block, ...] = ()
         self.hooked = {name: model.get_submodule(name) for name in self.points}
         self._hook()
@@ -173,14 +175,14 @@ class DirectRule(Wrapped):
         """Run the model on the rule's graph and return its output."""
         if self.recompute and not torch.compiler.is_compiling():
             return recomputed(self, args, kwargs)
-        return run_pass(self, Cut(self, mask=self.mask(args, kwargs)), args, kwargs)
+        return run_pass(self, Cut(self, masks=self.mask(args, kwargs)), args, kwargs)
 
     def run_without_learning(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the output of the model on the graph that sends `message`; feedback and averages stay as they are.
 
         For measurements. Under a control, which sends nothing in training, this is what DFA would send.
         """
-        return run_pass(self, Cut(self, learning=False, mask=self.mask(args, kwargs)), args, kwargs)
+        return run_pass(self, Cut(self, learning=False, masks=self.mask(args, kwargs)), args, kwargs)
 
     def tie(self, cut: Cut, output: Tensor) -> Tensor:
         """Return the output [*batch, C], tied to what the pass has cut off."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from feedalign.anatomy import real_features, real_rows, without_padding
+from feedalign.anatomy import PassMasks, real_features, real_rows, without_padding
 from feedalign.errors import FeedbackShapeError
 from feedalign.feedback import Form
-from feedalign.rules.direct.signal import of_point
+from feedalign.rules.direct.signal import mask_of, of_point
 from feedalign.rules.distributed import Processes
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ class Sender:
         processes: those that train the model together.
         forms: how the matrices are made of what is held, by point.
         outputs: C.
-        mask: which entries of the inputs are real; None if all of them are.
+        masks: which entries of the inputs are real; None if all of them are.
     """
 
-    def __init__(self, rule: DirectRule, *, learning: bool = True, mask: Tensor | None = None) -> None:
-        self.rule, self.feedback, self.mask = rule, rule.feedback, mask
+    def __init__(self, rule: DirectRule, *, learning: bool = True, masks: PassMasks | None = None) -> None:
+        self.rule, self.feedback, self.masks = rule, rule.feedback, masks
         self.gathers = learning and rule.gathers
         self.message = rule.message_now()
         in_several = rule.learns_feedback or rule.gathers
@@ -45,7 +45,12 @@ class Sender:
 
     def counted(self, error: Tensor) -> Tensor:
         """Return the error, [*batch, C], with zeros where the mask says padding."""
-        return error if self.mask is None else error.masked_fill(~real_rows(self.mask, error.shape[:-1]), 0)
+        mask = None if self.masks is None else self.masks.of_error
+        return error if mask is None else error.masked_fill(~real_rows(mask, error.shape[:-1]), 0)
+
+    def mask_of(self, point: str, message: Tensor) -> Tensor | None:
+        """Return which entries of a point's activation are real, for a message or an error of all batch axes."""
+        return mask_of(self.masks, point, self.forms[point], message)
 
     def begin(self, error: Tensor) -> Tensor:
         """Return what is sent to the points for an error [*batch, C], and let the rule keep what it gathers.
@@ -79,23 +84,15 @@ class Sender:
             # All points that share a matrix start from the same one, in whatever order they learn.
             start = form.used(self.kept[key] if form.shared else held)
             changed = start.clone()
+            mask = self.mask_of(point, error)
             error = of_point(feedback.projected(error), form)
-            rows, more = self._without_padding(form, hidden, batch)
+            rows, more = _without_padding(mask, form, hidden, batch)
             self.rule.learn(changed, rows, error, self.processes, **more)
             changed = self.processes.averaged(changed)
             now = form.used(held)
             if form.shared:
                 changed = now + (changed - start) * (self._weight(point) / form.used(self._total_weight(key)))
             now.copy_(torch.where(changed.isfinite().all(), changed, now))
-
-    def _without_padding(self, form: Form, hidden: Tensor, batch: torch.Size) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return an activation as the held numbers see it, the mean over what is no padding, and what counts of it."""
-        if self.mask is None:
-            return form.down(hidden, batch), {}
-        real = real_features(self.mask, hidden.shape, batch).expand(hidden.shape)
-        share = form.down(real.to(hidden.dtype), batch) * form.scale
-        rows = form.down(without_padding(hidden, self.mask, batch), batch)
-        return torch.where(share > 0, rows / share, 0), {"counted": share > 0}
 
     def _keys(self) -> set[str]:
         return set(self.feedback.keys.values())
@@ -112,6 +109,18 @@ class Sender:
         """Return how much a point counts for a shared matrix: its squared scale, for each copy of a row in F."""
         form, place = self.forms[point], next(each for each in self.feedback.places if each.name == point)
         return form.scale**2 * (place.features // form.rows)
+
+
+def _without_padding(
+    mask: Tensor | None, form: Form, hidden: Tensor, batch: torch.Size
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return an activation as the held numbers see it, the mean over what is no padding, and what counts of it."""
+    if mask is None:
+        return form.down(hidden, batch), {}
+    real = real_features(mask, hidden.shape, batch).expand(hidden.shape)
+    share = form.down(real.to(hidden.dtype), batch) * form.scale
+    rows = form.down(without_padding(hidden, mask, batch), batch)
+    return torch.where(share > 0, rows / share, 0), {"counted": share > 0}
 
 
 def check_shapes(point: str, form: Form, outputs: int, activation: torch.Size, output: torch.Size) -> None:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from feedalign.anatomy import without_padding
+from feedalign.anatomy import PassMasks, without_padding
 from feedalign.feedback import Form
 
 
@@ -58,6 +58,18 @@ def signal(
     message = of_point(message, form)
     sent = form.up(direct_signal(message, form.used(stored)), shape)
     return without_padding(sent, mask, message.shape[:-1])
+
+
+def mask_of(masks: PassMasks | None, point: str, form: Form, message: Float[Tensor, "*batch columns"]) -> Tensor | None:
+    """Return which entries of a point's activation are real; None if all of them are.
+
+    Args:
+        masks: of the pass.
+        point: name of the point.
+        form: of its matrix.
+        message: what the rule sends, or the error, with all batch axes of the output.
+    """
+    return None if masks is None else masks.at(point, message.ndim - 1 - form.summed if form.summed else None)
 
 
 def of_point(message: Float[Tensor, "*batch columns"], form: Form) -> Float[Tensor, "*batch columns"]:

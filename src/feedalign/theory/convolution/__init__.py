@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from feedalign.theory.convolution.estimates import channelwise_estimate, random_estimate
     from feedalign.theory.convolution.fitting import mask_feedback, optimal_feedback, weight_feedback
     from feedalign.theory.convolution.matching import Match, alignability, best_match
-    from feedalign.theory.convolution.overlaps import inner_products, nearest_kernel
+    from feedalign.theory.convolution.overlaps import channel_products, inner_products, nearest_kernel
     from feedalign.theory.convolution.unrolling import unrolled
 
 _found, __dir__, _ = lazy_loader.attach(
@@ -23,7 +23,7 @@ _found, __dir__, _ = lazy_loader.attach(
         "estimates": ["channelwise_estimate", "random_estimate"],
         "fitting": ["mask_feedback", "optimal_feedback", "weight_feedback"],
         "matching": ["Match", "alignability", "best_match"],
-        "overlaps": ["inner_products", "nearest_kernel"],
+        "overlaps": ["channel_products", "inner_products", "nearest_kernel"],
         "unrolling": ["unrolled"],
     },
 )
@@ -41,6 +41,7 @@ __all__ = [
     "Offset",
     "alignability",
     "best_match",
+    "channel_products",
     "channelwise_estimate",
     "inner_products",
     "mask_feedback",

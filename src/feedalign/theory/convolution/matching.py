@@ -25,6 +25,7 @@ from scipy.linalg import eigh, orth
 
 from feedalign.errors import ArgumentError
 from feedalign.geometry import Array, Geometry, Pair
+from feedalign.memory import check_memory
 from feedalign.theory.convolution.overlaps import feedback_of, nearest_kernel, rows_by_group
 
 
@@ -67,7 +68,8 @@ def alignability(
         regions: number of regions that each axis of the output is cut into; every region has a kernel of its own.
 
     Raises:
-        ArgumentError: no layer can have this shape (see `Geometry`), or feedback is zero or not finite.
+        ArgumentError: no layer can have this shape (see `Geometry`), feedback is zero or not finite, or the memory of
+            this machine is too small for feedback of this rank: for rank C at both points, C⁴ numbers are needed.
         FeedbackShapeError: feedback has another shape than the layer.
     """
     kernel, step, pad, spread = (_pair(each) for each in (kernel_size, stride, padding, dilation))
@@ -98,7 +100,7 @@ def best_match(F_out: ArrayLike, F_in: ArrayLike, geometry: Geometry) -> Match:
         geometry: of the layer.
 
     Raises:
-        ArgumentError: feedback is zero or not finite.
+        ArgumentError: feedback is zero or not finite, or of a rank for which this machine has too little memory.
         FeedbackShapeError: feedback has another shape than the layer.
     """
     U, V = _bases(F_out, F_in, geometry)
@@ -115,6 +117,11 @@ def _pair(value: Any) -> Any:
 def _top(U: Array, V: Array, geometry: Geometry) -> tuple[float, Array]:
     """Return the top singular value of A ↦ (⟨B_τ, U A Vᵀ⟩)_τ and its A, of orthonormal U and V."""
     size = U.shape[1] * V.shape[1]
+    check_memory(
+        f"the alignability of feedback of rank {U.shape[1]} and {V.shape[1]}: the numbers of a matrix of {size} rows",
+        4 * size**2,  # twice, in float64: the decomposition needs a copy
+        "give feedback of lower rank, such as feedback.Sketched(32), or see random_estimate",
+    )
     gram = np.zeros((size, size))
     for offset in geometry.offsets():
         for pair in rows_by_group(U, V, offset, geometry):

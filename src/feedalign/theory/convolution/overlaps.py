@@ -42,6 +42,35 @@ def inner_products(
     return along, length, float(np.vdot(F.T @ F, G.T @ G))
 
 
+def channel_products(kernel: ArrayLike, product: ArrayLike, geometry: Geometry) -> tuple[float, float, float]:
+    r"""Return what `inner_products` returns where feedback is constant over the positions of each channel.
+
+    Then F_l F_{l−1}ᵀ has one number for each pair of channels, and no feedback matrix is needed.
+
+    Args:
+        kernel: [o, i, height, width] as PyTorch stores it, or [regions, o, i, height, width].
+        product: F_l F_{l−1}ᵀ at one position of each channel, [channels out, channels in].
+        geometry: of the layer.
+
+    Raises:
+        ArgumentError: an argument is no array of real numbers, or geometry is no `Geometry`.
+        FeedbackShapeError: kernel or product has another shape than the layer.
+    """
+    instance_of("geometry", geometry, Geometry, "make one with Geometry(...) or Geometry.of(layer, in_shape)")
+    P, channels = real_array("product", product), (geometry.out_channels, geometry.in_shape[0])
+    if P.shape != channels:
+        raise FeedbackShapeError(f"product has shape {P.shape}, expected {channels}, channels out by channels in")
+    W, groups = geometry.kernels(kernel), geometry.groups
+    # Channels of one group alone are connected: the blocks on the diagonal.
+    blocks = P.reshape(groups, channels[0] // groups, groups, channels[1] // groups)
+    nearest = np.concatenate([blocks[group, :, group] for group in range(groups)])
+    positions = _positions(geometry)
+    along = float(np.einsum("roihw,oi,rhw->", W, nearest, positions))
+    length = float(np.einsum("roihw,roihw,rhw->", W, W, positions))
+    pairs_of_positions = math.prod(geometry.out_shape[1:]) * math.prod(geometry.in_shape[1:])
+    return along, length, pairs_of_positions * float(np.vdot(P, P))
+
+
 def nearest_kernel(left: ArrayLike, right: ArrayLike, geometry: Geometry) -> Array:
     """Return the kernels whose unrolled matrix is nearest to left · rightᵀ: the mean over the positions of each tap.
 

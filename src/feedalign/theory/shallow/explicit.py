@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from feedalign.theory.shallow.compiling import compiled
+from feedalign.theory.shallow.compiling import compiled_with_reordered_sums
 from feedalign.theory.shallow.integrals import activate, activation_slope, residual
 from feedalign.theory.shallow.ode import DIVERGED
 from feedalign.theory.shallow.order_parameters import OrderParameters
@@ -39,15 +39,7 @@ class Explicit:
         return students @ students.T / N, students @ teachers.T / N, self._v.copy()
 
 
-@compiled
-def _dot(x: Array, y: Array) -> float:
-    total = 0.0
-    for i in range(x.size):  # a call into BLAS would cost more than these few hundred products
-        total += x[i] * y[i]
-    return total
-
-
-@compiled
+@compiled_with_reordered_sums
 def _advance(
     rng: np.random.Generator,
     weights: Array,
@@ -74,7 +66,10 @@ def _advance(
         dv[:] = 0.0
         for b in range(batch_size):
             for a in range(len(weights)):
-                u[a] = _dot(weights[a], x[b]) / root
+                field = 0.0
+                for i in range(N):  # a call into BLAS would cost more than these few hundred products
+                    field += weights[a, i] * x[b, i]
+                u[a] = field / root
                 g[a] = activate(activation, u[a])
             delta = residual(g, v, A, 0, K)
             if noise_std > 0.0:

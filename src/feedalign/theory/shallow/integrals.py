@@ -77,8 +77,6 @@ def _erf_j2(C: Array, k: int, l: int) -> float:
 @compiled
 def _relu_root(C: Array, a: int, b: int) -> float:
     """√(C_aa C_bb − C_ab²), zero where units coincide or have no variance."""
-    if a == b:  # the root of a fused product's rounding would be 1e-8
-        return 0.0
     return math.sqrt(max(0.0, C[a, a] * C[b, b] - C[a, b] ** 2))
 
 

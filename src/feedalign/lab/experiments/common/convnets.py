@@ -65,7 +65,7 @@ class ConvnetConfig:
     """What all runs of an experiment on convolutional nets have in common.
 
     Attributes:
-        dataset: "digits", "mnist" or "cifar10".
+        dataset: name of a data set, as `feedalign.lab.data.load` knows it.
         train_images: number of training images; the first ones of the data set are used.
         lr: learning rate of Adam at the start of the cosine schedule.
         feedback_lr: learning rate of learned feedback, for plain gradient descent.

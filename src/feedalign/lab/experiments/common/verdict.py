@@ -174,8 +174,8 @@ class Verdict:
         low, high = self.interval
         over = f"{self.runs} independent run" + ("" if self.runs == 1 else "s")
         if not self.judged:
-            return f"{self.effect:.3g}, asked {self.side} {self.threshold:.3g}, {over}: two are needed"
-        return f"{self.effect:.3g} [{low:.3g}, {high:.3g}], asked {self.side} {self.threshold:.3g}, {over}"
+            return f"{self.effect:.3g}, expected {self.side} {self.threshold:.3g}, {over}: two are needed"
+        return f"{self.effect:.3g} [{low:.3g}, {high:.3g}], expected {self.side} {self.threshold:.3g}, {over}"
 
     @property
     def _hits(self) -> int:

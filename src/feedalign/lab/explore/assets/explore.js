@@ -1,31 +1,100 @@
-// What the browser decides by itself: when to ask the server for the next answer. Dash drops an answer that a newer
-// question has overtaken, so a slider that is being dragged would show nothing until it rests. Both functions below have
-// the answer among their inputs. Dash therefore holds them back while an answer is under way, and then calls them once.
-let asked = ""; // the positions that were sent last, as text
-let turn = { training: null, number: 0 }; // the epoch that was asked for last
+// The page asks its program by itself, and not through Dash's callbacks to the server. Dash gives up a question when a
+// newer question has overtaken it, and loses a question when the connection breaks. A slider that is being dragged would
+// then show nothing, and the page could end at other positions than those of its controls.
+window.dash_clientside = window.dash_clientside || {};
+(function () {
+  const SILENCE = 1000; // milliseconds until the page asks again when no answer came
+  const NO_ANSWER =
+    "The program does not answer. The page asks again every second. If you have ended the program, start it again.";
+  const FAILED = "The program failed. The terminal in which it runs shows the error.";
 
-function set(id, data) {
-  window.dash_clientside.set_props(id, { data: data });
-}
+  // Sets properties of components: {component: {property: value}}.
+  function show(shown) {
+    for (const [component, properties] of Object.entries(shown)) {
+      window.dash_clientside.set_props(component, properties);
+    }
+  }
 
-window.dash_clientside = Object.assign({}, window.dash_clientside, {
-  explore: {
-    // Sends the positions of the controls of the shallow network, if they have changed.
-    ask: function (answered, ...positions) {
-      const text = JSON.stringify(positions);
-      if (text !== asked) {
-        asked = text;
-        set("asked", positions);
+  function tell(troubles, words) {
+    const paragraph = { namespace: "dash_html_components", type: "P", props: { children: words } };
+    if (troubles) show({ [troubles]: { children: [paragraph] } });
+  }
+
+  // Marks the results beside the controls while they wait for an answer; the style sheet then dims the figures.
+  function wait(troubles, busy) {
+    if (troubles) document.getElementById(troubles).parentElement.setAttribute("aria-busy", busy);
+  }
+
+  // Resolves to the answer to a question, or to null if none came. Failures are told in the component `troubles`.
+  async function answer(name, question, troubles) {
+    wait(troubles, true);
+    try {
+      const response = await fetch(`ask/${name}`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify(question),
+      });
+      if (response.ok) return await response.json();
+      tell(troubles, FAILED);
+      return { shown: {} };
+    } catch {
+      tell(troubles, NO_ANSWER);
+      await new Promise((resume) => setTimeout(resume, SILENCE));
+      return null;
+    } finally {
+      wait(troubles, false);
+    }
+  }
+
+  // Returns a function that takes the positions of controls, and lets the page follow them. One question at a time is
+  // under way. When its answer is shown, the newest positions are asked for, unless the answer was for them.
+  function follower(name, troubles = null) {
+    let wanted = "null";
+    let answered = "null";
+    let asking = false;
+    async function follow() {
+      asking = true;
+      while (answered !== wanted) {
+        const asked = wanted;
+        const found = await answer(name, JSON.parse(asked), troubles);
+        if (found === null) continue;
+        answered = asked;
+        show(found.shown);
+      }
+      asking = false;
+    }
+    return function (...positions) {
+      wanted = JSON.stringify(positions);
+      if (!asking) follow();
+    };
+  }
+
+  let presses = 0; // of Train, as Dash counts them
+  let current = 0; // number of the training that is shown; Train and Stop begin a new number
+  // Trains epoch by epoch, from a press of Train until the last epoch, or until a button is pressed again.
+  async function train(choices) {
+    const mine = ++current;
+    let question = choices;
+    for (let name = "training"; name && mine === current; ) {
+      const found = await answer(name, question, "deep-troubles");
+      if (found === null || mine !== current) continue;
+      show(found.shown);
+      question = found.training;
+      name = question ? "epoch" : null;
+    }
+  }
+
+  window.dash_clientside.explore = {
+    shallow: follower("shallow", "shallow-troubles"),
+    shallow_dials: follower("shallow-dials"),
+    deep_dials: follower("deep-dials"),
+    press: function (trains, stops, ...choices) {
+      if ((trains || 0) > presses) {
+        presses = trains;
+        train(choices);
+      } else {
+        current += 1;
       }
     },
-    // Asks for the next epoch of the training when the last one is shown, until the training is done or stopped.
-    train: function (training, learned) {
-      const begins = training !== turn.training;
-      const goes = learned && learned.training === training && learned.more;
-      if (training && (begins || goes)) {
-        turn = { training: training, number: turn.number + 1 };
-        set("turn", turn);
-      }
-    },
-  },
-});
+  };
+})();

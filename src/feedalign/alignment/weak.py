@@ -1,0 +1,103 @@
+"""Weak alignment of one layer: the matrix between feedback above and below that describes its weights best."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from feedalign.alignment.spectra import Spectrum, spectrum_of
+from feedalign.errors import ArgumentError
+from feedalign.feedback import Factors
+
+_LARGEST = 2**27  # entries of an alignment matrix that is made: 1 GiB in float64
+
+
+@dataclass(frozen=True, eq=False)
+class AlignmentMatrix:
+    """How a layer's weights lie along its feedback.
+
+    Attributes:
+        shape: of the matrix Â_l: (C, n_0) in the first layer, (C, C) above.
+        spectrum: of the matrix.
+        residual: |W_l − F_l Â_l F_{l−1}ᵀ| / |W_l|: 0 where the layer has weak alignment exactly, 1 where nothing of its
+            weights lies along the feedback, root mean square over the networks.
+        held: the matrix; None if it would have more than 2²⁷ entries (1 GiB). Read it as `matrix`.
+    """
+
+    shape: tuple[int, int]
+    spectrum: Spectrum
+    residual: float
+    held: Tensor | None = field(repr=False)
+
+    @property
+    def matrix(self) -> Tensor:
+        """Â_l, [C, n_0] in the first layer, [C, C] above; of an ensemble [E, C, ...].
+
+        Raises:
+            ArgumentError: the matrix has more than 2²⁷ entries, so it was not made.
+        """
+        if self.held is None:
+            raise ArgumentError(
+                f"the alignment matrix has shape {self.shape}, which is {8 * math.prod(self.shape) / 1e9:,.1f} GB, so "
+                "it was not made; `spectrum` and `residual` are known all the same"
+            )
+        return self.held
+
+
+def alignment_matrix(weight: Tensor, above: Factors | None, below: Factors | None, precision: float) -> AlignmentMatrix:
+    """Measure a weight matrix beside the factors of its feedback.
+
+    F = E L Pᵀ, with L from `Factors.narrow` and orthonormal columns of P. So Â = P M P'ᵀ, with M = (E L)⁺ W (E' L')⁺ᵀ,
+    and the small M has the singular values of Â.
+
+    Args:
+        weight: W, [..., features, features below], in float64.
+        above: feedback at the layer's output; None at the output of the model.
+        below: feedback at the layer's input; None at the input of the model.
+        precision: relative rounding error of the weights. Singular values below it are taken for zero.
+    """
+    means = _over_copies(weight, above, below)
+    left, right = (None if factors is None else factors.narrow() for factors in (above, below))
+    small = _between(_inverse(left), means, _inverse(right))
+    described = _between(left, small, right)
+    described = described if below is None else below.spread(described)
+    described = described if above is None else above.spread(described.mT).mT
+    norms = [torch.linalg.matrix_norm(each).square().mean() for each in (weight - described, weight)]
+    rows = weight.shape[-2] if above is None else above.outputs
+    columns = weight.shape[-1] if below is None else below.outputs
+    singular = torch.linalg.svdvals(small)
+    zeros = singular.new_zeros(*singular.shape[:-1], min(rows, columns) - singular.shape[-1])
+    return AlignmentMatrix(
+        (rows, columns),
+        spectrum_of(torch.cat([singular, zeros], -1), rows * precision),
+        float((norms[0] / norms[1]).sqrt()),
+        _made(means, above, below) if rows * columns <= _LARGEST else None,
+    )
+
+
+def _over_copies(weight: Tensor, above: Factors | None, below: Factors | None) -> Tensor:
+    """Return the mean of the weights over the features that have the same row of feedback, on both sides."""
+    if below is not None:
+        weight = below.gathered(weight) / below.number_of_copies
+    return weight if above is None else above.gathered(weight.mT).mT / above.number_of_copies
+
+
+def _inverse(matrix: Tensor | None) -> Tensor | None:
+    return None if matrix is None else torch.linalg.pinv(matrix)
+
+
+def _made(means: Tensor, above: Factors | None, below: Factors | None) -> Tensor:
+    """Return Â from the means of the weights over copies."""
+    left, right = (None if factors is None else factors.rows for factors in (above, below))
+    found = _between(_inverse(left), means, _inverse(right))
+    found = found if below is None else below.on_outputs(found)
+    return found if above is None else above.on_outputs(found.mT).mT
+
+
+def _between(left: Tensor | None, weight: Tensor, right: Tensor | None) -> Tensor:
+    """Return left · weight · rightᵀ; None stands for the identity."""
+    found = weight if left is None else left @ weight
+    return found if right is None else found @ right.T

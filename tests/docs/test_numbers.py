@@ -1,0 +1,138 @@
+"""Numbers of committed results stand in the pages with their source, and are those of the source."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from markdown import markdown
+from tools.docs import committed_numbers as numbers
+
+PAGES = numbers.pages()
+TOOL = "python -m tools.docs.committed_numbers"
+# A number with a point, as a reader sees one: no version (0.0.16), and no part of a name, an address or a power.
+DECIMAL = re.compile(r"(?<![\w.,−^-])\d+\.\d+(?![\w.])")
+# Goals and thresholds were set before anything was measured.
+GOAL = re.compile(r"[≤≥<>] ?\d+(\.\d+)?")
+
+
+def title(page: Path) -> str:
+    return str(page.relative_to(numbers.ROOT))
+
+
+def unsourced(text: str) -> str:
+    """What is left of a text without numbers that have a source, goals, code, links and formulas."""
+    text = re.sub(r"^(?: *)(```+|~~~+).*?^ *\1", "", text, flags=re.MULTILINE | re.DOTALL)
+    for pattern in (numbers.SOURCED, GOAL, r"`[^`]*`", r"\]\([^)]*\)", r"\$[^$]*\$"):
+        text = re.sub(pattern, "", text)
+    return text
+
+
+def sources(page: Path, text: str) -> set[str]:
+    """The result files a page is about: of its own experiment, of numbers it takes, of benchmarks it names."""
+    found = {match["file"] for match in numbers.SOURCED.finditer(text)} - {numbers.ROBUSTNESS.stem}
+    found |= {name for name in re.findall(r"(\w+)\.py", text) if (numbers.FOLDERS[0] / f"{name}.json").exists()}
+    if page.parent.name == "results":
+        own = (page.stem, f"paper/{page.stem}")
+        found |= {name for name in own if (numbers.FOLDERS[1] / f"{name}.json").exists()}
+    return found
+
+
+def measured(file: str) -> list[Decimal]:
+    """All measured numbers of a result file."""
+    chosen = {"threshold", "asked", "asked_of_that"}
+    return [
+        Decimal(str(value))
+        for row in numbers.committed(file)
+        for name, value in row.items()
+        if isinstance(value, float) and name not in chosen
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_a_number_with_a_source_is_that_of_the_source(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    stale = [
+        f"{found[0]}: the source has {numbers.current(found)}"
+        for found in numbers.SOURCED.finditer(text)
+        if found["number"] != numbers.current(found)
+    ]
+    assert stale == [], f"a result has changed; run {TOOL}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_no_source_is_written_in_a_way_that_nothing_reads(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert len(re.findall(r"<!--[^>]*\]\.", text)) == len(numbers.SOURCED.findall(text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_in_a_table_of_results_every_measured_number_has_a_source(page: Path) -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", page.read_text(encoding="utf-8"), re.MULTILINE):
+        if numbers.SOURCED.search(table):
+            assert DECIMAL.findall(unsourced(table)) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_no_number_is_typed_that_a_result_of_the_page_holds(page: Path) -> None:
+    """A number of three digits or more; one of two digits is often a threshold."""
+    text = page.read_text(encoding="utf-8")
+    values = {file: measured(file) for file in sources(page, text)}
+    typed = [
+        f"{number} is in {file}.json"
+        for number in DECIMAL.findall(unsourced(text))
+        for file, held in values.items()
+        if len(number.replace(".", "").lstrip("0")) > 2
+        and any(numbers.written(value, number) == number for value in held)
+    ]
+    assert typed == [], "write the source behind the number; tools/docs/committed_numbers.py says how"
+
+
+def test_the_site_shows_the_number_of_the_source_and_no_comment() -> None:
+    text = "a 9.99<!-- step_time[width=2048].limit --> b 7 %<!-- checkpoints[784-2048-2048-10].share_of_run --> c"
+    html = markdown(text, extensions=["tools.docs.committed_numbers"])
+    assert html == "<p>a 0.69 b 0 % c</p>"
+    assert numbers.update(text).startswith("a 0.69<!-- step_time[width=2048].limit --> b 0 %<!-- ")
+
+
+@pytest.mark.parametrize(
+    ("value", "like", "written"),
+    [
+        ("0.704", "0.7", "0.7"),
+        ("1.135", "1.14", "1.14"),
+        ("0.0075", "0.001", "0.008"),
+        ("12.5", "1.00", "12.50"),
+        ("142000", "1 000", "142 000"),
+        ("1630", "9999", "1630"),
+        ("3.7e-7", "4e-7", "4e-7"),
+        ("0.00037", "4.0e-7", "3.7e-4"),
+        ("-0.5", "0.6", "−0.5"),
+        ("-0.5", "-0.6", "-0.5"),
+        ("0.5", "−0.6", "0.5"),
+    ],
+)
+def test_a_number_is_written_like_the_one_it_replaces(value: str, like: str, written: str) -> None:
+    assert numbers.written(Decimal(value), like) == written
+
+
+def test_rows_are_chosen_by_fields_and_words_of_experiments_and_of_the_table_of_seeds() -> None:
+    assert numbers.sourced("layerwise", "mean epochs", "low") < numbers.sourced("layerwise", "mean epochs", "high")
+    assert numbers.sourced("paper/layerwise", "layer 1 is the first", "runs") > 0
+    assert numbers.sourced("seed_robustness", "experiment=transformer; part=4", "seeds") == 5
+
+
+@pytest.mark.parametrize(
+    ("file", "row", "field", "message"),
+    [
+        ("stap_time", "width=100", "limit", r"stap_time\.json, which is neither in"),
+        ("step_time", "width=7", "limit", r"step_time\[width=7\]\.limit: 0 of the 8 rows .* name exactly one"),
+        ("step_time", "ensemble", "asked", "4 of the 8 rows"),
+        ("step_time", "width=100", "speed", "speed is None, no number; the row has width, depth, .*lowest"),
+        ("step_time", "ensemble; threads=1; compiled=True", "what", "what is 'ensemble of .*, no number"),
+    ],
+)
+def test_a_source_that_does_not_exist_is_an_error(file: str, row: str, field: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        numbers.sourced(file, row, field)

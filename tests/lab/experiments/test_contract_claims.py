@@ -1,0 +1,141 @@
+"""What every experiment promises of its claim: the committed verdicts, verdicts that can fail, figure and caption."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tests.cases.repetitions import REPETITIONS, every_experiment, generators
+
+from feedalign.lab import experiments
+from feedalign.lab.experiments import Experiment, compute, get
+from feedalign.style import svg
+from feedalign.theory import linear, shallow
+
+RESULTS = Path(__file__).parents[3] / "results"
+Result = Callable[[str], xr.Dataset]
+
+
+def refuse(*args: object, **kwargs: object) -> None:
+    raise AssertionError("drew random numbers, or trained")
+
+
+@every_experiment
+def test_a_check_draws_nothing_and_always_says_the_same(
+    name: str, tiny_result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = tiny_result(name)
+    before = generators()
+    for maker in ("default_rng", "Generator", "SeedSequence"):
+        monkeypatch.setattr(np.random, maker, refuse)
+    monkeypatch.setattr(torch, "Generator", refuse)
+    first, second = (list(map(repr, get(name).check(dataset))) for _ in range(2))
+    assert first == second
+    assert generators() == before
+    xr.testing.assert_identical(dataset, tiny_result(name))
+
+
+@every_experiment
+def test_verdicts_are_complete(name: str, tiny_result: Result) -> None:
+    verdicts = get(name).check(tiny_result(name))
+    assert verdicts
+    assert len({verdict.claim for verdict in verdicts}) == len(verdicts)
+    for verdict in verdicts:
+        assert verdict.claim
+        assert re.match(r"(a|one) \w+", verdict.sample), "the sample says what one independent run is"
+        assert verdict.side in ("above", "below")
+        assert type(verdict.supported) is bool
+        assert type(verdict.runs) is int
+        for number in (verdict.effect, verdict.standard_error, verdict.threshold, verdict.margin):
+            assert type(number) is float
+        assert math.isfinite(verdict.threshold)
+
+
+@every_experiment
+def test_of_a_single_run_no_claim_is_supported(name: str, tiny_result: Result) -> None:
+    one = tiny_result(name).isel({REPETITIONS[name][1]: slice(1)})
+    if name == "relu-recovery":  # its runs of different pairs (M, K) are independent as well
+        one = one.isel(case=slice(1))
+    assert not any(verdict.supported for verdict in get(name).check(one))
+
+
+@every_experiment
+def test_every_verdict_has_a_made_up_data_set_on_which_it_fails(name: str) -> None:
+    """The data sets stand beside the tests of each experiment: `ideal` supports everything, `FAILING` spoils it."""
+    made_up = import_module(f"tests.lab.experiments.test_{name.replace('-', '_')}")
+    assert all(verdict.supported for verdict in get(name).check(made_up.ideal()))
+    failed: set[int] = set()
+    for change, expected in made_up.FAILING:
+        dataset = made_up.ideal()
+        change(dataset)
+        found = {i for i, verdict in enumerate(get(name).check(dataset)) if not verdict.supported}
+        assert found == expected, change
+        failed |= found
+    assert failed == set(range(len(get(name).check(made_up.ideal())))), "each verdict fails on some data set"
+
+
+@every_experiment
+def test_a_figure_is_labelled_repeats_byte_for_byte_and_trains_nothing(
+    name: str, tiny_result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for owner, attribute in [
+        (torch.Tensor, "backward"), (shallow, "integrate"), (shallow, "simulate"), (linear, "train"),
+        (linear, "population"), (get(name), "jobs"),
+    ]:  # fmt: skip
+        monkeypatch.setattr(owner, attribute, refuse)
+    figure = get(name).plot(tiny_result(name))
+    assert isinstance(figure, Figure)
+    for axes in figure.axes:
+        assert axes.get_xlabel()
+        assert any(shared.get_ylabel() for shared in beside(axes))
+        assert axes.get_title(loc="left")
+        assert axes.has_data()
+    picture = svg(figure)
+    ElementTree.fromstring(picture)
+    with mpl.rc_context({"font.size": 20, "axes.facecolor": "black", "svg.hashsalt": "other", "lines.linewidth": 9}):
+        assert svg(get(name).plot(tiny_result(name))) == picture
+
+
+def beside(axes: Axes) -> list[Axes]:
+    """The axes themselves, and those that share their vertical axis."""
+    return axes.get_shared_y_axes().get_siblings(axes)
+
+
+@every_experiment
+def test_the_caption_counts_the_runs(name: str, tiny_result: Result) -> None:
+    caption = get(name).caption(tiny_result(name))
+    assert REPETITIONS[name][2] in caption
+    assert caption.endswith(".")
+    assert "nan" not in caption
+
+
+def told(name: str) -> list[str]:
+    """The committed verdict on each part of a claim; the documentation shows these."""
+    committed = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return [part["verdict"] for part in committed["parts"]]
+
+
+@pytest.mark.slow
+@every_experiment
+def test_the_quick_preset_supports_what_the_documentation_says(name: str) -> None:
+    experiment: Experiment = experiments.get(name)
+    verdicts = experiment.check(compute(experiment, experiment.CONFIGS["quick"]))
+    assert [verdict.word for verdict in verdicts] == told(name)
+
+
+def test_at_most_one_part_of_a_claim_is_not_supported() -> None:
+    words = [word for name in experiments.NAMES for word in told(name)]
+    assert words.count("not supported") <= 1
+    assert set(words) <= {"supported", "not supported"}
