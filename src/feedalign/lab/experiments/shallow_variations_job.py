@@ -102,13 +102,11 @@ class Students(Job):
             "noise_std": self.noise_std if variation.noisy else 0.0,
         }
         # Only DFA is followed to the late time.
-        until = {"dfa": [*times, self.late_time], "backprop": times}
+        until = {"dfa": np.append(times, self.late_time), "backprop": times}
         theory = [shallow.integrate(start, times=until[rule], rule=shallow_rule(rule), **setting) for rule in RULES]
         # One thread: other jobs use the other cores.
         seeds = [derived_seed(self.first_seed, "simulation", self.draw, i) for i in range(self.seeds)]
-        simulation = shallow.simulate(
-            start, times=times, input_dim=self.input_dim, seeds=seeds, threads=1, **setting
-        )  # fmt: skip
+        simulation = shallow.simulate(start, times=times, input_dim=self.input_dim, seeds=seeds, threads=1, **setting)
         late = theory[0].final
         minimum, _ = shallow.nearest_minimum(late, variation.activation)
         curves: dict[str, Any] = {}
