@@ -111,8 +111,8 @@ TRIALS = {
     "DFA, warm-up of 400 steps": trial(DFA, warm_up=400),
     "backprop, Muon": trial(BACKPROP, optimizer="muon"),
     "frozen blocks, Muon": trial(FROZEN, optimizer="muon"),
-    "DFA, width 64": trial(DFA, width=64),
-    "backprop, width 64": trial(BACKPROP, width=64),
+    "DFA, width 64": trial(replace(DFA, lr=3e-3), width=64),
+    "backprop, width 64": trial(replace(BACKPROP, lr=3e-3), width=64),
     "frozen blocks, width 64": trial(FROZEN, width=64),
 }
 

@@ -128,3 +128,17 @@ def test_the_users_backend_and_matplotlibrc_do_not_matter(backend: str, tmp_path
 def test_interrupting_is_what_signals_call_it() -> None:
     assert 128 + signal.SIGINT == 130
     assert 128 + signal.SIGPIPE == 141
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(("args", "status"), [(["list"], 0), (["--help"], 0), (["lst"], 2)], ids=lambda part: str(part))
+def test_a_stream_that_the_caller_has_closed_changes_no_status(
+    args: list[str], status: int, closed: str, tmp_path: Path
+) -> None:
+    """Python has no standard stream then. What would be printed there is dropped."""
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *COMMAND, *args], capture_output=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == status
+    assert b"Traceback" not in done.stderr
+    assert closed != "2>&-" or status or done.stdout

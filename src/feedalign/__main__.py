@@ -23,6 +23,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except MissingExtraError as error:
         print(f"feedalign: {error}", file=sys.stderr)
         return 3
+    except KeyboardInterrupt:  # while the command line was loaded: nothing has begun that could be told of
+        print("feedalign: interrupted", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

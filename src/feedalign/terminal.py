@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -61,6 +61,17 @@ class Output:
     @property
     def _stream(self) -> TextIO:
         return sys.stdout if self.name == "stdout" else sys.stderr
+
+
+@contextmanager
+def never_missing() -> Iterator[None]:
+    """Within this context there are standard streams: what is printed to one that the caller has closed is dropped."""
+    with ExitStack() as stack:
+        if sys.stdout is None:
+            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        if sys.stderr is None:
+            stack.enter_context(redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
+        yield
 
 
 @contextmanager

@@ -34,21 +34,21 @@ def sources(page: Path, text: str) -> set[str]:
     """The result files a page is about: of its own experiment, of numbers it takes, of benchmarks it names."""
     found = {match["file"] for match in numbers.SOURCED.finditer(text)} - {numbers.ROBUSTNESS.stem}
     found |= {name for name in re.findall(r"(\w+)\.py", text) if (numbers.FOLDERS[0] / f"{name}.json").exists()}
-    if page.parent.name == "results" and (numbers.FOLDERS[1] / f"{page.stem}.json").exists():
-        found.add(page.stem)
+    if page.parent.name == "results":
+        own = (page.stem, f"paper/{page.stem}")
+        found |= {name for name in own if (numbers.FOLDERS[1] / f"{name}.json").exists()}
     return found
 
 
 def measured(file: str) -> list[Decimal]:
-    """All measured numbers of a result file, as numbers and as percentages."""
+    """All measured numbers of a result file."""
     chosen = {"threshold", "asked", "asked_of_that"}
-    values = [
+    return [
         Decimal(str(value))
         for row in numbers.committed(file)
         for name, value in row.items()
         if isinstance(value, float) and name not in chosen
     ]
-    return values + [value * 100 for value in values]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=title)
@@ -119,6 +119,7 @@ def test_a_number_is_written_like_the_one_it_replaces(value: str, like: str, wri
 
 def test_rows_are_chosen_by_fields_and_words_of_experiments_and_of_the_table_of_seeds() -> None:
     assert numbers.sourced("layerwise", "mean epochs", "low") < numbers.sourced("layerwise", "mean epochs", "high")
+    assert numbers.sourced("paper/layerwise", "layer 1 is the first", "runs") > 0
     assert numbers.sourced("seed_robustness", "experiment=transformer; part=4", "seeds") == 5
 
 

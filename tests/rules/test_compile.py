@@ -9,9 +9,6 @@ import pytest
 import torch
 from tests.cases.small import EXACT, FIXED_AND_LEARNED, assert_same, batch, gradients, network, trained
 from torch import Tensor
-from torch.nn import functional
-
-import feedalign as fa
 
 # Torch's own tracing of an autograd function.
 TRACED = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
@@ -55,15 +52,3 @@ def test_networks_of_one_kind_share_what_is_compiled(rule: Any) -> None:
         compiled: Any = torch.compile(rule(network(), seed=seed), backend=as_it_is, fullgraph=True)
         assert_same(gradients(compiled, x, y), gradients(rule(network(), seed=seed), x, y), **EXACT)
     assert len(graphs) == 1
-
-
-def test_function_transforms_are_refused_by_torch() -> None:
-    """And not left out of the graph: `torch.func` wants another kind of autograd function."""
-    net, (x, y) = fa.DFA(network()), batch()
-    state: dict[str, Tensor] = dict(net.named_parameters())
-
-    def loss(state: dict[str, Tensor]) -> Tensor:
-        return functional.cross_entropy(torch.func.functional_call(net, state, (x,)), y)
-
-    with pytest.raises(RuntimeError, match="setup_context"):
-        torch.func.grad(loss)(state)

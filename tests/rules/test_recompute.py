@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import feedalign as fa
-from feedalign.errors import ArgumentError
+from feedalign.errors import ArgumentError, OutputError
 
 
 class Noisy(nn.Module):
@@ -157,3 +157,13 @@ def test_recomputing_takes_the_error_of_a_tensor_only() -> None:
         ArgumentError, match=r"recompute=True with output='logits'.*wrap a model that returns this Tensor"
     ):
         fa.DFA(network(), output="logits", recompute=True)
+
+
+def test_a_model_without_a_readout_is_refused_in_the_backward_pass() -> None:
+    """The last block would learn from feedback as well, and nothing from the true error."""
+    x, y = batch()
+    net = fa.DFA(nn.Sequential(*network(), nn.Identity()), ("1", "5"), recompute=True)
+    loss = functional.cross_entropy(net(x), y)
+    with pytest.raises(OutputError, match=r"no trainable parameter lies after the last feedback point"):
+        loss.backward()
+    assert all(parameter.grad is None for parameter in net.parameters())

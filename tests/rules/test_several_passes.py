@@ -10,6 +10,8 @@ from tests.cases.small import EXACT, FIXED, FIXED_AND_LEARNED, assert_same, batc
 from torch import Tensor
 from torch.nn import functional
 
+from feedalign.errors import ArgumentError
+
 
 @pytest.mark.parametrize("rule", FIXED)
 def test_gradients_accumulated_over_parts_are_those_of_the_whole_batch(rule: Any) -> None:
@@ -76,3 +78,16 @@ def test_no_optimizer_moves_feedback(rule: Any) -> None:
         optimizer.step()
     assert_same(net.feedback_matrices, feedback)
     assert not any(matrix.requires_grad for matrix in net.feedback_matrices.values())
+
+
+@pytest.mark.parametrize("rule", FIXED_AND_LEARNED)
+def test_transforms_of_functions_are_refused_in_words(rule: Any) -> None:
+    """And not left out of the graph. Torch's own words would name neither the rule nor what to do instead."""
+    net, (x, y) = rule(network()), batch()
+    parameters = {name: parameter.detach() for name, parameter in net.named_parameters()}
+
+    def loss(given: dict[str, Tensor]) -> Tensor:
+        return functional.cross_entropy(torch.func.functional_call(net, given, (x,)), y)
+
+    with pytest.raises(ArgumentError, match=rf"{rule.__name__} changes what loss\.backward\(\).*torch\.autograd\.grad"):
+        torch.func.grad(loss)(parameters)

@@ -80,7 +80,8 @@ def test_what_the_model_makes_of_the_entry_elsewhere_is_no_part_of_the_error() -
         net(x)[entry].square().sum().backward()
         return [name for name, p in model.named_parameters() if p.grad is not None and name.endswith("weight")]
 
-    assert learns("p") == ["readout.weight"]
+    with pytest.raises(OutputError, match="is not passed by this loss"):
+        learns("p")
     assert learns("again") == ["hidden.weight", "readout.weight"]  # the entry itself, under another key
     check = fa.check_rule(net, lambda out, _: out["p"].square().sum() + out["logits"].sum(), x, None)
     assert check.worst < ROUNDING
@@ -158,6 +159,7 @@ def test_several_entries_that_cannot_be(output: Any, kind: Any, message: str) ->
 @pytest.mark.parametrize("rule", DIRECT)
 def test_several_entries_are_one_error_side_by_side(rule: str) -> None:
     """The slow reference agrees, whether the loss uses both entries or one."""
+    torch.manual_seed(1)  # DRTP sends nothing to a sample whose outputs are both positive; here none are
     net = DIRECT[rule](Structured(MAKERS["tuple"][0]), points=("gate",), output=(1, 0))
     x, y = floats(5, 4), labels(5)
     assert fa.validate(net.model, ("gate",), x, output=(1, 0))
@@ -185,3 +187,20 @@ def test_an_entry_of_another_width_than_before_is_refused() -> None:
     model.make = lambda logits, h: (logits[:, :2], h)
     with pytest.raises(FeedbackShapeError, match=r"have \(3, 2\) numbers .* this pass gives 2 in place of 3"):
         net(floats(5, 4))
+
+
+@pytest.mark.parametrize("rule", ["dfa", "drtp", "conditioned", "dkp"])
+def test_a_loss_of_what_the_model_has_made_of_the_entry_alone_is_refused(rule: str) -> None:
+    """No error would come to the hidden layers, and their gradients would be missing without a word."""
+    x, y = floats(5, 4), labels(5)
+    model = Structured(lambda logits, h: {"logits": logits, "probabilities": logits.softmax(-1), "hidden": h})
+    net = DIRECT[rule](model, points=("gate",), output="logits", example_input=x)
+    output = net(x)
+    with pytest.raises(OutputError, match=r"output='logits' is not passed by this loss.*made of the entry"):
+        functional.nll_loss(output["probabilities"].log(), y).backward()
+    # Together with the entry itself it is a head of its own, as before; so is what is made of the hidden layer.
+    output = net(x)
+    (cross_entropy(output["logits"], y) + output["probabilities"].square().sum() + output["hidden"].sum()).backward()
+    assert model.get_parameter("hidden.weight").grad is not None
+    with net.backprop():
+        functional.nll_loss(net(x)["probabilities"].log(), y).backward()

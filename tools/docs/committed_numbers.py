@@ -4,9 +4,10 @@ A page names the source of a number in a comment right behind it, which neither 
 
     0.70<!-- step_time[width=2048].dfa_over_backprop -->
 
-The file is benchmarks/results/step_time.json, or a file of results/. In brackets stand words and fields that choose
-one row of the file: `name=value` is a field, anything else is a part of the row's description. Building the site puts
-the number of the file in place of the number of the page, with as many decimals. The command
+The file is benchmarks/results/step_time.json; `layerwise` is results/layerwise.json, and `paper/layerwise` is
+results/paper/layerwise.json. In brackets stand words and fields that choose one row of the file: `name=value` is a
+field, anything else is a part of the row's description. Building the site puts the number of the file in place of the
+number of the page, with as many decimals. The command
 
     python -m tools.docs.committed_numbers
 
@@ -31,7 +32,7 @@ FOLDERS = (ROOT / "benchmarks/results", ROOT / "results")
 ROBUSTNESS = ROOT / "results/seed_robustness.csv"
 NUMBER = r"[-−]?\d+(?: \d{3})*(?:\.\d+)?(?:e[-−]?\d+)?"
 SOURCED = re.compile(
-    rf"(?P<number>{NUMBER})(?P<percent> %)?<!-- (?P<file>[\w-]+)\[(?P<row>[^\]]*)\]\.(?P<field>\w+) -->"
+    rf"(?P<number>{NUMBER})(?P<percent> %)?<!-- (?P<file>[\w/-]+)\[(?P<row>[^\]]*)\]\.(?P<field>\w+) -->"
 )
 
 

@@ -17,6 +17,7 @@ from feedalign.anatomy.outputs import (
     is_computed_from,
     leaves_below,
     mapped,
+    operations_below,
     tensors_in,
 )
 from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
@@ -62,6 +63,7 @@ __all__ = [
     "names_above",
     "names_of",
     "observing",
+    "operations_below",
     "place_problems",
     "plain_copy",
     "problems",

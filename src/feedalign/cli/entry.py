@@ -13,7 +13,7 @@ from feedalign.cli.commands import data, diagnose, explore, list_, reproduce, ru
 from feedalign.cli.printing import err, out
 from feedalign.cli.training import sweep, train_command
 from feedalign.errors import ArgumentError, FeedalignError, TimeLimitError
-from feedalign.terminal import any_encoding
+from feedalign.terminal import any_encoding, never_missing
 
 if TYPE_CHECKING:
     import tyro
@@ -26,7 +26,7 @@ def main(args: Sequence[str] | None = None) -> int:
     # Figures go to files. A backend for windows, which may not be installed here, is not to be loaded.
     os.environ["MPLBACKEND"] = "agg"
     try:
-        with any_encoding():
+        with never_missing(), any_encoding():
             try:
                 status = _run(args)
             finally:

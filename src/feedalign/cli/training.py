@@ -60,7 +60,8 @@ def _train(config: TrainConfig, runs: Path) -> int:
     for line in own_training.summary(run.dataset):
         out.print(line, markup=False)
     diverged = own_training.diverged(run.dataset)
-    kept = "metrics.csv and figure.svg" if diverged else "metrics.csv, figure.svg and the trained network"
+    broken = run.dataset.diverged_at.notnull()  # then there is no network
+    kept = "metrics.csv and figure.svg" if broken else "metrics.csv, figure.svg and the trained network"
     out.print(f"result.nc, {kept} are in {run.folder}", markup=False)
     return 1 if diverged else 0
 

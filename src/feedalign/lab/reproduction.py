@@ -184,7 +184,7 @@ class _Plan:
     values: Mapping[str, Any]
 
     @property
-    def own(self) -> tuple[Any, tuple[Change, ...]]:
+    def chosen(self) -> tuple[Any, tuple[Change, ...]]:
         """The preset's config with the changes, and the changes."""
         from feedalign.lab.changes import changed
 
@@ -194,7 +194,7 @@ class _Plan:
     @property
     def configs(self) -> list[Any]:
         """The config that was asked for, and the same at the other base seeds."""
-        config, _ = self.own
+        config, _ = self.chosen
         return [replace(config, first_seed=config.first_seed + SEED_STRIDE * i) for i in range(self.seeds + 1)]
 
     def jobs(self, runs: Path) -> list[Job]:
@@ -221,7 +221,7 @@ class _Plan:
         ]
         command = ["feedalign", "reproduce", name, "--preset", self.preset]
         command += ["--dataset", self.dataset] if self.dataset is not None else []
-        _, changes = self.own
+        _, changes = self.chosen
         for change in changes:
             command += ["--set", change.option]
         checks = [self._check(run.dataset, changes) for run in found]

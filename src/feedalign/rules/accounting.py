@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from feedalign.anatomy import leaves_below, problems, tensors_in
-from feedalign.errors import PointsError
+from feedalign.errors import ArgumentError, PointsError
 from feedalign.rules.distributed import Processes
 from feedalign.torch_private import is_compiled
 
@@ -96,3 +96,12 @@ def check_recording(name: str) -> None:
             f"point {name!r} ran without gradients, in torch.no_grad() or in a checkpoint with use_reentrant=True, so "
             "no feedback would reach what lies below it; checkpoint with use_reentrant=False, or choose points outside"
         )
+
+
+def transformed(net: Wrapped) -> ArgumentError:
+    """Return the error that says that a rule knows no transforms of functions."""
+    return ArgumentError(
+        f"{net.rule.__name__} changes what loss.backward() and torch.autograd.grad compute, and torch.func.grad, vmap "
+        "and their kin know nothing of that; take the gradient with torch.autograd.grad(loss, parameters), where "
+        "torch.func.functional_call(net, parameters, inputs) gives the output, or for a batch of one sample at a time"
+    )

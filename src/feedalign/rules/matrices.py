@@ -121,7 +121,8 @@ class Matrices(nn.Module):
             ArgumentError: an entry is too large for the precision of the model.
             FeedbackShapeError: a matrix that was loaded does not fit its place.
         """
-        like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+        numbers = (p for p in model.parameters() if p.is_floating_point() or p.is_complex())
+        like = next((p.real if p.is_complex() else p for p in numbers), torch.empty(0))
         for place in places:
             shapes = {point: self[point].shape for point in self.keys}
             form = self._form_of(place, shapes, sketch=hasattr(self, SKETCH))

@@ -19,7 +19,7 @@ from feedalign.checks import instance_of
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Automatic, Feedback, needs_jacobian
 from feedalign.rules import saving
-from feedalign.rules.accounting import forget_compiled_code
+from feedalign.rules.accounting import forget_compiled_code, transformed
 from feedalign.rules.distributed import Processes, group_of_shards, reshard, sharded_modules
 from feedalign.rules.matrices import Matrices
 from feedalign.rules.signature import with_signature
@@ -156,7 +156,12 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
             if not self.begun and not torch.compiler.is_compiling():
                 self.begin()
             self.agree()
-            return self.run(args, kwargs)
+            try:
+                return self.run(args, kwargs)
+            except RuntimeError as error:
+                if "functorch transforms" in str(error):
+                    raise transformed(self) from error
+                raise
         return self.run_under(self.slot.backprop, args, kwargs)
 
     def prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

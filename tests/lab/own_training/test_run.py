@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 import time
@@ -168,3 +169,12 @@ def test_a_run_that_diverges_is_told_and_keeps_what_was_measured(tmp_path: Path)
         assert "give a smaller lr" in said
         assert not (run.folder / "network.safetensors").exists()
         assert (run.folder / "figure.svg").exists()
+
+
+def test_a_run_whose_loss_has_grown_tenfold_is_told_though_its_numbers_are_finite(tmp_path: Path) -> None:
+    """Activations of tanh stay finite at any learning rate."""
+    run = compute(replace(TINY, activation="tanh", lr=1e4), tmp_path)
+    assert np.isfinite(run.dataset.train_loss).all()
+    assert diverged(run.dataset)
+    assert re.match(r"DIVERGED: the train loss went from [\d.]+ to .*; give a smaller lr", summary(run.dataset)[0])
+    assert not diverged(compute(TINY, tmp_path).dataset)

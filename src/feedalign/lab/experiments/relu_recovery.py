@@ -12,7 +12,7 @@ do not all take the signs of the feedback: in runs that fail, many units with F_
 Setting: reduced simulation, exact in law. All entries of the teacher's readout are one. The feedback has random signs
 and magnitudes uniform on [0.5, 1.5]: an entry near zero would make learning slow, and the runs end at a finite time.
 
-Sizes of `quick`, chosen on first_seed = 5 100 000: with N = 30, nearly every run has learned or failed at t = 1500.
+Sizes of `quick`, chosen on first_seed = 5 100 000: with N = 30, nearly all runs have learned or failed by t = 1500.
 With 60 runs for each pair, the mean difference from the formula has a standard error of 0.011. A formula that is true
 is then found within the limits in more than 99 % of base seeds.
 

@@ -7,10 +7,19 @@ import math
 import numpy as np
 import xarray as xr
 
+# A loss that has grown by this factor has diverged, though its numbers are still finite, as bounded activations such as
+# tanh keep them at any learning rate. `diagnose` has the same limit.
+GROWN = 10.0
+
 
 def diverged(dataset: xr.Dataset) -> bool:
-    """Whether the loss left the finite numbers."""
-    return bool(dataset.diverged_at.notnull())
+    """Whether the loss left the finite numbers, or ended over ten times as large as it was before training."""
+    return bool(dataset.diverged_at.notnull()) or _grown(dataset)
+
+
+def _grown(dataset: xr.Dataset) -> bool:
+    first, last = (float(dataset.train_loss.isel(step=i)) for i in (0, -1))
+    return last > first + (GROWN - 1) * abs(first)
 
 
 def table(dataset: xr.Dataset) -> tuple[list[str], list[list[str]]]:
@@ -29,7 +38,10 @@ def summary(dataset: xr.Dataset) -> list[str]:
     end = dataset.isel(step=-1)
     when = f"after {float(end.epoch):.4g} epochs ({int(end.step)} steps)"
     lines = []
-    if diverged(dataset):
+    if _grown(dataset):
+        first, last = (float(dataset.train_loss.isel(step=i)) for i in (0, -1))
+        lines.append(f"DIVERGED: the train loss went from {first:.4g} to {last:.4g}; give a smaller lr")
+    if dataset.diverged_at.notnull():
         lines.append(
             f"DIVERGED: the loss is not finite after {int(dataset.diverged_at)} steps; give a smaller lr. The numbers "
             f"here were measured {when}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from feedalign.anatomy import check_all_ran, is_computed_from, problems, tensors_in
+from feedalign.anatomy import check_all_ran, is_computed_from, operations_below, problems, tensors_in
 from feedalign.errors import OutputError, PointsError
 from feedalign.rules.accounting import account_for
 from feedalign.rules.direct.cut import Cut, Uncoupled
@@ -38,11 +38,25 @@ def _tied_at_the_end(rule: DirectRule, cut: Cut, output: Any) -> Any:
     tapped = rule.error_tap.of(output, training=rule.model.training)
     if cut.learning:
         _check_entries(rule, cut, output, tapped)
-    assert cut.taking is not None
-    tied = tuple(cut.taking.tied(i, one) for i, one in enumerate(tapped))
+    taking = cut.taking
+    assert taking is not None
+    made = _made_of(tapped, output) if cut.learning else set()
+    taking.watched = bool(made)
+    tied = tuple(taking.tied(i, one) for i, one in enumerate(tapped))
     if all(after is before for after, before in zip(tied, tapped, strict=True)):
         return output
-    return rule.error_tap.put(output, tapped, tied)
+    return taking.beside(rule.error_tap.put(output, tapped, tied), made)
+
+
+def _made_of(tapped: tuple[Tensor, ...], output: Any) -> set[int]:
+    """Return the ids of the other Tensors that a model returns, and has computed from where the error is taken."""
+    if output is tapped[0] or torch.compiler.is_compiling():  # no compiler sees the graph
+        return set()
+    others = [one for one in tensors_in(output) if one.grad_fn is not None and not any(one is each for each in tapped)]
+    ends = {one.grad_fn for one in tapped}
+    if not others or all(node not in ends for node in operations_below(others)):
+        return set()
+    return {id(one) for one in others if any(is_computed_from(one, each) for each in tapped)}
 
 
 def _tied_inside(rule: DirectRule, cut: Cut, output: Any) -> Any:
@@ -65,15 +79,20 @@ def _tied_inside(rule: DirectRule, cut: Cut, output: Any) -> Any:
 
 def _check_entries(rule: DirectRule, cut: Cut, output: Any, tapped: tuple[Tensor, ...]) -> None:
     """Raise an error where something that is to learn would get no gradient, or another one than the rule's."""
-    learns = any(one.requires_grad for one in tapped)
-    if not learns and all(parameter.requires_grad for parameter in rule.model.parameters()):
-        raise OutputError(f"the model's {problems.no_readout().words}")
+    check_readout(rule, tapped)
     structured = output is not tapped[0] and not torch.compiler.is_compiling()  # no compiler sees the graph
     if structured:
         for number in (one for one in tensors_in(output) if not one.ndim):
             if any(is_computed_from(number, one) for one in tapped):
                 raise OutputError(f"the model's {problems.loss_inside(rule.error_tap.entry)}")
     _check_blocks(rule, cut)
+
+
+def check_readout(rule: DirectRule, tapped: tuple[Tensor, ...]) -> None:
+    """Raise OutputError if nothing is to learn above the last point, although no parameter of the model is frozen."""
+    learns = any(one.requires_grad for one in tapped)
+    if not learns and all(parameter.requires_grad for parameter in rule.model.parameters()):
+        raise OutputError(f"the model's {problems.no_readout().words}")
 
 
 def _check_blocks(rule: DirectRule, cut: Cut) -> None:

@@ -19,7 +19,7 @@ from feedalign.anatomy import State, activation_of, detached, same_state, tensor
 from feedalign.errors import PointsError
 from feedalign.rules.accounting import account_for
 from feedalign.rules.direct.cut import Uncoupled
-from feedalign.rules.direct.one_pass import check_block
+from feedalign.rules.direct.one_pass import check_block, check_readout
 from feedalign.rules.direct.point_hooks import CuttingPass
 from feedalign.rules.direct.sender import Sender, check_shapes
 from feedalign.rules.direct.signal import signal
@@ -91,6 +91,7 @@ class TwoRuns:
         with self.surroundings.again(), self.precision.again(), torch.enable_grad():
             output = self.rule.run_under(blocks, self.args, self.kwargs)
             (end,) = self.rule.error_tap.of(output)
+            check_readout(self.rule, (end,))
             blocks.learn(end, error)
         return blocks.gradients
 
