@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jupytext
 import pytest
+from tests.cases.browser import PATIENCE
 from tools.docs import prepare, tutorials
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what the site is built from."""
     folder = tmp_path_factory.mktemp("site-source")
-    for name in ("docs", "results", "tools"):
+    for name in ("docs", "results", "benchmarks/results", "tools"):
         made = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=made)
     for name in ("mkdocs.yml", "CHANGELOG.md", "CONTRIBUTING.md"):
@@ -36,7 +37,7 @@ def built(source: Path) -> subprocess.CompletedProcess[str]:
     """Build the site as `make docs` does."""
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]), "NO_COLOR": "1"}
-    return subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 # Pages with pictures, wide tables, formulas, code and figures of results.
 PAGES = (
     "", "tutorials/", "tutorials/first-network/", "how-to/choose-a-rule/", "how-to/will-it-align/", "understanding/",
-    "understanding/deep-linear/", "results/", "results/two-phases/", "reference/rules/", "about/changelog/",
+    "understanding/deep-linear/", "results/", "results/speed/", "understanding/shallow/",
+    "results/two-phases/", "reference/rules/", "about/changelog/",
 )  # fmt: skip
 BROKEN = "[...document.images].filter(image => image.complete && !image.naturalWidth)"
 WIDE = "[...document.querySelectorAll('pre code')].filter(code => code.scrollWidth > code.clientWidth + 1)"
