@@ -110,10 +110,11 @@ TRIALS = {
     "DFA, no warm-up": trial(DFA, warm_up=1),
     "DFA, warm-up of 400 steps": trial(DFA, warm_up=400),
     "backprop, Muon": trial(BACKPROP, optimizer="muon"),
-    "frozen blocks, Muon": trial(FROZEN, optimizer="muon"),
     "DFA, width 64": trial(replace(DFA, lr=3e-3), width=64),
     "backprop, width 64": trial(replace(BACKPROP, lr=3e-3), width=64),
     "frozen blocks, width 64": trial(FROZEN, width=64),
+    "DFA, all three, width 64": trial(replace(DFA, lr=5e-3), optimizer="muon", warm_up=400, width=64),
+    "backprop, all three, width 64": trial(replace(BACKPROP, lr=5e-3), optimizer="muon", warm_up=400, width=64),
 }
 
 
@@ -140,24 +141,29 @@ def row(name: str) -> dict[str, Any]:
 def with_recovery(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows in order, those of DFA with the part that it recovers of backprop's gain over frozen blocks.
 
-    The controls have the arm's width. They are trained by AdamW; with Muon the part is also that of controls with Muon.
+    The controls have the arm's width. Backprop is trained by AdamW; beside backprop with Muon the part is another one.
+    Of frozen blocks no matrix learns, so Muon would change nothing.
     """
     rows = []
     for name in TRIALS:
         if name in found:
             width = ", width 64" if name.endswith("width 64") else ""
-            parts = {"recovery": _part(found, name, width)} if name.startswith("DFA") else {}
-            if name == "DFA, Muon":
-                parts["recovery_beside_muon"] = _part(found, name, ", Muon")
+            parts = {}
+            if name.startswith("DFA"):
+                parts["recovery"] = _part(found, name, f"frozen blocks{width}", f"backprop{width}")
+            if name in ("DFA, Muon", "DFA, all three, width 64"):
+                parts["recovery_beside_muon"] = _part(
+                    found, name, f"frozen blocks{width}", name.replace("DFA", "backprop")
+                )
             rows.append(found[name] | {key: part for key, part in parts.items() if part is not None})
     return rows
 
 
-def _part(found: dict[str, dict[str, Any]], name: str, kind: str) -> float | None:
-    """Return the part that an arm recovers beside controls of a kind; None while these are not trained."""
-    if not {f"frozen blocks{kind}", f"backprop{kind}"} <= found.keys():
+def _part(found: dict[str, dict[str, Any]], *arms: str) -> float | None:
+    """Return the part that an arm recovers beside frozen blocks and backprop; None while one is not known."""
+    if not set(arms) <= found.keys():
         return None
-    frozen, backprop, bits = (found[arm]["bits"] for arm in (f"frozen blocks{kind}", f"backprop{kind}", name))
+    bits, frozen, backprop = (found[arm]["bits"] for arm in arms)
     part: float = round((frozen - bits) / (frozen - backprop), 3)
     return part
 

@@ -142,3 +142,20 @@ def test_a_stream_that_the_caller_has_closed_changes_no_status(
     assert done.returncode == status
     assert b"Traceback" not in done.stderr
     assert closed != "2>&-" or status or done.stdout
+
+
+def test_an_interrupt_while_the_command_line_is_loaded_is_told_in_words(tmp_path: Path) -> None:
+    code = """
+import sys
+from feedalign.__main__ import main
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("feedalign.cli."):
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+sys.exit(main(["list"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, cwd=tmp_path, text=True)
+    assert (done.returncode, done.stderr) == (130, "feedalign: interrupted\n")

@@ -80,7 +80,7 @@ def test_both_signals_come_down_and_no_other_gradient(make: Any, rule: Any, reco
     message = torch.where(error < 0, -1.0, 0.0).double() / len(y) if rule is fa.DRTP else error
     ends = {"first": (h, message @ (matrices["p"] + matrices["q"]).T)}
     ends |= dict.fromkeys(("left", "right", "readout"), (loss, None))
-    expected: dict[str, torch.Tensor] = {}
+    expected: dict[str, Tensor] = {}
     for name, (end, sent) in ends.items():
         weight, bias = torch.autograd.grad(end, list(model.get_submodule(name).parameters()), sent, retain_graph=True)
         expected |= {f"{name}.weight": weight, f"{name}.bias": bias}

@@ -196,7 +196,7 @@ def real_features(mask: Tensor, shape: Sequence[int], batch: Sequence[int], name
         mask = mask.squeeze(-1)
     if mask.ndim <= len(batch) or len(shape) <= mask.ndim:
         return _with_axes(rows.squeeze(-1), len(shape))
-    if any(have not in (1, want) for have, want in zip(mask.shape, shape, strict=False)):
+    if any(have not in (1, want) for have, want in zip(mask.shape, shape[: mask.ndim], strict=True)):
         raise FeedbackShapeError(
             f"the mask has shape {tuple(mask.shape)}, which does not go with point {name!r} of shape {tuple(shape)}; "
             "give mask= a function of the inputs (args, kwargs) that returns a mask with the first axes of the points"

@@ -47,8 +47,11 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor], *, objects: bool = Fa
             other[key] = new
         return other
     if isinstance(value, (tuple, list)):  # no union, here and below: the compiler of torch 2.7 does not know it
+        new = {**entries, **changed}.values()
+        if torch.compiler.is_compiling() and hasattr(value, "_fields"):  # the compiler of torch 2.9 fails in _make
+            return type(value)(*new)
         # A named tuple takes its entries one by one, except through _make.
-        return getattr(type(value), "_make", type(value))({**entries, **changed}.values())
+        return getattr(type(value), "_make", type(value))(new)
     return dataclasses.replace(value, **changed)
 
 
@@ -120,6 +123,8 @@ def entries_of(value: Any) -> dict[Any, Any]:
         return dict(value)
     if isinstance(value, (tuple, list)):
         return dict(enumerate(value))
+    if value is None or isinstance(value, (bool, int, float, str)):  # the compiler of torch 2.9 cannot ask these below
+        return {}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return {}

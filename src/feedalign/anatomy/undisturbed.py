@@ -51,31 +51,29 @@ class Attributes:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.held = [(module, type(module), _own(module)) for module in model.modules()]
+        self.held = [(module, type(module), dict(vars(module))) for module in model.modules()]
         known: dict[int, tuple[Any, Any]] = {}
-        for _, _, own in self.held:
-            for value in own.values():
-                _remember(value, known)
+        for _, _, held in self.held:
+            for name in held.keys() - _OF_TORCH:
+                _remember(held[name], known)
         self.contents = list(known.values())
 
     def restore(self) -> None:
         """Put the attributes back as they were."""
-        for module, kind, own in self.held:
-            if type(module) is not kind:  # a lazy module, which has become another one in its first pass
-                continue
+        for module, kind, held in self.held:
             now = vars(module)
-            for name in _own(module).keys() - own.keys():
-                del now[name]
-            now.update({name: value for name, value in own.items() if now.get(name, now) is not value})
+            same = len(now) == len(held) and all(map(operator.is_, now.values(), held.values()))  # the usual case
+            if not same and type(module) is kind:  # a lazy module becomes another one in its first pass
+                for name in (now.keys() | held.keys()) - _OF_TORCH:
+                    if name in held:
+                        now[name] = held[name]
+                    else:
+                        del now[name]
         for value, content in self.contents:
             _put_back(value, content)
 
 
 _OF_TORCH = frozenset(vars(nn.Module()))  # parameters, buffers, modules, hooks, the mode
-
-
-def _own(module: nn.Module) -> dict[str, Any]:
-    return {name: value for name, value in vars(module).items() if name not in _OF_TORCH}
 
 
 def _remember(value: Any, known: dict[int, tuple[Any, Any]]) -> None:

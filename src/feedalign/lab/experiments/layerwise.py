@@ -58,7 +58,7 @@ class Config(EnsembleSetting):
     draws: int
 
 
-_DIGITS = Config(dataset="digits", epochs=60, networks=5, draws=6)
+_DIGITS = Config(dataset="digits", epochs=60, networks=5, draws=8)
 _MNIST = Config(dataset="mnist", image_size=14, epochs=3, networks=5, draws=8)
 # With init_scale=1 the cross-seed overlap on CIFAR-10 ends at 0.23: the initial weights differ between networks and are
 # as large as what is learned. A learning rate that is large enough to change this diverges.

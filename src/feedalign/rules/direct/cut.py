@@ -158,8 +158,9 @@ class Cut(CuttingPass):
         sender = self.sender
         error = sender.counted(error)
         message = sender.begin(error)
-        for run, activation in zip(self.runs, hidden, strict=False):
-            sender.learn(run.name, activation, error)
+        if hidden:  # no zip(strict=False), which the compiler of torch 2.7 reads as strict=True
+            for run, activation in zip(self.runs, hidden, strict=True):
+                sender.learn(run.name, activation, error)
         if any(run.waits for run in self.runs):
             self.message = message
         return [  # nothing for a token: its signal is made when the turn of its block comes
