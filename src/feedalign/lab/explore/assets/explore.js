@@ -4,6 +4,7 @@
 window.dash_clientside = window.dash_clientside || {};
 (function () {
   const SILENCE = 1000; // milliseconds until the page asks again when no answer came
+  const LOOK = 500; // milliseconds from one look at the sliders to the next
   const NO_ANSWER =
     "The program does not answer. The page asks again every second. If you have ended the program, start it again.";
   const FAILED = "The program failed. The terminal in which it runs shows the error.";
@@ -47,25 +48,40 @@ window.dash_clientside = window.dash_clientside || {};
   }
 
   // Returns a function that takes the positions of controls, and lets the page follow them. One question at a time is
-  // under way. When its answer is shown, the newest positions are asked for, unless the answer was for them.
+  // under way. When its answer is shown, the newest positions are asked for, unless the answer was for them. Whatever
+  // Dash tells of the sliders, their own positions count, and the page looks at them again and again.
   function follower(name, troubles = null) {
-    let wanted = "null";
-    let answered = "null";
+    let controls = [];
+    let told = [];
+    let answered = "[]";
     let asking = false;
-    async function follow() {
-      asking = true;
-      while (answered !== wanted) {
-        const asked = wanted;
-        const found = await answer(name, JSON.parse(asked), troubles);
-        if (found === null) continue;
-        answered = asked;
-        show(found.shown);
-      }
-      asking = false;
+    function wanted() {
+      return JSON.stringify(
+        told.map((value, i) => {
+          const control = document.getElementById(controls[i]);
+          return control && control.type === "range" ? control.value : value;
+        }),
+      );
     }
+    async function follow() {
+      if (asking) return;
+      asking = true;
+      try {
+        for (let asked = wanted(); asked !== answered; asked = wanted()) {
+          const found = await answer(name, JSON.parse(asked), troubles);
+          if (found === null) continue;
+          show(found.shown);
+          answered = asked;
+        }
+      } finally {
+        asking = false;
+      }
+    }
+    setInterval(follow, LOOK);
     return function (...positions) {
-      wanted = JSON.stringify(positions);
-      if (!asking) follow();
+      controls = window.dash_clientside.callback_context.inputs_list.map(({ id }) => id);
+      told = positions;
+      follow();
     };
   }
 
