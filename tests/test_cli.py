@@ -226,4 +226,4 @@ def test_list_names_every_experiment_its_claim_and_its_data(capsys: pytest.Captu
     out = capsys.readouterr().out
     for name, claim in CLAIMS.items():
         assert f"{name}\n  {claim}" in out
-    assert "Takes --dataset digits, mnist, cifar10." in out
+    assert "Takes --dataset digits, mnist, fashion-mnist, cifar10, cifar100." in out

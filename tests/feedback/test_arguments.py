@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import fields as fields_of
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -83,11 +85,11 @@ def test_every_recipe_and_every_field_is_tried() -> None:
     tried = {(make, name) for make, name, _ in ARGUMENTS} | {(recipe, "base") for recipe in WITH_A_BASE}
     recipes = [getattr(feedback, name) for name in feedback.__all__]
     fields = {
-        (recipe, field)
+        (recipe, field.name)
         for recipe in recipes
-        if hasattr(recipe, "draw") and hasattr(recipe, "__dataclass_fields__")
-        for field in recipe.__dataclass_fields__
-        if recipe.__dataclass_fields__[field].init and not str(recipe.__annotations__[field]).startswith("ClassVar")
+        if hasattr(recipe, "draw") and is_dataclass(recipe)
+        for field in fields_of(recipe)
+        if field.init
     }
     assert fields <= tried
 

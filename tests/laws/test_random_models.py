@@ -200,19 +200,19 @@ def check(name: str, spec: Spec, **options: Any) -> None:
 
 
 @pytest.mark.parametrize("name", RULES)
-@random_models(64)
+@random_models(96)
 @given(spec=specs())
 def test_every_gradient_is_that_of_two_references(name: str, spec: Spec) -> None:
     check(name, spec)
 
 
-@random_models(128)
+@random_models(192)
 @given(name=st.sampled_from(WITH_RECIPES), spec=specs())
 def test_whatever_recipe_draws_the_matrices(name: str, spec: Spec) -> None:
     check(name, spec)
 
 
-@random_models(128)
+@random_models(192)
 @given(name=st.sampled_from(FOR_IMAGES), spec=specs())
 def test_feedback_for_images_fits_or_is_refused(name: str, spec: Spec) -> None:
     """A recipe for images says of every other model what it needs."""
@@ -227,7 +227,7 @@ def test_feedback_for_images_fits_or_is_refused(name: str, spec: Spec) -> None:
     check(name, spec)
 
 
-@random_models(128)
+@random_models(192)
 @given(
     name=st.sampled_from(["dfa", "dfa of signs, mean", "drtp", "conditioned", "direct kolen pollack"]),
     spec=specs().filter(lambda spec: spec.returns == "tensor"),

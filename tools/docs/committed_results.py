@@ -107,7 +107,7 @@ def _shown(name: str, folder: Path) -> list[str]:
         table(found["parts"]),
         f"This run took {found['seconds']:.0f} seconds. Its config has the hash `{found['config_hash']}`. "
         "To run it yourself:",
-        f"```sh\n{found['command']}\n```",
+        "```sh\n" + found["command"].replace(" --set ", " \\\n  --set ") + "\n```",
     ]
 
 

@@ -63,7 +63,8 @@ def show(root: Path, prefix: str) -> Entry:
     matching = [entry for entry in entries(root) if entry.hash.startswith(prefix)]
     if not matching:
         raise ArgumentError(
-            f"no run in {root} has a hash that begins with {prefix!r}; `feedalign runs list` shows every run"
+            f"no run in {root} has a hash that begins with {prefix!r}; expected the beginning of a hash that "
+            "`feedalign runs list` shows"
         )
     if len(matching) > 1:
         which = ", ".join(f"{entry.kind}/{entry.hash}" for entry in matching)
