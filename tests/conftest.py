@@ -53,7 +53,7 @@ def cifar10() -> ImageData:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest tests first, so that no worker is left alone with one at the end; all others keep their order."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=lambda item: not any(map(item.get_closest_marker, ("slow", "fault"))))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
