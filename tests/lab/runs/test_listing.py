@@ -66,7 +66,9 @@ def test_an_entry_says_what_was_run_and_how_large_it_is(tmp_path: Path) -> None:
 
 def test_a_prefix_of_none_or_of_several_is_refused(tmp_path: Path) -> None:
     squares(tmp_path, 1, 2)
-    with pytest.raises(ArgumentError, match=r"no run in .* has a hash that begins with 'xyz'; expected the beginning of a hash"):
+    with pytest.raises(
+        ArgumentError, match=r"no run in .* has a hash that begins with 'xyz'; expected the beginning of a hash"
+    ):
         show(tmp_path, "xyz")
     with pytest.raises(ArgumentError, match=r"2 runs in .* begin with '' \(square/.*, square/.*\); give more digits"):
         show(tmp_path, "")
