@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tests.cases.models import floats
+from tests.cases.sending import RULES
 from tests.cases.small import EXACT, ROUNDING, assert_same, left_by_backward
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,14 +18,6 @@ from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback import Gaussian, Shared, Sketched, Tokenwise
 
 CLASSES, SOURCE, TARGET = 5, 7, 4
-RULES: dict[str, Any] = {
-    "DFA": fa.DFA,
-    "sign": lambda *a, **k: fa.DFA(*a, error="sign", **k),
-    "DRTP": fa.DRTP,
-    "ConditionedDFA": lambda *a, **k: fa.ConditionedDFA(*a, every=1, **k),
-    "DirectKolenPollack": lambda *a, **k: fa.DirectKolenPollack(*a, lr=1.0, **k),
-    "published": lambda *a, **k: fa.DirectKolenPollack(*a, lr=1.0, centred=False, **k),
-}
 RECIPES: list[Any] = [
     None,
     Tokenwise(),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.cases.heads import LENGTHS, TOKENS, Classifier
 from tests.cases.models import floats, labels
+from tests.cases.sending import RULES
 from tests.cases.small import EXACT, ROUNDING, assert_same, left_by_backward
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,14 +16,6 @@ from torch.nn import functional
 import feedalign as fa
 from feedalign.errors import ArgumentError, FeedbackShapeError
 
-RULES: dict[str, Any] = {
-    "DFA": fa.DFA,
-    "sign": lambda *a, **k: fa.DFA(*a, error="sign", **k),
-    "DRTP": fa.DRTP,
-    "ConditionedDFA": lambda *a, **k: fa.ConditionedDFA(*a, every=1, **k),
-    "DirectKolenPollack": lambda *a, **k: fa.DirectKolenPollack(*a, lr=1.0, **k),
-    "published": lambda *a, **k: fa.DirectKolenPollack(*a, lr=1.0, centred=False, **k),
-}
 REAL = torch.arange(9) < torch.tensor([[3], [5], [9], [2], [1], [4]])  # [batch, token]
 
 

@@ -1,16 +1,15 @@
 """Train wrapped models that `fully_shard` has sharded, in one of two processes. No test by itself.
 
-Run: python sharded_processes.py RANK WORLD INIT_FILE OUT
+Run: python -m tests.rules.sharded_processes RANK INIT_FILE OUT
 """
 
 from __future__ import annotations
 
-import sys
-from datetime import timedelta
 from itertools import product
 from typing import Any
 
 import torch
+from tests.cases.processes import whole, work_and_save
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -68,19 +67,5 @@ def trained(case: str, rank: int, world: int) -> dict[str, Tensor]:
     return {name: whole(tensor) for name, tensor in net.state_dict().items() if isinstance(tensor, Tensor)}
 
 
-def whole(tensor: Tensor) -> Tensor:
-    gather = getattr(tensor, "full_tensor", tensor.clone)
-    full: Tensor = gather().detach()
-    return full
-
-
-def main(rank: int, world: int, init: str, out: str) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{init}", rank=rank, world_size=world, timeout=timedelta(seconds=60)
-    )
-    torch.save({case: trained(case, rank, world) for case in CASES}, out)
-    torch.distributed.destroy_process_group()
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+    work_and_save(lambda rank, world: {case: trained(case, rank, world) for case in CASES})

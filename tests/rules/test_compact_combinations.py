@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.cases.processes import pair
 from tests.cases.small import EXACT, assert_same, left_by_backward
 from tests.rules.compact_processes import CASES, RECIPES, RULES, batch, model, trained, wrapped
 from torch import Tensor, nn
@@ -17,7 +15,6 @@ from torch.utils.checkpoint import checkpoint
 
 import feedalign as fa
 
-SCRIPT = Path(__file__).parent / "compact_processes.py"
 States = dict[str, dict[str, Tensor]]
 every_recipe = pytest.mark.parametrize("recipe", RECIPES)
 every_rule = pytest.mark.parametrize("rule", RULES)
@@ -28,24 +25,12 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> list[States]:
     """Return what the two processes ended with, and what one process alone ended with, by case."""
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("torch without gloo")
-    folder = tmp_path_factory.mktemp("compact")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, SCRIPT, str(rank), "2", folder / "init", folder / f"of {rank}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
+    with (
+        pair("tests.rules.compact_processes", tmp_path_factory.mktemp("processes")) as saved,
+        torch.random.fork_rng([]),
+    ):
         alone = {case: trained(case, 0, 1) for case in CASES}
-        printed = [process.communicate(timeout=120)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(printed)
-    return [*(torch.load(folder / f"of {rank}") for rank in range(2)), alone]
+    return [*map(torch.load, saved), alone]
 
 
 @pytest.mark.parametrize("case", CASES)

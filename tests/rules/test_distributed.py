@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.cases.processes import pair
 from tests.rules.two_processes import CASES, DROPPED, trained
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="torch without gloo"
 )
-SCRIPT = Path(__file__).parent / "two_processes.py"
 
 
 @pytest.fixture(scope="module")
@@ -23,26 +20,10 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 
     Processes take seconds to start, so they start once, and this process does the work of the one alone meanwhile.
     """
-    folder = tmp_path_factory.mktemp("processes")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, SCRIPT, str(rank), "2", folder / "init", folder / f"of {rank}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        with torch.random.fork_rng([]):
-            alone = {name: trained(case, 0, 1) for name, case in CASES.items()}
-        printed = [process.communicate(timeout=120)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(printed)
-    ends = ("", ", with layer dropout")
-    return [*(torch.load(folder / f"of {rank}{end}") for end in ends for rank in range(2)), alone]
+    with pair("tests.rules.two_processes", tmp_path_factory.mktemp("processes")) as saved, torch.random.fork_rng([]):
+        alone = {name: trained(case, 0, 1) for name, case in CASES.items()}
+    first, second = map(torch.load, saved)
+    return [first[0], second[0], first[1], second[1], alone]
 
 
 # What would be drawn from a batch differs between the halves and the whole.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.cases.processes import pair
 from tests.rules.sharded_processes import CASES, model, trained
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,32 +20,18 @@ from feedalign.errors import ArgumentError
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="torch without gloo"
 )
-SCRIPT = Path(__file__).parent / "sharded_processes.py"
 States = dict[str, dict[str, Tensor]]
 
 
 @pytest.fixture(scope="module")
 def states(tmp_path_factory: pytest.TempPathFactory) -> list[States]:
     """Return what the two processes ended with, and what one process alone ended with, by case."""
-    folder = tmp_path_factory.mktemp("shards")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, SCRIPT, str(rank), "2", folder / "init", folder / f"of {rank}"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        with torch.random.fork_rng([]):
-            alone = {case: trained(case, 0, 1) for case in CASES}
-        printed = [process.communicate(timeout=120)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(printed)
-    return [*(torch.load(folder / f"of {rank}") for rank in range(2)), alone]
+    with (
+        pair("tests.rules.sharded_processes", tmp_path_factory.mktemp("processes")) as saved,
+        torch.random.fork_rng([]),
+    ):
+        alone = {case: trained(case, 0, 1) for case in CASES}
+    return [*map(torch.load, saved), alone]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,17 +1,15 @@
 """Train wrapped models on half of each batch in one of two processes, or on the whole in one. No test by itself.
 
-Run: python two_processes.py RANK WORLD INIT_FILE OUT
+Run: python -m tests.rules.two_processes RANK INIT_FILE OUT
 """
 
 from __future__ import annotations
 
-import gc
-import sys
 from contextlib import nullcontext
-from datetime import timedelta
 from typing import Any
 
 import torch
+from tests.cases.processes import work_and_save
 from torch import nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
@@ -117,23 +115,13 @@ def dropping(rule: Any, rank: int, *, alike: bool) -> str:
     return str([round(float(matrix.sum()), 5) for matrix in net.feedback_matrices.values()])
 
 
-def main(rank: int, world: int, init: str, out: str) -> None:
-    if world > 1:
-        torch.distributed.init_process_group(
-            "gloo", init_method=f"file://{init}", rank=rank, world_size=world, timeout=timedelta(seconds=60)
-        )
-    torch.save({name: trained(case, rank, world) for name, case in CASES.items()}, out)
-    if world > 1:
-        words = {
-            f"{rule.__name__}, {alike}": dropping(rule, rank, alike=alike)
-            for rule in DROPPED
-            for alike in (True, False)
-        }
-        torch.save(words, f"{out}, with layer dropout")
-        gc.collect()  # what refused passes have left, before the process group goes
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+def work(rank: int, world: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what training ended with, by case, and what the rules told of layer dropout."""
+    states = {name: trained(case, rank, world) for name, case in CASES.items()}
+    ways = [(rule, alike) for rule in DROPPED for alike in (True, False)]
+    words = {f"{rule.__name__}, {alike}": dropping(rule, rank, alike=alike) for rule, alike in ways}
+    return states, words
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+    work_and_save(work)

@@ -40,20 +40,15 @@ class ContainerHooks:
         running = self.slot.now
         if not isinstance(running, CuttingPass):
             return None
-        full, early, deprecated = backward_hooks(module)
-        if not full and not early and not deprecated:
+        if not any(backward_hooks(module)):
             return None
         running.entering(self.name, module)
-        hook = BackwardHook(module, full, early)
-        running.calling.append((self.name, hook))
-        seen: tuple[Any, ...] = hook.setup_input_hook(inputs)
-        return seen
+        return running.watch(self.name, module, inputs)
 
     def after(self, module: nn.Module, _inputs: Any, output: Any) -> None:
         """Let the pass see to the hooks, if the module ends with a point."""
         running = self.slot.now
-        if isinstance(running, CuttingPass) and running.calling and running.calling[-1][0] == self.name:
-            _, hook = running.calling.pop()
+        if isinstance(running, CuttingPass) and (hook := running.watched(self.name)) is not None:
             running.leaving(self.name, module, hook, output)
 
 

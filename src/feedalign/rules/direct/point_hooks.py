@@ -26,6 +26,18 @@ class CuttingPass:
         self.calling: list[tuple[str, BackwardHook]] = []
         self.ran: set[str] = set()
 
+    def watch(self, name: str, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Begin to call a module's backward hooks; return what goes on in the inputs' place, to see their gradient."""
+        full, early, _ = backward_hooks(module)
+        hook = BackwardHook(module, full, early)
+        self.calling.append((name, hook))
+        seen: tuple[Any, ...] = hook.setup_input_hook(inputs)
+        return seen
+
+    def watched(self, name: str) -> BackwardHook | None:
+        """Return what calls the backward hooks of a module that has just run; None if the module has none."""
+        return self.calling.pop()[1] if self.calling and self.calling[-1][0] == name else None
+
     def entering(self, name: str, module: nn.Module) -> None:
         """Note that a module around points begins to run, and that the module has backward hooks."""
 
@@ -61,20 +73,14 @@ class PointHooks:
                 f"point {self.name!r} has a backward hook of the kind that torch has deprecated, which would never be "
                 "called; set the hook with register_full_backward_hook"
             )
-        if not full and not early:
-            return None
-        hook = BackwardHook(module, full, early)
-        running.calling.append((self.name, hook))
-        seen: tuple[Any, ...] = hook.setup_input_hook(inputs)
-        return seen
+        return running.watch(self.name, module, inputs) if full or early else None
 
     def after(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
         """Return what goes on in the output's place; None for the output itself."""
         running = self.slot.now
         if running is None:
             return None
-        if isinstance(running, CuttingPass) and running.calling and running.calling[-1][0] == self.name:
-            _, hook = running.calling.pop()
+        if isinstance(running, CuttingPass) and (hook := running.watched(self.name)) is not None:
             output = hook.setup_output_hook(output)
         return running.reached(self.name, output)
 
