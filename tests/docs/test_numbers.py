@@ -33,6 +33,7 @@ def unsourced(text: str) -> str:
 def sources(page: Path, text: str) -> set[str]:
     """The result files a page is about: of its own experiment, of numbers it takes, of benchmarks it names."""
     found = {match["file"] for match in numbers.SOURCED.finditer(text)} - {numbers.ROBUSTNESS.stem}
+    found = {file for file in found if not file.endswith(".nc")}
     found |= {name for name in re.findall(r"(\w+)\.py", text) if (numbers.FOLDERS[0] / f"{name}.json").exists()}
     if page.parent.name == "results":
         own = (page.stem, f"paper/{page.stem}")

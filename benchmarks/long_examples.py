@@ -1,0 +1,83 @@
+"""What do the examples reach that take too long for a page which is built again and again?
+
+The scripts are examples/character_model.py in four arms, examples/recurrent.py and examples/associative_recall.py, as
+they are. "recovery" is the part of backprop's gain over frozen blocks. Takes about a quarter of an hour of one core.
+
+Run: python benchmarks/long_examples.py
+"""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from _timing import save
+
+ARMS = {
+    "backprop": ["--rule", "backprop"],
+    "dfa": [],
+    "frozen": ["--rule", "frozen"],
+    "dfa, pre-norm": ["--norm", "pre"],
+}
+
+
+def example(name: str) -> ModuleType:
+    """Return a script as a module."""
+    folder = str(Path(__file__).parents[1] / "examples")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return importlib.import_module(name)
+
+
+def of_characters() -> list[dict[str, Any]]:
+    script = example("character_model")
+    rows = []
+    for arm, options in ARMS.items():
+        *_, (step, bits, cosines) = script.training(script.options(options))
+        aligned = {f"aligned_{name}": round(cosine, 3) for name, cosine in cosines.items()}
+        rows.append({"example": "character_model", "arm": arm, "steps": step, "bits": round(bits, 3), **aligned})
+    bits = {row["arm"]: row["bits"] for row in rows}
+    gain = bits["frozen"] - bits["backprop"]
+    return [row | {"recovery": round((bits["frozen"] - row["bits"]) / gain, 3)} for row in rows]
+
+
+def spread(found: list[float]) -> dict[str, float]:
+    return {
+        "accuracy": round(statistics.mean(found), 3),
+        "lowest": round(min(found), 3),
+        "highest": round(max(found), 3),
+    }
+
+
+def of_sequences() -> list[dict[str, Any]]:
+    script = example("recurrent")
+    rows = []
+    for arm, make in script.ARMS.items():
+        for delay in script.DELAYS:
+            nets = [make(seed) for seed in script.SEEDS]
+            row = {"example": "recurrent", "arm": arm, "delay": delay, **spread([script.train(n, delay) for n in nets])}
+            if delay == script.DELAYS[-1] and arm in script.ALIGNED:
+                by_seed = [script.alignment_over_delay(net, delay) for net in nets]
+                means = [statistics.mean(places) for places in zip(*by_seed, strict=True)]
+                row |= {f"cosine_{place}": round(means[place], 3) for place in script.PLACES}
+            rows.append(row)
+    return rows
+
+
+def of_recall() -> list[dict[str, Any]]:
+    script = example("associative_recall")
+    rows = []
+    for arm in script.arms(0):
+        found = [script.trained(script.arms(seed)[arm], script.STEPS, seed) for seed in range(script.SEEDS)]
+        rows.append({"example": "associative_recall", "arm": arm, "steps": script.STEPS, **spread(found)})
+    return rows
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    save("long_examples", [*of_sequences(), *of_recall(), *of_characters()])
