@@ -1,14 +1,16 @@
 """What do the examples reach that take too long for a page which is built again and again?
 
 The scripts are examples/character_model.py in four arms, examples/recurrent.py and examples/associative_recall.py, as
-they are. "recovery" is the part of backprop's gain over frozen blocks. Takes about a quarter of an hour of one core.
+they are. "recovery" is the part of backprop's gain over frozen blocks. All take about a quarter of an hour of one core.
+With names of examples only these are run, and the numbers of the others stay.
 
-Run: python benchmarks/long_examples.py
+Run: python benchmarks/long_examples.py [name of an example ...]
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import statistics
 import sys
 from pathlib import Path
@@ -16,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from _timing import save
+from _timing import RESULTS, save
 
 ARMS = {
     "backprop": ["--rule", "backprop"],
@@ -78,6 +80,18 @@ def of_recall() -> list[dict[str, Any]]:
     return rows
 
 
+EXAMPLES = {"recurrent": of_sequences, "associative_recall": of_recall, "character_model": of_characters}
+
+
+def main(names: list[str]) -> None:
+    path = RESULTS / "long_examples.json"
+    known = json.loads(path.read_text()) if path.exists() else []
+    rows = {name: [row for row in known if row["example"] == name] for name in EXAMPLES}
+    for name in names or EXAMPLES:
+        rows[name] = EXAMPLES[name]()
+        save("long_examples", [row for of_example in rows.values() for row in of_example])
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    save("long_examples", [*of_sequences(), *of_recall(), *of_characters()])
+    main(sys.argv[1:])
