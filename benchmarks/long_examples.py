@@ -1,8 +1,7 @@
 """What do the examples reach that take too long for a page which is built again and again?
 
-The scripts are examples/character_model.py in four arms, examples/recurrent.py and examples/associative_recall.py, as
-they are. "recovery" is the part of backprop's gain over frozen blocks. All take about a quarter of an hour of one core.
-With names of examples only these are run, and the numbers of the others stay.
+The scripts are examples/recurrent.py and examples/associative_recall.py, as they are. Both together take about five
+minutes of one core. With the name of an example only this one is run, and the numbers of the other stay.
 
 Run: python benchmarks/long_examples.py [name of an example ...]
 """
@@ -20,13 +19,6 @@ from typing import Any
 import torch
 from _timing import RESULTS, save
 
-ARMS = {
-    "backprop": ["--rule", "backprop"],
-    "dfa": [],
-    "frozen": ["--rule", "frozen"],
-    "dfa, pre-norm": ["--norm", "pre"],
-}
-
 
 def example(name: str) -> ModuleType:
     """Return a script as a module."""
@@ -34,18 +26,6 @@ def example(name: str) -> ModuleType:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     return importlib.import_module(name)
-
-
-def of_characters() -> list[dict[str, Any]]:
-    script = example("character_model")
-    rows = []
-    for arm, options in ARMS.items():
-        *_, (step, bits, cosines) = script.training(script.options(options))
-        aligned = {f"aligned_{name}": round(cosine, 3) for name, cosine in cosines.items()}
-        rows.append({"example": "character_model", "arm": arm, "steps": step, "bits": round(bits, 3), **aligned})
-    bits = {row["arm"]: row["bits"] for row in rows}
-    gain = bits["frozen"] - bits["backprop"]
-    return [row | {"recovery": round((bits["frozen"] - row["bits"]) / gain, 3)} for row in rows]
 
 
 def spread(found: list[float]) -> dict[str, float]:
@@ -80,7 +60,7 @@ def of_recall() -> list[dict[str, Any]]:
     return rows
 
 
-EXAMPLES = {"recurrent": of_sequences, "associative_recall": of_recall, "character_model": of_characters}
+EXAMPLES = {"recurrent": of_sequences, "associative_recall": of_recall}
 
 
 def main(names: list[str]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -25,8 +24,8 @@ def loss_fn(output: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(output.flatten(0, -2), targets.flatten())
 
 
-def options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the arguments, those of the command line unless given."""
+def main(arguments: list[str] | None = None) -> None:
+    """Read the arguments, train, and print a line every 250 steps."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -41,11 +40,8 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--text", help="a file in UTF-8; Python's own documentation unless given")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--steps", type=int, default=1500)
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
 
-
-def training(given: argparse.Namespace) -> Iterator[tuple[int, float, dict[str, float]]]:
-    """Train; every 250 steps yield the step, bits per character on held-out text, and alignment."""
     text = load_text(given.text)
     model = fa.networks.Transformer(
         len(text.alphabet), width=96, blocks=3, context=64, norm=given.norm
@@ -55,8 +51,11 @@ def training(given: argparse.Namespace) -> Iterator[tuple[int, float, dict[str, 
     feedback = fa.feedback.Gaussian() if given.own else fa.feedback.Shared()
     net = RULES[given.rule](model, [*embedding, *model.block_names], feedback)
     optimizer = torch.optim.AdamW(net.parameters(), lr=given.lr)
-    order = torch.Generator().manual_seed(0)
+    order, begin = torch.Generator().manual_seed(0), time.perf_counter()
     held_out = [part[::4] for part in every_window(text.validation, 64)]
+    print(
+        f"{text.name} ({text.digest[:15]}): pairs of characters predict {ngram(text, 2).validation_bits:.2f} bits"
+    )
     for step in range(1, given.steps + 1):
         x, y = windows(text.train, 64, 16, order)
         loss = loss_fn(net(x), y)
@@ -69,21 +68,11 @@ def training(given: argparse.Namespace) -> Iterator[tuple[int, float, dict[str, 
             cosines = fa.gradient_alignment(
                 net, loss_fn, held_out[0][:16], held_out[1][:16], at="point"
             ).layers
-            yield step, bits, dict(cosines)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Train, and print a line for every measurement."""
-    given, begin = options(arguments), time.perf_counter()
-    text = load_text(given.text)
-    pairs = ngram(text, 2).validation_bits
-    print(f"{text.name} ({text.digest[:15]}): pairs of characters predict {pairs:.2f} bits")
-    for step, bits, cosines in training(given):
-        aligned = "  ".join(f"{name} {cosine:+.2f}" for name, cosine in cosines.items())
-        seconds = time.perf_counter() - begin
-        print(
-            f"step {step:5}: {bits:.2f} bits per character  {aligned}  {seconds:.0f} s", flush=True
-        )
+            aligned = "  ".join(f"{name} {cosine:+.2f}" for name, cosine in cosines.items())
+            print(
+                f"step {step:5}: {bits:.2f} bits per character  {aligned}  {time.perf_counter() - begin:.0f} s",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
