@@ -76,7 +76,7 @@ def sources(page: Path, text: str) -> set[str]:
 
 def measured(file: str) -> list[Decimal]:
     """All measured numbers of a result file."""
-    chosen = {"threshold", "asked", "asked_of_that"}
+    chosen = {"threshold", "asked", "asked_of_that", "alpha", "beta", "rtol"}
     return [
         Decimal(str(value))
         for row in numbers.committed(file)
