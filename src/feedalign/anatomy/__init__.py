@@ -4,6 +4,7 @@ from feedalign.anatomy import problems
 from feedalign.anatomy.blocks import Block, convolution_between, features_last, names_above, trace
 from feedalign.anatomy.chain import is_chain
 from feedalign.anatomy.error_tap import Entries, Entry, ErrorTap
+from feedalign.anatomy.fewer import one_fewer
 from feedalign.anatomy.hooks import evaluating, observing
 from feedalign.anatomy.inputs import arguments, recordable
 from feedalign.anatomy.jacobians import mean_jacobians
@@ -63,6 +64,7 @@ __all__ = [
     "names_above",
     "names_of",
     "observing",
+    "one_fewer",
     "operations_below",
     "place_problems",
     "plain_copy",

@@ -188,15 +188,15 @@ def fixed_output(output: object) -> str:
     ).words
 
 
-def loss_inside(entry: object) -> str:
-    """A loss that the model computes itself, from the Tensor at which the error is taken."""
+def loss_inside(entry: object, number: object) -> Problem:
+    """A loss, at the entry `number`, that the model computes itself from the Tensor at which the error is taken."""
     return Problem(
         "output",
-        f"holds a loss that the model has computed itself from the entry {entry!r}, so no error would come to the "
-        "hidden layers from that loss",
+        f"holds a loss that the model has computed itself from the entry {entry!r}: the entry {number!r}, one number "
+        "with a gradient, from which no error would come to the hidden layers",
         "name the module that gives this entry in error_at=, or compute the loss outside of the model, from what the "
-        "wrapped model returns",
-    ).words
+        f"wrapped model returns; if {number!r} is a metric and no loss, let the model return it detached",
+    )
 
 
 def place_runs_twice(place: str) -> Problem:

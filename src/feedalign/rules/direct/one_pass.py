@@ -81,10 +81,8 @@ def _check_entries(rule: DirectRule, cut: Cut, output: Any, tapped: tuple[Tensor
     """Raise an error where something that is to learn would get no gradient, or another one than the rule's."""
     check_readout(rule, tapped)
     structured = output is not tapped[0] and not torch.compiler.is_compiling()  # no compiler sees the graph
-    if structured:
-        for number in (one for one in tensors_in(output) if not one.ndim):
-            if any(is_computed_from(number, one) for one in tapped):
-                raise OutputError(f"the model's {problems.loss_inside(rule.error_tap.entry)}")
+    if structured and (wrong := rule.error_tap.loss_inside(output, tapped)) is not None:
+        raise OutputError(f"the model's {wrong.words}")
     _check_blocks(rule, cut)
 
 
