@@ -18,7 +18,7 @@ from feedalign.anatomy.outputs import (
     is_computed_from,
     leaves_below,
     mapped,
-    operations_below,
+    origin,
     tensors_in,
 )
 from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
@@ -65,7 +65,7 @@ __all__ = [
     "names_of",
     "observing",
     "one_fewer",
-    "operations_below",
+    "origin",
     "place_problems",
     "plain_copy",
     "problems",
