@@ -27,7 +27,7 @@ COLOURS = {
     "sign-symmetry": "#7B3294",
 }
 STYLES = {"post-norm": "-", "pre-norm": "--"}
-COUNTED = {2: "pairs of characters", 3: "triples of characters"}
+COUNTED = {2: "pairs", 3: "triples"}  # of characters
 
 
 def draw(dataset: xr.Dataset, recovered: Mapping[str, xr.DataArray]) -> Figure:
@@ -38,8 +38,8 @@ def draw(dataset: xr.Dataset, recovered: Mapping[str, xr.DataArray]) -> Figure:
         recovered: part of backprop's gain, [seed, draw], by arm.
     """
     with figure_style():
-        figure = Figure(figsize=(10.4, 4.6), layout="constrained")
-        left, middle, right = figure.subplots(1, 3, width_ratios=(1.2, 1.2, 1))
+        figure = Figure(figsize=(11.2, 4.6), layout="constrained")
+        left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 1.1, 0.8))
         _draw_bits(left, dataset)
         _draw_alignment(middle, dataset)
         _draw_recovery(right, recovered)
@@ -59,13 +59,13 @@ def _draw_bits(axes: Axes, dataset: xr.Dataset) -> None:
     for order, name in COUNTED.items():
         counted = float(dataset.ngram_bits.sel(order=order))
         axes.axhline(counted, color="0.8", lw=0.8, zorder=0)
-        axes.text(
-            1, counted, name, color="0.4", fontsize=7, ha="right", va="bottom", transform=axes.get_yaxis_transform()
-        )
+        axes.text(1.01, counted, name, color="0.4", fontsize=7, va="center", transform=axes.get_yaxis_transform())
     for norm, style in STYLES.items():
         axes.plot([], [], style, color="0.4", lw=1.2, label=norm)
     axes.set(xlabel="step", ylabel="bits per character")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, columnspacing=1.0, handlelength=2.2, fontsize=7
+    )
 
 
 def _draw_alignment(axes: Axes, dataset: xr.Dataset) -> None:
@@ -81,7 +81,9 @@ def _draw_alignment(axes: Axes, dataset: xr.Dataset) -> None:
             axes.plot(values.step, values, style, color=colour, lw=2 if "shared" in rule else 0.9, label=label)
     axes.axhline(0, color="0.8", lw=0.8, zorder=0)
     axes.set(xlabel="step", ylabel="gradient alignment (cosine)")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, columnspacing=1.0, handlelength=2.2, fontsize=7
+    )
 
 
 def _draw_recovery(axes: Axes, recovered: Mapping[str, xr.DataArray]) -> None:
@@ -97,7 +99,7 @@ def _draw_recovery(axes: Axes, recovered: Mapping[str, xr.DataArray]) -> None:
     axes.axvline(1, color=COLOURS["backprop"], lw=0.8, zorder=0)
     names = [_label(arm).replace(" feedback", " feedback\n").replace("\n, ", ",\n") for arm in recovered]
     axes.set_yticks(range(0, -len(recovered), -1), names, fontsize=8)
-    axes.set(xlabel="part of backprop's gain: 0 frozen blocks, 1 backprop", ylim=(-len(recovered), 1))
+    axes.set(xlabel="part of backprop's gain\n(0: frozen blocks, 1: backprop)", ylim=(-len(recovered), 1))
 
 
 def _label(arm: str) -> str:
