@@ -197,13 +197,16 @@ def plot(dataset: xr.Dataset) -> Figure:
             gradient, predicted = (cell[name].sel(layer=1) for name in ("gradient_alignment", "predicted_alignment"))
             right.plot(cell.step, gradient.mean("draw"), color=colour)
             right.plot(cell.step, predicted.mean("draw"), "o", ms=3, markerfacecolor="white", color=colour)
+        right.plot([], [], color="0.4", label="measured")
+        right.plot([], [], "o", ms=3, markerfacecolor="white", color="0.4", label="predicted from A and G")
+        right.legend(loc="lower left")
         left.set(yscale="log", xlabel="step", ylabel="loss / loss(0)")
         left.legend(title="α, β", loc="upper right")
         letter(left, "a", "learning")
         middle.set(xscale="log", yscale="log", xlabel="step", ylabel="condition number of $A_2$")
         letter(middle, "b", "conditioning")
-        right.set(xscale="log", xlabel="step", ylabel="gradient alignment, layer 1", ylim=(-0.05, 1.05))
-        letter(right, "c", "measured, and from A and G")
+        right.set(xscale="log", xlabel="step", ylabel="gradient alignment (cosine)", ylim=(-0.05, 1.05))
+        letter(right, "c", "gradient alignment, layer 1")
     return figure
 
 

@@ -258,8 +258,8 @@ def plot(dataset: xr.Dataset) -> Figure:
             _draw(row[3], of.overlap)
             for axes, title, label in zip(row, _TITLES, _LABELS, strict=True):
                 axes.set(xscale="log", xlabel="epochs", ylabel=label)
-                letter(axes, next(letters), f"{activation}: {title}")
-            row[0].legend(title="label noise")
+                letter(axes, next(letters), f"{'ReLU' if activation == 'relu' else activation}: {title}")
+            row[3].legend(title="label noise", loc=(0.5, 0.1))  # where no curve runs
     return figure
 
 

@@ -136,7 +136,8 @@ def group(title: str, *controls: Dial | Choice | Tick | SeedField) -> str:
 
 def form(key: str, *parts: str) -> html.Form:
     """Return an empty form; assets/explore.js fills it with the parts, and reads the controls in it."""
-    return html.Form(id=key, className="controls", **{"data-controls": "".join(parts)})
+    data: dict[str, Any] = {"data-controls": "".join(parts)}
+    return html.Form(id=key, className="controls", **data)
 
 
 def chart(key: str, title: str, explanation: str, figure: Any = None) -> html.Figure:
