@@ -59,8 +59,9 @@ def _refuse_ways_around(cut: Cut, tapped: tuple[Tensor, ...], words: str) -> Non
         if cut.sent_in != backward_pass():
             raise OutputError(words)
 
-    for operation in {origin(one) for one in tapped} - {None}:
-        operation.register_prehook(check)
+    for operation in {origin(one) for one in tapped}:
+        if operation is not None:
+            operation.register_prehook(check)
 
 
 def _tied_inside(rule: DirectRule, cut: Cut, output: Any) -> Any:
