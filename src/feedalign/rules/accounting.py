@@ -98,10 +98,19 @@ def check_recording(name: str) -> None:
         )
 
 
+def check_not_scripted(model: nn.Module) -> None:
+    """Raise ArgumentError if the model was compiled by torch.jit."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ArgumentError(
+            "the model was compiled by torch.jit, whose modules run no hooks, so no rule can reach them; wrap the "
+            "model that was given to torch.jit.script or torch.jit.trace, and compile with torch.compile(net)"
+        )
+
+
 def check_not_recorded(net: Wrapped, inputs: Iterable[Any]) -> None:
     """Raise ArgumentError in a learning pass that torch records: the record would train without the rule."""
-    recorded = torch.jit.is_tracing() or torch.compiler.is_exporting() or any(isinstance(x, fx.Proxy) for x in inputs)
-    if recorded:
+    traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if traced or torch.compiler.is_exporting() or any(isinstance(x, fx.Proxy) for x in inputs):
         raise ArgumentError(
             f"torch.export, torch.jit.trace and torch.fx record what a model computes, and what {net.rule.__name__} "
             "sends is no part of the record, so a recorded model would not learn by the rule; for inference, record "

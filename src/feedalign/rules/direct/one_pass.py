@@ -45,7 +45,7 @@ def _tied_at_the_end(rule: DirectRule, cut: Cut, output: Any) -> Any:
     if all(after is before for after, before in zip(tied, tapped, strict=True)):
         return output
     if cut.learning and cut.sent_in is not None and not torch.compiler.is_compiling():  # compiled code keeps no hook
-        _refuse_ways_around(cut, tapped, problems.loss_around_the_entry(rule.error_tap.entry))
+        _refuse_ways_around(cut, tapped, _loss_around_the_entry(rule.error_tap.entry))
     return rule.error_tap.put(output, tapped, tied)
 
 
@@ -59,8 +59,19 @@ def _refuse_ways_around(cut: Cut, tapped: tuple[Tensor, ...], words: str) -> Non
         if cut.sent_in != backward_pass():
             raise OutputError(words)
 
-    for operation in {origin(one) for one in tapped} - {None}:
-        operation.register_prehook(check)
+    for operation in {origin(one) for one in tapped}:
+        if operation is not None:
+            operation.register_prehook(check)
+
+
+def _loss_around_the_entry(entry: object) -> str:
+    """Return the words for a loss that passes by what the wrapped model returns."""
+    output, given = ("the output", "the output") if entry is None else (f"output={entry!r}", "the entry")
+    return (
+        f"{output} is not passed by this loss, which is computed from what the model itself has made of {given}, so "
+        f"the backward pass sends no error to the hidden layers; compute the loss from {given} that the wrapped model "
+        f"returns, name the module that gives {given} in error_at=, or take this gradient within net.backprop()"
+    )
 
 
 def _tied_inside(rule: DirectRule, cut: Cut, output: Any) -> Any:

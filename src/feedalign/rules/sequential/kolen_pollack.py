@@ -42,6 +42,7 @@ class KolenPollack(SequentialRule):
     """
 
     learns_feedback: ClassVar[bool] = True
+    real_weights: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -36,6 +36,8 @@ class SignSymmetry(SequentialRule):
         ArgumentError: unknown `magnitude`, or a recipe other than Rademacher with "uniform".
     Source: Liao, Leibo and Poggio (2016); Moskovitz, Litwin-Kumar and Abbott (2018).
     """
+
+    real_weights: ClassVar[bool] = True
 
     def __init__(
         self,
