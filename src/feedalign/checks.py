@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from feedalign.errors import ArgumentError
 
+Array = NDArray[np.float64]
 Kind = TypeVar("Kind")
 
 INT64 = np.iinfo(np.int64)
@@ -167,7 +168,7 @@ def random_generator(name: str, value: object) -> np.random.Generator:
     return instance_of(name, value, np.random.Generator, "make one with numpy.random.default_rng(seed)")
 
 
-def real_array(name: str, value: ArrayLike, shape: tuple[int | str, ...] | None = None) -> NDArray[np.float64]:
+def real_array(name: str, value: ArrayLike, shape: tuple[int | str, ...] | None = None) -> Array:
     """Return a new float64 array of real numbers, NaN and infinity allowed.
 
     Args:
@@ -195,7 +196,7 @@ def real_array(name: str, value: ArrayLike, shape: tuple[int | str, ...] | None 
         return np.array(found, dtype=np.float64)
 
 
-def finite_array(name: str, value: ArrayLike, shape: tuple[int | str, ...] | None = None) -> NDArray[np.float64]:
+def finite_array(name: str, value: ArrayLike, shape: tuple[int | str, ...] | None = None) -> Array:
     """Return a new float64 array of finite numbers; see `real_array`."""
     found = real_array(name, value, shape)
     if not (finite := np.isfinite(found)).all():

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from feedalign.checks import real_array, refused, whole_number, whole_numbers
+from feedalign.checks import Array, real_array, refused, whole_number, whole_numbers
 from feedalign.errors import ArgumentError, FeedbackShapeError
 
-Array = NDArray[np.float64]
 Positions = NDArray[np.intp]
 Pair = tuple[int, int]
 

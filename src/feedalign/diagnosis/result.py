@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feedalign.diagnosis.expectation import Array, Expectation, Moment
+from feedalign.checks import Array
+from feedalign.diagnosis.expectation import Expectation, Moment
 from feedalign.diagnosis.training import Trained
 
 if TYPE_CHECKING:

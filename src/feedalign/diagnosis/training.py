@@ -14,7 +14,8 @@ from torch import nn
 
 from feedalign.alignment import AlignmentMonitor, GradientAlignment, Measurement
 from feedalign.anatomy import undisturbed
-from feedalign.diagnosis.expectation import Array, by_output
+from feedalign.checks import Array
+from feedalign.diagnosis.expectation import by_output
 from feedalign.diagnosis.preparing import Task
 from feedalign.diagnosis.users_code import seeded, told
 from feedalign.errors import DivergenceError, OutputError
@@ -143,7 +144,7 @@ def layers_of(net: DirectRule) -> dict[str, str]:
     """Return the label of each layer's weights by layer: the points from the bottom, and "readout"."""
     # A point that runs several times has a block for each run; they hold the same modules.
     blocks = {block.point or "readout": block for block in net.blocks}
-    return {layer: ", ".join(block.weights) or block.point for layer, block in blocks.items()}
+    return {layer: block.label for layer, block in blocks.items()}
 
 
 def _summary(

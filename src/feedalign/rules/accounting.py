@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 def account_for(net: Wrapped, reached: Sequence[str], output: Any) -> None:
     """Raise PointsError unless a learning pass has reached every point, or has rightly skipped it.
 
-    Args:
-        net: in a rule.
-        reached: names of the points whose hooks have run, in order.
-        output: of the pass.
+    `reached` has the names of the points whose hooks have run, in order; `output` is that of the pass.
     """
     if net.unwrapped:
         raise PointsError(
@@ -62,10 +59,7 @@ def _check_skipped(net: Wrapped, skipped: Sequence[str], output: Any) -> None:
 def _check_processes(processes: Processes, reached: Sequence[str], device: torch.device) -> None:
     """Raise PointsError unless all processes have run the same points: they learn each matrix together.
 
-    Args:
-        processes: those that train the model together.
-        reached: names of the points that this process has run, in order.
-        device: for the message to the other processes.
+    `device` is that of the message to the other processes.
     """
     if not processes.agree(reached, device):
         raise PointsError(

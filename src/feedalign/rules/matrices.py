@@ -179,15 +179,12 @@ class Matrices(nn.Module):
     def _form_of(self, place: Place, held: Mapping[str, torch.Size], *, sketch: bool) -> Form:
         """Return the recipe's form of a place, unless a matrix with all its entries is held for the place.
 
-        Args:
-            place: the place.
-            held: shapes of what is held, or saved, by point.
-            sketch: whether an R is held, or saved.
+        `held` has the shapes of what is held, or saved, by point; `sketch` says whether an R is.
         """
-        full = replace(Form.full(place), summed=place.summed)
+        full = Form.full(place)
         if self.in_full:
             return full
-        form = replace(form_at(self.recipe, place), summed=place.summed)
+        form = form_at(self.recipe, place)
         own = held.get(place.name)
         of_the_form = own == form.stored_shape and not form.shared and (sketch or not form.sketched)
         return full if own == full.stored_shape and not of_the_form else form

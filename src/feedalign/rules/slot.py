@@ -29,9 +29,8 @@ class Slot(threading.local):
     def enter_backward(self, repeat: Any) -> None:
         """Note that a backward pass has come to the rule's graph.
 
-        Args:
-            repeat: the pass to run under if activation checkpointing now repeats a part of the forward pass. It must
-                save the same Tensors as the first time, so it cuts the graph at the same places.
+        If activation checkpointing now repeats a part of the forward pass, the part runs under the pass `repeat`. It
+        must save the same Tensors as the first time, so `repeat` cuts the graph at the same places.
         """
         if not torch.compiler.is_compiling():
             self._repeat, self._backward = repeat, backward_pass()
@@ -49,6 +48,15 @@ class Slot(threading.local):
     # The hooks on the model hold the slot, so the model inside of a rule cannot be pickled either.
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         refuse_pickling()
+
+
+class Hooks:
+    """The hooks on one module of a wrapped model: an object, so that a copy of the model gets hooks of its own."""
+
+    __slots__ = ("name", "slot")
+
+    def __init__(self, slot: Slot, name: str) -> None:
+        self.slot, self.name = slot, name
 
 
 class Seeing:

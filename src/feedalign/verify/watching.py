@@ -45,9 +45,7 @@ class Watched:
         self.cuts: list[Cut] = []
         self.ran: set[str] = set()
         self.modules = dict(model.named_modules())
-        self.inside: list[
-            tuple[str, Any]
-        ] = []  # modules with parameters that ran since the last point, and their outputs
+        self.inside: list[tuple[str, Any]] = []  # modules with parameters since the last point, and their outputs
         self.problems: list[Problem] = []
 
     def run(self, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:

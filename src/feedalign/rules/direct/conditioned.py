@@ -13,8 +13,8 @@ from feedalign.anatomy import Entries, Mask
 from feedalign.checks import number_between, whole_number
 from feedalign.errors import PointsError
 from feedalign.feedback import Feedback
-from feedalign.rules.direct.entries import with_error
 from feedalign.rules.direct.rule import DirectRule
+from feedalign.rules.direct.sender import with_error
 from feedalign.rules.distributed import Processes
 
 
@@ -44,19 +44,11 @@ class ConditionedDFA(DirectRule):
     saved in `state_dict`. Under `DistributedDataParallel` the errors of all processes count; of an ensemble, those of
     all networks, which share P. A compiled model works P out at every pass, and keeps it at those.
 
+    The other arguments are those of `DirectRule`.
+
     Args:
-        model: see `DirectRule`.
-        points: see `DirectRule`.
-        feedback: recipe of F_l.
-        seed: see `DirectRule`.
         every: backward passes from one renewal of P to the next.
         decay: in [0, 1); the average reaches back over some 1/(1 − decay) passes.
-        example_input: see `DirectRule`.
-        output: see `DirectRule`.
-        batch_dims: see `DirectRule`.
-        error_at: see `DirectRule`.
-        mask: see `DirectRule`.
-        recompute: see `DirectRule`.
 
     Raises:
         ArgumentError: `every` below 1, or `decay` outside [0, 1).

@@ -103,12 +103,8 @@ def _check_blocks(rule: DirectRule, cut: Cut) -> None:
 def check_block(rule: DirectRule, point: str, ran: Collection[str]) -> None:
     """Raise PointsError if a block is to learn, has run, and the activation at its end carries no gradient.
 
-    A block that a pass skips, as layer dropout does, has not run.
-
-    Args:
-        rule: knows the blocks.
-        point: at the end of the block.
-        ran: the modules with parameters that have run since the point before.
+    A block that a pass skips, as layer dropout does, has not run. `ran` has the modules with parameters that have run
+    since the point before.
     """
     modules = [each for block in rule.blocks if block.point == point for each in block.going_with({point, *ran})]
     held = (p for module in modules for p in rule.model.get_submodule(module).parameters(recurse=False))

@@ -19,10 +19,9 @@ from feedalign.anatomy import State, activation_of, detached, same_state, tensor
 from feedalign.errors import PointsError
 from feedalign.rules.accounting import account_for
 from feedalign.rules.direct.cut import Uncoupled
+from feedalign.rules.direct.hooks import CuttingPass
 from feedalign.rules.direct.one_pass import check_block, check_readout
-from feedalign.rules.direct.point_hooks import CuttingPass
-from feedalign.rules.direct.sender import Sender, check_shapes
-from feedalign.rules.direct.signal import signal
+from feedalign.rules.direct.sender import Sender, check_shapes, signal
 from feedalign.torch_private import has_own_backward_hooks
 
 if TYPE_CHECKING:

@@ -28,9 +28,8 @@ from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Convolution, Feedback, Place, needs_jacobian
 from feedalign.rules.direct.containers import ContainerHooks, around_points
 from feedalign.rules.direct.cut import Cut
-from feedalign.rules.direct.group_norm import GroupNormHook
+from feedalign.rules.direct.hooks import AtPlaces, GroupNormHook, PointHooks, RanHook
 from feedalign.rules.direct.one_pass import run_pass
-from feedalign.rules.direct.point_hooks import AtPlaces, PointHooks, RanHook
 from feedalign.rules.direct.recompute import recomputed
 from feedalign.rules.distributed import Processes, sharded_modules
 from feedalign.rules.wrapped import Wrapped, check_wrapped

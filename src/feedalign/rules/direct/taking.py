@@ -95,16 +95,12 @@ class Taking:
         mapped(output, look, objects=objects)
         if passing and not any(passing.values()):
             raise OutputError(f"error_at {problems.place_leads_nowhere(self.tap.places)}")
-
         return self.beside(output, {key for key, passes in passing.items() if not passes}, objects=objects)
 
     def beside(self, output: Any, watched: Collection[int], *, objects: bool = False) -> Any:
         """Return the output with some Tensors in it watched: their backward passes must come to a place of the error.
 
-        Args:
-            output: what the model returned.
-            watched: the ids of these Tensors.
-            objects: see `mapped`.
+        `watched` has the ids of these Tensors; `objects` is that of `mapped`.
         """
         token = self.token
         if token is None or not watched:

@@ -27,12 +27,10 @@ class KolenPollack(SequentialRule):
     that runs several times in a pass, each time. A `GradScaler`'s factor would be in the update: use bfloat16. Under
     `DistributedDataParallel` B_l learns from the batches of all processes.
 
+    The other arguments are those of `SequentialRule`.
+
     Args:
-        model: see `SequentialRule`.
-        points: layers, see `SequentialRule`.
         feedback: recipe of the initial B_l.
-        seed: see `SequentialRule`.
-        example_input: see `SequentialRule`.
         lr: η, that of the optimizer.
         weight_decay: λ, as in `torch.optim.SGD`, so the decay of a step is η λ.
 

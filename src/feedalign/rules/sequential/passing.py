@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from feedalign.rules.accounting import check_recording
 from feedalign.rules.distributed import Processes
 from feedalign.rules.sequential.linear_layer import Gradients
-from feedalign.rules.slot import Slot
+from feedalign.rules.slot import Hooks
 
 if TYPE_CHECKING:
     from feedalign.rules.sequential.rule import SequentialRule
@@ -131,11 +131,8 @@ def learn_layer(rule: SequentialRule, name: str, layer: nn.Module, processes: Pr
     matrix.copy_(torch.where(changed.isfinite().all(), changed, matrix))
 
 
-class LayerHooks:
+class LayerHooks(Hooks):
     """The two hooks of one layer, before and after the layer runs."""
-
-    def __init__(self, slot: Slot, name: str) -> None:
-        self.slot, self.name = slot, name
 
     def before(self, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Hook before the layer's forward."""

@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike
 from scipy.linalg import lstsq, polar
 from scipy.sparse.linalg import svds
 
-from feedalign.checks import finite_array, instance_of, random_generator, sequence, whole_number
+from feedalign.checks import Array, finite_array, instance_of, random_generator, sequence, whole_number
 from feedalign.errors import ArgumentError
-from feedalign.geometry import Array, Geometry
+from feedalign.geometry import Geometry
 from feedalign.theory.convolution.matching import best_match
 from feedalign.theory.convolution.unrolling import unrolled
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
-from feedalign.checks import instance_of, real_array
+from feedalign.checks import Array, instance_of, real_array
 from feedalign.errors import FeedbackShapeError
-from feedalign.geometry import Array, Geometry, Offset
+from feedalign.geometry import Geometry, Offset
 
 
 def inner_products(

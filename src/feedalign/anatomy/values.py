@@ -1,15 +1,16 @@
-"""What modules return: Tensors in nested tuples, lists, dicts and dataclasses, and how autograd connects them."""
+"""What modules take and give: Tensors in nested tuples, lists, dicts and dataclasses; how autograd connects them."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 from collections import UserDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
 
 from feedalign.anatomy import problems
@@ -30,7 +31,7 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor], *, objects: bool = Fa
         return change(value)
     entries = entries_of(value)
     plain_object = objects and not entries and hasattr(value, "__dict__")
-    if plain_object and not isinstance(value, (type, torch.nn.Module)) and not callable(value):
+    if plain_object and not isinstance(value, (type, nn.Module)) and not callable(value):
         entries = vars(value)
     changed = {key: new for key, old in entries.items() if (new := mapped(old, change, objects=objects)) is not old}
     if not changed:
@@ -65,6 +66,32 @@ def tensors_in(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     return [tensor for entry in entries_of(value).values() for tensor in tensors_in(entry)]
+
+
+@torch.inference_mode(False)
+def recordable(value: Any) -> Any:
+    """Return a value in which no Tensor was made in inference mode: autograd cannot use such Tensors."""
+    return mapped(value, lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
+
+
+def arguments(model: nn.Module, x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments, by position and by keyword, with which a model takes a batch; autograd can use them.
+
+    Args:
+        model: the bare model, not wrapped in a rule.
+        x: one input; a tuple of several; or a mapping from the names of the inputs, as tokenizers return it. A named
+            tuple (such as a packed sequence) is one input. So is a mapping that does not fit the model's signature.
+    """
+    x = recordable(x)
+    if type(x) is tuple:
+        return x, {}
+    if isinstance(x, Mapping) and all(isinstance(name, str) for name in x):
+        try:
+            inspect.signature(model.forward).bind(**x)
+        except TypeError:
+            return (x,), {}
+        return (), dict(x)
+    return (x,), {}
 
 
 def is_computed_from(result: Tensor, source: Tensor) -> bool:
