@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -18,12 +18,10 @@ def observing(model: nn.Module, names: Iterable[str], see: Callable[[str, Any], 
     def hook_of(name: str) -> Callable[[nn.Module, Any, Any], Any]:
         return lambda _module, _inputs, output: see(name, output)
 
-    handles = [model.get_submodule(name).register_forward_hook(hook_of(name)) for name in names]
-    try:
+    with ExitStack() as handles:
+        for name in names:
+            handles.enter_context(model.get_submodule(name).register_forward_hook(hook_of(name)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _ShortWay:

@@ -139,10 +139,7 @@ def real_rows(mask: Tensor, batch: Sequence[int]) -> Tensor:
     """Return which entries of the batch count, with axes of length 1 behind: it broadcasts to [*batch, C].
 
     A mask with more axes than the batch, as [batch, token] where the batch is [batch], is of the features. Then an
-    entry counts if any feature does.
-
-    Raises:
-        FeedbackShapeError: the mask has other batch axes.
+    entry counts if any feature does. FeedbackShapeError if the mask has other batch axes.
     """
     shared = min(mask.ndim, len(batch))
     if tuple(mask.shape[:shared]) != tuple(batch[:shared]):
@@ -158,16 +155,9 @@ def real_rows(mask: Tensor, batch: Sequence[int]) -> Tensor:
 def real_features(mask: Tensor, shape: Sequence[int], batch: Sequence[int], name: str = "") -> Tensor:
     """Return which entries of an activation count; it broadcasts to the activation.
 
-    An activation [batch, n] without a token axis counts as a whole.
-
-    Args:
-        mask: booleans, [batch, token] for example.
-        shape: of the activation, [*batch, ...].
-        batch: batch axes of where the error is taken.
-        name: of the point.
-
-    Raises:
-        FeedbackShapeError: the mask fits neither the batch axes nor the first axes of the activation.
+    The activation has a shape [*batch, ...]; without a token axis, as [batch, n], it counts as a whole.
+    FeedbackShapeError, with the name of the point, if the mask, such as [batch, token], fits neither the batch axes of
+    where the error is taken nor the first axes of the activation.
     """
     rows = real_rows(mask, batch)
     while mask.ndim > len(batch) and mask.shape[-1] == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -80,12 +80,10 @@ def hook_places(model: nn.Module, tap: ErrorTap, see: See) -> list[RemovableHand
 @contextmanager
 def seeing_places(model: nn.Module, tap: ErrorTap, see: See) -> Iterator[None]:
     """Within this context `see` is called when a module runs at which the error is taken; see `PlaceHooks`."""
-    handles = hook_places(model, tap, see)
-    try:
+    with ExitStack() as handles:
+        for handle in hook_places(model, tap, see):
+            handles.enter_context(handle)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def tapped(

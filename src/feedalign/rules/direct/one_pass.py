@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 def run_pass(rule: DirectRule, cut: Cut, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the model of a rule under a pass, and return its output, tied to what the pass has cut off.
 
-    Raises:
-        PointsError: a point was not reached, or runs above the place of the error, or its block gets no gradient.
-        OutputError: the error cannot be taken, or no loss could send it.
+    PointsError if a point was not reached, or runs above the place of the error, or its block gets no gradient;
+    OutputError if the error cannot be taken, or no loss could send it.
     """
     try:
         output = rule.run_under(cut, args, kwargs)

@@ -263,9 +263,7 @@ class DirectRule(Wrapped):
 def check_direct(net: object, instead: str) -> None:
     """Raise ArgumentError unless `net` is a model in a direct rule, which has feedback from the output at its points.
 
-    Args:
-        net: what was given.
-        instead: what to do with a model in a sequential rule.
+    `instead` says what to do with a model in a sequential rule.
     """
     check_wrapped(net)
     if not isinstance(net, DirectRule):
