@@ -111,16 +111,8 @@ class Geometry:
             raise ArgumentError(f"padding_mode={layer.padding_mode!r} connects across the border; expected 'zeros'")
         if in_channels != layer.in_channels:
             raise ArgumentError(f"in_shape={in_shape} must begin with the layer's {layer.in_channels} channels")
-        return cls(
-            in_shape,
-            layer.out_channels,
-            (layer.kernel_size[0], layer.kernel_size[1]),
-            (layer.stride[0], layer.stride[1]),
-            (padding[0], padding[1]),
-            (layer.dilation[0], layer.dilation[1]),
-            layer.groups,
-            regions,
-        )
+        kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
+        return cls(in_shape, layer.out_channels, kernel, stride, padding, dilation, layer.groups, regions)
 
     @property
     def out_shape(self) -> tuple[int, int, int]:

@@ -3,7 +3,7 @@
 from feedalign.anatomy import problems
 from feedalign.anatomy.blocks import Block, convolution_between, features_last, is_chain, names_above, trace
 from feedalign.anatomy.error_tap import Entries, Entry, ErrorTap
-from feedalign.anatomy.hooks import evaluating, observing
+from feedalign.anatomy.hooks import evaluating, observing, same_modes
 from feedalign.anatomy.jacobians import mean_jacobians
 from feedalign.anatomy.masks import InputMasks, Mask, PassMasks, real_features, real_rows, without_padding
 from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
@@ -24,7 +24,7 @@ from feedalign.anatomy.values import (
     recordable,
     tensors_in,
 )
-from feedalign.anatomy.weights import computed_by_hooks, gathered, plain_copy, weight_matrices, weights_in_use
+from feedalign.anatomy.weights import gathered, plain_copy, weight_matrices, weights_in_use
 
 __all__ = [
     "Block",
@@ -44,7 +44,6 @@ __all__ = [
     "check_all_ran",
     "check_points",
     "checked_place",
-    "computed_by_hooks",
     "convolution_between",
     "copied",
     "detached",
@@ -70,6 +69,7 @@ __all__ = [
     "real_features",
     "real_rows",
     "recordable",
+    "same_modes",
     "same_random_numbers",
     "same_state",
     "seeing_places",

@@ -131,7 +131,7 @@ def _trace(
         raise PointsError("; ".join(f"point {problems.never_ran(name)}" for name in missing))
     # The model itself ends with its output; what is used without being called goes with the module around it that is.
     ran.append(("", rows))
-    called = {name for name, _ in ran if _parametrized(name) == name}
+    called = {name for name, _ in ran if ".parametrizations." not in f".{name}"}  # these go with what they parametrize
     going_with: dict[str, list[str]] = {}
     for name in holders:
         going_with.setdefault(next(place for place in (name, *names_above(name)) if place in called), []).append(name)
@@ -168,11 +168,6 @@ def _trace(
         if len(widths) > 1:
             raise FeedbackShapeError(f"point {problems.several_widths(name, widths)}")
     return tuple(blocks)
-
-
-def _parametrized(name: str) -> str:
-    """Return the name of the module whose parametrization a module is; of any other, its own."""
-    return f".{name}".partition(".parametrizations.")[0].removeprefix(".")
 
 
 def names_above(name: str) -> list[str]:

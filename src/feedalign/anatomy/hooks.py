@@ -57,17 +57,23 @@ SHORT_WAY = _ShortWay()
 
 
 @contextmanager
+def same_modes(model: nn.Module) -> Iterator[None]:
+    """After this context every part of the model is in training mode, or in evaluation mode, as before."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Within this context every part of the model is in evaluation mode.
 
     The short way that torch's Transformer layers take in evaluation mode is off: it runs no hook, and gives nested
     Tensors where a mask is given.
     """
-    training = {module: module.training for module in model.modules()}
-    with SHORT_WAY.off():
+    with SHORT_WAY.off(), same_modes(model):
         model.eval()
-        try:
-            yield
-        finally:
-            for module, mode in training.items():
-                module.training = mode
+        yield

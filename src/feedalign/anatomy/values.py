@@ -125,7 +125,7 @@ def detached(output: Any) -> Any:
 
 
 def activation_in(output: Any) -> Tensor | None:
-    """Return the activation a module gives: its output, or the first entry of a tuple or list; None if that is none."""
+    """Return a module's output, or its first entry if it is a tuple or list; None unless that is a Tensor of floats."""
     first = output[0] if isinstance(output, (tuple, list)) and output else output
     return first if isinstance(first, Tensor) and first.is_floating_point() else None
 
@@ -140,7 +140,7 @@ def activation_of(name: str, output: object) -> Tensor:
 
 def entries_of(value: Any) -> dict[Any, Any]:
     """Return the entries of a tuple, list, dict or dataclass by index, key or name; nothing of any other value."""
-    if isinstance(value, (dict, UserDict)):  # the latter as tokenizers return it
+    if isinstance(value, (dict, UserDict)):  # tokenizers return a UserDict
         return dict(value)
     if isinstance(value, (tuple, list)):
         return dict(enumerate(value))

@@ -39,8 +39,9 @@ def _check_skipped(net: Wrapped, skipped: Sequence[str], output: Any) -> None:
     A module that has run without its hooks is told by its parameters: the output is computed from them.
     """
     modules = {name: net.hooked[name] for name in net.points}
+    now = dict(net.model.named_modules(remove_duplicate=False))
     for name in skipped:
-        if module_at(net.model, name) is not modules[name]:
+        if now.get(name) is not modules[name]:
             raise PointsError(f"point {problems.replaced(name)}")
     if torch.compiler.is_compiling():  # no compiler sees the graph
         return
@@ -73,14 +74,6 @@ def forget_compiled_code(model: nn.Module) -> None:
     """Let torch compile anew what was compiled of a model before: that code would not run the hooks set since."""
     if any(map(is_compiled, model.modules())):
         torch.compiler.reset()
-
-
-def module_at(model: nn.Module, name: str) -> nn.Module | None:
-    """Return the module of this name; None if there is none."""
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        return None
 
 
 def check_recording(name: str) -> None:

@@ -139,11 +139,6 @@ class Matrices(nn.Module):
         self.places = tuple(replace(place, jacobian=None) for place in places)
         self.unset = like.is_meta
 
-    def draw_again(self, model: nn.Module) -> None:
-        """Draw every matrix anew, as the recipe and the seed say, for the device and the precision of the model."""
-        self.forget()
-        self.draw(self.places, model)
-
     def forget(self) -> None:
         """Drop every matrix."""
         for key in list(self._buffers_held()):

@@ -60,7 +60,7 @@ class Watched:
     def run_tapped(
         self, tap: ErrorTap, inputs: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[Any, tuple[Tensor, ...] | Problem]:
-        """Run the model as `run` does; return its output, and where the error is taken, or why there is no such."""
+        """Run the model as `run` does; return its output, and where the error is taken, or why it cannot be taken."""
         if not tap.places:
             returned = self.run(inputs, keywords)
             return returned, tap.find(returned)

@@ -25,10 +25,10 @@ class DirectKolenPollack(DirectRule):
     Of the last hidden layer that is the Kolen–Pollack update of the transposed readout; below it, F_l follows a
     readout that the layer does not have. The error sent in a step goes through F_l as it was before the step.
 
-    The update takes place in the backward pass, in buffers, without gradients: *every* backward pass is one. With
-    gradients accumulated over k of them F_l is updated, and decays, k times for each step of the optimizer. A
-    `GradScaler`'s factor would be in the update: use bfloat16. Activations are kept until the backward pass. Under
-    `DistributedDataParallel` F_l learns from the batches of all processes.
+    The update takes place in the backward pass, in buffers, without gradients. *Every* backward pass makes an update:
+    with gradients accumulated over k backward passes, F_l is updated, and decays, k times for each step of the
+    optimizer. A `GradScaler`'s factor would be in the update: use bfloat16. Activations are kept until the backward
+    pass. Under `DistributedDataParallel` F_l learns from the batches of all processes.
 
     The other arguments are those of `DirectRule`.
 

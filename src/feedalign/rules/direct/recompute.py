@@ -7,7 +7,7 @@ and is freed. Backprop cannot do that: its last block must learn first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from feedalign.anatomy import State, activation_of, detached, same_state, tensors_in
+from feedalign.anatomy import State, activation_of, detached, same_modes, same_state, tensors_in
 from feedalign.errors import PointsError
 from feedalign.rules.accounting import account_for
 from feedalign.rules.direct.cut import Uncoupled
@@ -177,17 +177,8 @@ class Surroundings:
     @contextmanager
     def again(self) -> Iterator[None]:
         """Return to these circumstances for a while."""
-        modes = {module: module.training for module in self.modes}
-        with same_state(self.model):
-            set_modes(self.modes)
+        with same_state(self.model), same_modes(self.model):
+            for module, training in self.modes.items():
+                module.training = training
             self.state.restore()
-            try:
-                yield
-            finally:
-                set_modes(modes)
-
-
-def set_modes(modes: Mapping[nn.Module, bool]) -> None:
-    """Put each module into training mode, or out of it."""
-    for module, training in modes.items():
-        module.training = training
+            yield

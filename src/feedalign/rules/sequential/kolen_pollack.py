@@ -22,10 +22,10 @@ class KolenPollack(SequentialRule):
     λ = `weight_decay`, the difference B_l − W_lᵀ shrinks by 1 − η λ each step, and the rule becomes backprop. Another
     optimizer moves W_l otherwise, and then B_l only follows roughly.
 
-    The update takes place in the backward pass, in buffers, without gradients: *every* backward pass is one. With
-    gradients accumulated over k of them B_l is updated, and decays, k times for each step of the optimizer; of a layer
-    that runs several times in a pass, each time. A `GradScaler`'s factor would be in the update: use bfloat16. Under
-    `DistributedDataParallel` B_l learns from the batches of all processes.
+    The update takes place in the backward pass, in buffers, without gradients. *Every* backward pass makes an update:
+    with gradients accumulated over k backward passes, B_l is updated, and decays, k times for each step of the
+    optimizer. A layer that runs several times in a pass makes an update each time. A `GradScaler`'s factor would be in
+    the update: use bfloat16. Under `DistributedDataParallel` B_l learns from the batches of all processes.
 
     The other arguments are those of `SequentialRule`.
 

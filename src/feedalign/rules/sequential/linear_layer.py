@@ -20,7 +20,7 @@ Formula = Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]
 class Gradients(NamedTuple):
     """The backward pass of a layer, written out: quicker than autograd through the formula."""
 
-    hold: Callable[[Any], bool]  # for a layer?
+    hold: Callable[[Any], bool]  # whether they hold for a layer
     of_input: Callable[[Any, torch.Size, Tensor, Tensor], Tensor]  # of (layer, shape of the input, weight, dloss/dout)
     of_weight: Callable[[Any, Tensor, torch.Size, Tensor], Tensor]  # of (layer, input, shape of the weight, dloss/dout)
 
