@@ -14,7 +14,7 @@ from feedalign.feedback import Feedback
 from feedalign.rules.direct.rule import DirectRule
 from feedalign.rules.direct.sender import with_error
 from feedalign.rules.distributed import Processes
-from feedalign.rules.rates import check_rates
+from feedalign.rules.learning import check_rates
 
 
 class DirectKolenPollack(DirectRule):

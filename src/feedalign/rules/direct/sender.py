@@ -14,6 +14,7 @@ from feedalign.anatomy import PassMasks, real_features, real_rows, without_paddi
 from feedalign.errors import FeedbackShapeError
 from feedalign.feedback import Form
 from feedalign.rules.distributed import Processes
+from feedalign.rules.learning import keep
 
 if TYPE_CHECKING:
     from feedalign.rules.direct.rule import DirectRule
@@ -73,9 +74,7 @@ class Sender:
         what the points make of it, as it was when the pass began, weighted by the squares of their scales, and by
         how many tokens they had when the feedback was drawn.
 
-        A change that is not finite is left out: a training loop that skips such a batch keeps its weights, and so the
-        feedback must stay as well. An empty batch is no update either. Only where several processes train together, the
-        batches of the others still count.
+        An empty batch is no update. Only where several processes train together, the batches of the others still count.
         """
         if not error.numel() and self.processes.group is None:
             return
@@ -94,7 +93,7 @@ class Sender:
             now = form.used(held)
             if form.shared:
                 changed = now + (changed - start) * (self._weight(point) / form.used(self._total_weight(key)))
-            now.copy_(torch.where(changed.isfinite().all(), changed, now))
+            keep(changed, now)
 
     def _total_weight(self, key: str) -> Tensor:
         """Return the sum of the weights of the points that use each row of a shared matrix, [rows, 1]."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from feedalign.anatomy import Entries, Mask
 from feedalign.feedback import Feedback
-from feedalign.rules.rates import check_rates
+from feedalign.rules.learning import check_rates
 from feedalign.rules.sequential.rule import SequentialRule
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from feedalign.rules.accounting import check_recording
 from feedalign.rules.distributed import Processes
+from feedalign.rules.learning import keep
 from feedalign.rules.sequential.linear_layer import Gradients
 from feedalign.rules.slot import Hooks
 
@@ -118,17 +119,12 @@ class LayerByLayer:
 
 @torch.no_grad()
 def learn_layer(rule: SequentialRule, name: str, layer: nn.Module, processes: Processes, gradient: Tensor) -> None:
-    """Let a rule change the matrix of one layer, from the gradient of the layer's weight.
-
-    A change that is not finite is left out: a training loop that skips such a batch keeps its weights, and so the
-    feedback must stay as well.
-    """
+    """Let a rule change the matrix of one layer, from the gradient of the layer's weight."""
     matrix = rule.feedback[name]
     changed = matrix.clone()
     known = rule.known[name]
     rule.learn(changed, known.as_matrix(known.where_it_moves(layer, gradient)).to(matrix.dtype))
-    changed = processes.averaged(changed)
-    matrix.copy_(torch.where(changed.isfinite().all(), changed, matrix))
+    keep(processes.averaged(changed), matrix)
 
 
 class LayerHooks(Hooks):
