@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from feedalign.anatomy import check_all_ran, is_computed_from, operations_below, problems, tensors_in
+from feedalign.anatomy import check_all_ran, is_chain, is_computed_from, operations_below, problems, tensors_in
 from feedalign.errors import OutputError, PointsError
 from feedalign.rules.accounting import account_for
 from feedalign.rules.direct.cut import Cut, Uncoupled
@@ -103,9 +103,11 @@ def check_block(rule: DirectRule, point: str, ran: Collection[str]) -> None:
     """Raise PointsError if a block is to learn, has run, and the activation at its end carries no gradient.
 
     A block that a pass skips, as layer dropout does, has not run. `ran` has the modules with parameters that have run
-    since the point before.
+    since the point before; of a chain all have run.
     """
-    modules = [each for block in rule.blocks if block.point == point for each in block.going_with({point, *ran})]
+    blocks = [block for block in rule.blocks if block.point == point]
+    every = is_chain(rule.model)
+    modules = [each for one in blocks for each in (one.modules if every else one.going_with({point, *ran}))]
     held = (p for module in modules for p in rule.model.get_submodule(module).parameters(recurse=False))
     if any(parameter.requires_grad for parameter in held):
         raise PointsError(f"point {problems.no_gradient(point)}")
