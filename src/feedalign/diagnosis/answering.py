@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -105,10 +106,9 @@ def _diagnosed(name: str, nets: dict[str, DirectRule], task: Task, samples: int,
         (known[label].bound, known[label].channelwise) if label in known else (np.nan, np.nan)
         for label in layers.values()
     ]
-    trained, total = {}, len(nets) * task.steps
-    for rule, each in nets.items():
-        before = len(trained) * task.steps
-        trained[rule] = train(each, task, lambda done, before=before: progress(before + done, total))
+    trained = {}
+    for i, (rule, each) in enumerate(nets.items()):
+        trained[rule] = train(each, task, partial(_within, progress, i * task.steps, len(nets) * task.steps))
     return Diagnosis(
         name=name,
         samples=len(seen.errors),
@@ -125,3 +125,8 @@ def _diagnosed(name: str, nets: dict[str, DirectRule], task: Task, samples: int,
         alignability=np.array([bound for bound, _ in bounds]),
         alignability_channelwise=np.array([channelwise for _, channelwise in bounds]),
     )
+
+
+def _within(progress: Progress, before: int, total: int, done: int) -> None:
+    """Report how far all nets are when the present net has taken some steps."""
+    progress(before + done, total)

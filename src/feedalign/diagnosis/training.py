@@ -163,6 +163,11 @@ def _summary(
         samples = np.stack([cosine.flatten().numpy() for cosine in _gradient(last).per_sample.values()])
         numbers = last.scalars
         undefined = {**last.conditioning.undefined, **last.weight.undefined}
+
+    def of_layers(quantity: str) -> Array:
+        names = layers if quantity == "norm_ratio" else layers.values()
+        return np.array([numbers.get(f"{quantity}/{name}", np.nan) for name in names])
+
     return Trained(
         conditioned=isinstance(net, ConditionedDFA),
         steps=tuple(records),
@@ -170,15 +175,7 @@ def _summary(
             [list(_gradient(each).layers.values()) if each is not None else unknown for each in records.values()]
         ),
         by_output=by_output(samples, task.probe_errors),
-        **{
-            name: np.array(
-                [
-                    numbers.get(f"{name}/{layer if name == 'norm_ratio' else label}", np.nan)
-                    for layer, label in layers.items()
-                ]
-            )
-            for name in OF_LAYERS
-        },
+        **{name: of_layers(name) for name in OF_LAYERS},
         undefined=tuple(undefined.get(label, "") for label in layers.values()),
         loss_steps=tuple(losses),
         losses=np.array(list(losses.values())),

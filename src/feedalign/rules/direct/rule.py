@@ -208,9 +208,8 @@ class DirectRule(Wrapped):
     def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the blocks between the points and, if the recipe looks at them, the Jacobians at the points."""
         self.mask.check(args, kwargs)
-        blocks = trace(self.model, self.points, self.error_tap, args, kwargs)
         given = self.model, self.points, self.error_tap, args, kwargs
-        return blocks, mean_jacobians(*given) if self.needs_data else {}
+        return trace(*given), mean_jacobians(*given) if self.needs_data else {}
 
     def draw(self, found: Any) -> None:
         """Draw the matrix of every point."""
