@@ -52,7 +52,7 @@ class InputMask:
 
     @classmethod
     def of(cls, model: nn.Module, mask: OneMask) -> InputMask:
-        """Return how the mask is found; ArgumentError if it is no name of an input of the model, and no function."""
+        """Return how the mask is found; ArgumentError unless it is the name of an input, a function, or None."""
         if not isinstance(mask, str):
             if mask is not None and not callable(mask):
                 raise refused("mask", _WANTED, mask)
@@ -155,9 +155,9 @@ def real_rows(mask: Tensor, batch: Sequence[int]) -> Tensor:
 def real_features(mask: Tensor, shape: Sequence[int], batch: Sequence[int], name: str = "") -> Tensor:
     """Return which entries of an activation count; it broadcasts to the activation.
 
-    The activation has a shape [*batch, ...]; without a token axis, as [batch, n], it counts as a whole.
-    FeedbackShapeError, with the name of the point, if the mask, such as [batch, token], fits neither the batch axes of
-    where the error is taken nor the first axes of the activation.
+    The activation is [*batch, ...]. An activation [batch, n] without a token axis counts as a whole.
+    FeedbackShapeError, which names the point, if the mask fits neither the batch axes of where the error is taken nor
+    the first axes of the activation.
     """
     rows = real_rows(mask, batch)
     while mask.ndim > len(batch) and mask.shape[-1] == 1:

@@ -102,13 +102,13 @@ def is_computed_from(result: Tensor, source: Tensor) -> bool:
 
 
 def leaves_below(results: Iterable[Tensor], leaves: Iterable[Tensor], ends: Iterable[Tensor] = ()) -> set[int]:
-    """Return the ids of those leaves to which autograd's graph leads from the results, by no way through `ends`."""
+    """Return the ids of the leaves to which autograd's graph leads from the results. No way leads on through `ends`."""
     known = {get_gradient_edge(leaf).node: id(leaf) for leaf in leaves if leaf.requires_grad}
     return {known[node] for node in operations_below(results, ends) if node in known} if known else set()
 
 
 def operations_below(results: Iterable[Tensor], ends: Iterable[Tensor] = ()) -> Iterator[Node]:
-    """Yield every operation in autograd's graph that the results are computed by, each once; none below the `ends`."""
+    """Yield every operation in autograd's graph that the results are computed by, each once; see `leaves_below`."""
     waiting = [result.grad_fn for result in results if result.grad_fn is not None]
     seen = {*waiting, *(end.grad_fn for end in ends if end.grad_fn is not None)}
     while waiting:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
-from feedalign.rules.saving import refuse_pickling
+from feedalign.rules.saving import NotPickled
 from feedalign.torch_private import backward_pass
 
 
-class Slot(threading.local):
+class Slot(NotPickled, threading.local):
     """Which pass of one wrapped model is running in this thread.
+
+    The hooks on the model hold the slot, so the model inside of a rule cannot be pickled either.
 
     Attributes:
         running: the pass whose forward pass is running; None outside of one.
@@ -44,10 +46,6 @@ class Slot(threading.local):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Slot:
         return Slot()
-
-    # The hooks on the model hold the slot, so the model inside of a rule cannot be pickled either.
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        refuse_pickling()
 
 
 class Hooks:

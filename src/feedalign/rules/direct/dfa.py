@@ -142,5 +142,5 @@ class DRTP(DirectRule):
 
 
 def _reduced(message: Tensor, error: Tensor, reduction: str) -> Tensor:
-    """Return a message that has lost the loss's reduction factor with that factor, over the entries with an error."""
+    """Put the loss's reduction factor into a message that has lost it. Entries without an error do not count."""
     return message / with_error(error).sum().clamp(min=1) if reduction == "mean" else message
