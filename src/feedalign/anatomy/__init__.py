@@ -3,6 +3,7 @@
 from feedalign.anatomy import problems
 from feedalign.anatomy.blocks import Block, convolution_between, features_last, is_chain, names_above, trace
 from feedalign.anatomy.error_tap import Entries, Entry, ErrorTap
+from feedalign.anatomy.fewer import one_fewer
 from feedalign.anatomy.hooks import evaluating, observing, same_modes
 from feedalign.anatomy.jacobians import mean_jacobians
 from feedalign.anatomy.masks import InputMasks, Mask, PassMasks, real_features, real_rows, without_padding
@@ -20,7 +21,7 @@ from feedalign.anatomy.values import (
     is_computed_from,
     leaves_below,
     mapped,
-    operations_below,
+    origin,
     recordable,
     tensors_in,
 )
@@ -62,7 +63,8 @@ __all__ = [
     "names_above",
     "names_of",
     "observing",
-    "operations_below",
+    "one_fewer",
+    "origin",
     "place_problems",
     "plain_copy",
     "problems",

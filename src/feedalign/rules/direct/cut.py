@@ -19,6 +19,7 @@ from feedalign.rules.direct.hooks import CuttingPass
 from feedalign.rules.direct.sender import Sender, check_shapes, signal
 from feedalign.rules.direct.sending import receive, send
 from feedalign.rules.direct.taking import Taking
+from feedalign.torch_private import backward_pass
 
 if TYPE_CHECKING:
     from feedalign.rules.direct.rule import DirectRule
@@ -66,6 +67,8 @@ class Cut(CuttingPass):
         without_gradient: the points among them whose activations carry no gradient, and the modules with parameters
             that have run since the point before.
         ends: of the runs within modules that have backward hooks: where such a module may end.
+        sent_in: number of the last backward pass in which the error was sent; -1 before the first, and None in a pass
+            that sends nothing.
         taking: where the error is taken; None once the forward pass is over, since the graph holds this object.
     """
 
@@ -73,6 +76,7 @@ class Cut(CuttingPass):
         super().__init__()
         self.slot, self.learning, self.learns = rule.slot, learning, learning and rule.learns_feedback
         self.sender = Sender(rule, learning=learning, masks=masks)
+        self.sent_in: int | None = None
         self.message: Tensor | None = None  # of the last backward pass, for the signals that are made later
         self.runs: list[Run] = []
         self.hidden: list[Tensor] = []
@@ -130,6 +134,7 @@ class Cut(CuttingPass):
             check_shapes(name, form, self.sender.outputs, shape, output.shape)
             if (mask := self.sender.mask_of(name, output)) is not None:
                 real_features(mask, shape, output.shape[: output.ndim - 1 - form.summed], name)
+        self.sent_in = -1
         hidden, self.hidden = self.hidden, []  # held here, the graph would outlive its backward pass
         self.ends.runs.clear()
         return send(output, self.signals, hidden, keep=self.learns)
@@ -140,6 +145,8 @@ class Cut(CuttingPass):
         `hidden` has the activations if the rule learns its feedback; else it is empty.
         """
         self.slot.enter_backward(Uncoupled())
+        if not torch.compiler.is_compiling():
+            self.sent_in = backward_pass()
         sender = self.sender
         error = sender.counted(error)
         message = sender.begin(error)
