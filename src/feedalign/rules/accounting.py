@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 def account_for(net: Wrapped, reached: Sequence[str], output: Any) -> None:
     """Raise PointsError unless a learning pass has reached every point, or has rightly skipped it.
 
-    Args:
-        net: in a rule.
-        reached: names of the points whose hooks have run, in order.
-        output: of the pass.
+    `reached` has the names of the points whose hooks have run, in order; `output` is that of the pass.
     """
     if net.unwrapped:
         raise PointsError(
@@ -42,8 +39,9 @@ def _check_skipped(net: Wrapped, skipped: Sequence[str], output: Any) -> None:
     A module that has run without its hooks is told by its parameters: the output is computed from them.
     """
     modules = {name: net.hooked[name] for name in net.points}
+    now = dict(net.model.named_modules(remove_duplicate=False))
     for name in skipped:
-        if module_at(net.model, name) is not modules[name]:
+        if now.get(name) is not modules[name]:
             raise PointsError(f"point {problems.replaced(name)}")
     if torch.compiler.is_compiling():  # no compiler sees the graph
         return
@@ -62,10 +60,7 @@ def _check_skipped(net: Wrapped, skipped: Sequence[str], output: Any) -> None:
 def _check_processes(processes: Processes, reached: Sequence[str], device: torch.device) -> None:
     """Raise PointsError unless all processes have run the same points: they learn each matrix together.
 
-    Args:
-        processes: those that train the model together.
-        reached: names of the points that this process has run, in order.
-        device: for the message to the other processes.
+    `device` is that of the message to the other processes.
     """
     if not processes.agree(reached, device):
         raise PointsError(
@@ -79,14 +74,6 @@ def forget_compiled_code(model: nn.Module) -> None:
     """Let torch compile anew what was compiled of a model before: that code would not run the hooks set since."""
     if any(map(is_compiled, model.modules())):
         torch.compiler.reset()
-
-
-def module_at(model: nn.Module, name: str) -> nn.Module | None:
-    """Return the module of this name; None if there is none."""
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        return None
 
 
 def check_recording(name: str) -> None:

@@ -126,11 +126,11 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
         self.feedback.check_drawn()
         self.settle()
         self.agreed = False
+        self.feedback.forget()
         if needs_jacobian(self.feedback.recipe):
-            self.feedback.forget()
             self.drawn = False
         else:
-            self.feedback.draw_again(self.model)
+            self.feedback.draw(self.feedback.places, self.model)
 
     def settle(self) -> None:
         """Draw the feedback that was drawn for the meta device, if the model has left that device."""

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 def run_pass(rule: DirectRule, cut: Cut, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the model of a rule under a pass, and return its output, tied to what the pass has cut off.
 
-    Raises:
-        PointsError: a point was not reached, or runs above the place of the error, or its block gets no gradient.
-        OutputError: the error cannot be taken, or no loss could send it.
+    PointsError if a point was not reached, or runs above the place of the error, or its block gets no gradient;
+    OutputError if the error cannot be taken, or no loss could send it.
     """
     try:
         output = rule.run_under(cut, args, kwargs)
@@ -116,12 +115,8 @@ def _check_blocks(rule: DirectRule, cut: Cut) -> None:
 def check_block(rule: DirectRule, point: str, ran: Collection[str]) -> None:
     """Raise PointsError if a block is to learn, has run, and the activation at its end carries no gradient.
 
-    A block that a pass skips, as layer dropout does, has not run.
-
-    Args:
-        rule: knows the blocks.
-        point: at the end of the block.
-        ran: the modules with parameters that have run since the point before; of a chain all have run.
+    A block that a pass skips, as layer dropout does, has not run. `ran` has the modules with parameters that have run
+    since the point before; of a chain all have run.
     """
     blocks = [block for block in rule.blocks if block.point == point]
     every = is_chain(rule.model)

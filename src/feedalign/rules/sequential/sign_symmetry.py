@@ -22,14 +22,13 @@ class SignSymmetry(SequentialRule):
 
     The signs are those at the forward pass. `feedback_matrices` holds M_l, [fan-in, outputs], non-negative.
 
+    The other arguments are those of `SequentialRule`.
+
     Args:
-        model: see `SequentialRule`.
-        points: layers, see `SequentialRule`.
         feedback: recipe whose absolute value is M_l; unless given, Gaussian of standard deviation 1/√fan-in, and for
             "uniform" every entry 1/√fan-in.
         seed: see `SequentialRule`; of the magnitudes of each batch too. Their generator is the rule's own and is saved
             in `state_dict`, so that a resumed run draws what an unbroken one would.
-        example_input: see `SequentialRule`.
         magnitude: "uniform", "batchwise" or "fixed".
 
     Raises:
