@@ -256,16 +256,14 @@ def no_gradient(name: str) -> Problem:
 
 def unreached(name: str, runs: bool) -> Problem:
     """A parameter no feedback reaches."""
-    if not runs:
-        return Problem(
-            name,
-            "no feedback reaches this parameter: its module never ran in a forward pass",
-            "call the module, remove it, or give the parameter requires_grad_(False)",
-        )
+    why, remedy = "its module never ran in a forward pass", "call the module, remove it"
+    if runs:
+        why = "what is computed from it goes into no point and not into the output"
+        remedy = "make a point of that (an nn.Identity applied to it will do)"
     return Problem(
         name,
-        "no feedback reaches this parameter: what is computed from it goes into no point and not into the output",
-        "make a point of that (an nn.Identity applied to it will do), or give the parameter requires_grad_(False)",
+        f"no feedback reaches this parameter: {why}",
+        f"{remedy}, or give the parameter requires_grad_(False)",
     )
 
 

@@ -39,9 +39,7 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
         error_tap: where in the model's output the error is taken.
 
     Attributes:
-        model: the wrapped module.
         feedback: recipe, seed and matrices.
-        error_tap: where in the model's output the error is taken.
         drawn: whether the matrices are drawn.
         rule: the class of the rule. The object's own class is a subclass, whose forward has the model's signature.
         points: names of the modules that the rule hooks.
