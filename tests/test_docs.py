@@ -26,7 +26,7 @@ TEXTS = sorted([ROOT / "README.md", *PAGES])
 # `<!-- file: NAME -->` before a block names the file that a reader makes of it, and `<!-- command: feedalign ... -->`
 # before a block of text says which command prints the text.
 _BLOCK = re.compile(
-    r"(?:^<!-- (?P<what>file|command): (?P<value>.+) -->\n+)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
+    r"(?:^<!-- (?P<what>file|command): (?P<value>[^\n]+) -->\n+)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _DECIMAL = re.compile(r"[+-]?\d+\.\d+")
@@ -34,25 +34,34 @@ _DECIMAL = re.compile(r"[+-]?\d+\.\d+")
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code on a page; `line` is the number of its first line, `mark` what a comment says of it."""
+    """A block of code on a page.
+
+    Attributes:
+        language: as the fence names it.
+        code: what stands in the block.
+        line: number of the block's first line.
+        mark: what a comment says of the block.
+        output: whether the block is what the Python block above printed: no heading stands between the two.
+    """
 
     language: str
     code: str
     line: int
     mark: tuple[str, str] | None
+    output: bool
 
 
 def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
-    return [
-        Block(
-            found["language"],
-            found["code"],
-            text.count("\n", 0, found.start("code")),
-            (found["what"], found["value"]) if found["what"] else None,
-        )
-        for found in _BLOCK.finditer(text)
-    ]
+    found: list[Block] = []
+    end = 0
+    for each in _BLOCK.finditer(text):
+        mark = (each["what"], each["value"]) if each["what"] else None
+        below = bool(found) and found[-1].language == "python" and "\n#" not in text[end : each.start()]
+        output = each["language"] == "text" and mark is None and below
+        found.append(Block(each["language"], each["code"], text.count("\n", 0, each.start("code")), mark, output))
+        end = each.end()
+    return found
 
 
 def python(page: Path) -> list[Block]:
@@ -90,9 +99,8 @@ def test_the_python_blocks_of_a_page_run_in_order_and_print_what_the_page_says(
             for comment in re.findall(r"  # (.*)$", block.code, re.MULTILINE):
                 for number in _DECIMAL.findall(comment):
                     assert number in _DECIMAL.findall(printed), f"{comment}: printed was {printed}"
-        elif block.language == "text" and block.mark is None and printed:
+        elif block.output:
             assert_prints(printed, block.code)
-            printed = ""
 
 
 @pytest.mark.slow
@@ -112,11 +120,9 @@ def test_a_command_prints_what_the_page_says(page: Path, command: str, told: str
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.stem)
 def test_no_block_of_text_has_measured_numbers_that_nothing_compares(page: Path) -> None:
-    before = ""
     for block in blocks(page):
-        if block.language == "text" and block.mark is None and before != "python":
+        if block.language == "text" and not block.output and (block.mark is None or block.mark[0] != "command"):
             assert _DECIMAL.findall(block.code) == [], f"{page.name}, line {block.line}: say which command prints this"
-        before = block.language
 
 
 def test_no_python_block_is_missed() -> None:

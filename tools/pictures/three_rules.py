@@ -26,9 +26,8 @@ def draw() -> Canvas:
             dashed = label.startswith("B")
             canvas.arrow([(left - 22, above + 18), (left - 22, below - 19)], colour="error", dashed=dashed)
             canvas.text((left - 13, (above + below) / 2), label, colour="error", anchor="start")
-        if sequence:
-            canvas.arrow([(left + 46, 75), (left + 6, 75)], colour="error")
-        else:
+        canvas.arrow([(left + 46, 75), (left + 6, 75)], colour="error")
+        if not sequence:
             for label, (_, y), bend in (("F₂", LAYERS[2], 56), ("F₁", LAYERS[1], 68)):
                 canvas.arrow([(left + bend, 90), (left + bend, y), (left + 6, y)], colour="error", dashed=True)
                 canvas.text((left + 36, y - 13), label, colour="error")
