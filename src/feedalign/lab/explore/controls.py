@@ -83,6 +83,12 @@ def whole(value: Any) -> int:
     return int(value) if value not in (None, "") else 0
 
 
+def section(key: str, title: str, words: str, controls: Sequence[Any], results: Sequence[Any]) -> html.Section:
+    """Return a section of the page: words above, controls beside results below."""
+    beside = [html.Form(controls, className="controls"), html.Div(results)]
+    return html.Section([html.H2(title, id=key), html.P(words), html.Div(beside, className="beside")])
+
+
 def chart(key: str, title: str, explanation: str, figure: Any = None) -> html.Figure:
     """Return a place for a figure, with its title above and its explanation below."""
     graph = dcc.Graph(

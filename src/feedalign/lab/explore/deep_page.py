@@ -10,7 +10,7 @@ from dash import ClientsideFunction, Dash, Input, State, html
 
 from feedalign.errors import FeedalignError, OutputError
 from feedalign.lab.explore.answering import answer_at
-from feedalign.lab.explore.controls import Dial, chart, choice, group, numbers_shown, seed_field, whole
+from feedalign.lab.explore.controls import Dial, chart, choice, group, numbers_shown, section, seed_field, whole
 from feedalign.lab.explore.deep_study import COMPARED, DeepSetting, DeepTraining
 from feedalign.lab.explore.figures import deep_figures
 from feedalign.style import RULE_LABELS
@@ -60,37 +60,24 @@ class Trainings:
 def layout() -> html.Section:
     """Return the section."""
     empty = deep_figures(DeepSetting(), {rule: [] for rule in COMPARED})
-    controls = html.Form(
-        [
-            group("Networks", [
-                choice("deep-activation", {"tanh": "tanh", "relu": "ReLU"}, "tanh"),
-                NUMBERS["layers"].component(), NUMBERS["width"].component(),
-            ]),
-            group("Learning", [
-                NUMBERS["lr"].component(), NUMBERS["epochs"].component(), seed_field("deep-seed", DeepSetting().seed),
-            ]),
-            html.Div([html.Button("Train", id="train", type="button"), html.Button("Stop", id="stop", type="button")],
-                     className="buttons"),
-        ],
-        className="controls",
-    )  # fmt: skip
-    results = html.Div(
-        [
-            html.P("Press Train.", id="progress", role="status"),
-            html.Div(id="deep-troubles", className="troubles", role="alert"),
-            html.Div([chart(name, *texts, figure=empty[name]) for name, texts in CHARTS.items()], className="charts"),
-        ]
+    numbers = {name: dial.component() for name, dial in NUMBERS.items()}
+    activation = choice("deep-activation", {"tanh": "tanh", "relu": "ReLU"}, "tanh")
+    buttons = [html.Button("Train", id="train", type="button"), html.Button("Stop", id="stop", type="button")]
+    controls = [
+        group("Networks", [activation, numbers["layers"], numbers["width"]]),
+        group("Learning", [numbers["lr"], numbers["epochs"], seed_field("deep-seed", DeepSetting().seed)]),
+        html.Div(buttons, className="buttons"),
+    ]
+    results = [
+        html.P("Press Train.", id="progress", role="status"),
+        html.Div(id="deep-troubles", className="troubles", role="alert"),
+        html.Div([chart(name, *texts, figure=empty[name]) for name, texts in CHARTS.items()], className="charts"),
+    ]
+    words = (
+        "Two networks with the same initial weights learn handwritten digits, one by DFA and one by backprop. Watch "
+        "the layers align, from the bottom up."
     )
-    return html.Section(
-        [
-            html.H2("A deep network, live", id="deep"),
-            html.P(
-                "Two networks with the same initial weights learn handwritten digits, one by DFA and one by backprop. "
-                "Watch the layers align, from the bottom up."
-            ),
-            html.Div([controls, results], className="beside"),
-        ]
-    )
+    return section("deep", "A deep network, live", words, controls, results)
 
 
 def setting_of(choices: dict[str, Any]) -> DeepSetting:

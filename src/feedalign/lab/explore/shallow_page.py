@@ -10,7 +10,7 @@ from dash import ClientsideFunction, Dash, Input, dcc, html
 
 from feedalign.errors import FeedalignError
 from feedalign.lab.explore.answering import Shown, answer_at
-from feedalign.lab.explore.controls import Dial, chart, choice, group, numbers_shown, seed_field, whole
+from feedalign.lab.explore.controls import Dial, chart, choice, group, numbers_shown, section, seed_field, whole
 from feedalign.lab.explore.figures import shallow_figures
 from feedalign.lab.explore.shallow_study import Pick, ShallowSetting, ShallowStudy, study
 
@@ -43,42 +43,27 @@ CHARTS = {
 
 def layout() -> html.Section:
     """Return the section."""
-    controls = html.Form(
-        [
-            group("Networks", [
-                choice("activation", {"erf": "erf", "relu": "ReLU"}, "erf"),
-                NUMBERS["students"].component(), NUMBERS["teachers"].component(),
-            ]),
-            group("Learning", [NUMBERS[name].component() for name in ("lr", "noise", "end")]),
-            group("A, readout of the teacher", [dial.component() for dial in UNITS["A"]]),
-            group("F, feedback", [dial.component() for dial in UNITS["F"]]),
-            group("Random start", [
-                seed_field("seed", ShallowSetting().seed),
-                dcc.Checklist(
-                    id="simulate", options=[{"value": "yes", "label": "simulate a network of 500 inputs"}], value=[]
-                ),
-            ]),
-        ],
-        className="controls",
-    )  # fmt: skip
-    results = html.Div(
-        [
-            html.Div(id="shallow-troubles", className="troubles", role="alert"),
-            html.Div([chart(name, *texts) for name, texts in CHARTS.items()]
-                     + [html.Div([html.H3("Which minimum does DFA pick?"), html.Div(id="pick")], className="chart")],
-                     className="charts"),
-        ],
-    )  # fmt: skip
-    return html.Section(
-        [
-            html.H2("A shallow network, in theory", id="shallow"),
-            html.P(
-                "A student of K hidden units learns from a teacher of M hidden units, one example at a time. The "
-                "curves are exact for infinitely many inputs. Move a control, and the curves follow."
-            ),
-            html.Div([controls, results], className="beside"),
-        ]
+    simulate = dcc.Checklist(
+        id="simulate", options=[{"value": "yes", "label": "simulate a network of 500 inputs"}], value=[]
     )
+    units = [NUMBERS[name].component() for name in ("students", "teachers")]
+    controls = [
+        group("Networks", [choice("activation", {"erf": "erf", "relu": "ReLU"}, "erf"), *units]),
+        group("Learning", [NUMBERS[name].component() for name in ("lr", "noise", "end")]),
+        group("A, readout of the teacher", [dial.component() for dial in UNITS["A"]]),
+        group("F, feedback", [dial.component() for dial in UNITS["F"]]),
+        group("Random start", [seed_field("seed", ShallowSetting().seed), simulate]),
+    ]
+    pick = html.Div([html.H3("Which minimum does DFA pick?"), html.Div(id="pick")], className="chart")
+    results = [
+        html.Div(id="shallow-troubles", className="troubles", role="alert"),
+        html.Div([*(chart(name, *texts) for name, texts in CHARTS.items()), pick], className="charts"),
+    ]
+    words = (
+        "A student of K hidden units learns from a teacher of M hidden units, one example at a time. The curves are "
+        "exact for infinitely many inputs. Move a control, and the curves follow."
+    )
+    return section("shallow", "A shallow network, in theory", words, controls, results)
 
 
 def setting_of(choices: dict[str, Any]) -> ShallowSetting:

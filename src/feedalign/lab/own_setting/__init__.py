@@ -10,17 +10,17 @@ import lazy_loader
 from feedalign.lab.own_setting.config import TheoryConfig
 
 if TYPE_CHECKING:
+    from feedalign.lab.own_setting.command import compute
     from feedalign.lab.own_setting.drawing import plot
     from feedalign.lab.own_setting.running import prepare, run
-    from feedalign.lab.own_setting.storing import compute
     from feedalign.lab.own_setting.words import diverged, summary, table
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "command": ["compute"],
         "drawing": ["plot"],
         "running": ["prepare", "run"],
-        "storing": ["compute"],
         "words": ["diverged", "summary", "table"],
     },
 )

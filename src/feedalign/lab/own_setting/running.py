@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError, DivergenceError, TimeLimitError
-from feedalign.lab.experiments import Progress
 from feedalign.lab.own_setting.config import TheoryConfig
+from feedalign.lab.progress import Progress
 from feedalign.lab.shallow_rule import shallow_rule
 from feedalign.streams import derived_seed, numpy_generator
 from feedalign.theory import shallow

@@ -51,8 +51,7 @@ def compute(config: TrainConfig, runs: Path = Path("runs"), progress: Watch = un
     Args:
         config: what to train, and how.
         runs: folder of the runs; made if missing. The run lies in `runs/train/<hash of the resolved config>`.
-        progress: called with "train", returns a context manager that is entered while the network is trained; what
-            the context manager gives is called with (done, total).
+        progress: called with "train"; returns a context manager that gives a function of (done, total) to be called.
 
     Returns:
         The run. Beside result.nc its folder holds config.toml, metrics.csv, figure.svg and, unless the run diverged,
