@@ -28,7 +28,7 @@ from feedalign.lab.experiments.common.grid import in_turn, jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.linear_backprop import backprop_losses
 from feedalign.lab.experiments.common.outputs import covariance_root, with_pairs
 from feedalign.lab.experiments.common.panels import panels
-from feedalign.lab.experiments.common.verdict import Side, Verdict, weakest
+from feedalign.lab.experiments.common.verdict import Verdict, weakest_of
 from feedalign.lab.runs import Desk, Job
 from feedalign.streams import numpy_generator
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, mean_and_range
@@ -176,13 +176,20 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     gain = gain.mean(("outputs", "kind"), skipna=False)
     draw = "a draw of teacher, feedback and initial weights"
     return [
-        _weakest_cell(
+        weakest_of(
             "conditioned DFA learns ill-conditioned outputs in at most 1.2 times the steps that plain DFA needs for "
             "white ones (mean ratio, weakest pair (α, β) and kind of feedback)",
-            ratio[True],
+            _cells(ratio[True]),
+            1.2,
             "below",
+            sample="a draw of teacher and feedback",
         ),
-        _weakest_cell("plain DFA needs more than 1.2 times these steps (mean ratio, weakest)", ratio[False], "above"),
+        weakest_of(
+            "plain DFA needs more than 1.2 times these steps (mean ratio, weakest)",
+            _cells(ratio[False]),
+            1.2,
+            sample="a draw of teacher and feedback",
+        ),
         Verdict.of_difference(
             "Gaussian feedback: the signals agree better with backprop when conditioned (difference of mean gradient "
             "alignment)",
@@ -199,20 +206,15 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     ]
 
 
-def _weakest_cell(claim: str, ratio: xr.DataArray, side: Side) -> Verdict:
-    """Return the verdict of the pair (α, β) and kind of feedback that speaks most against a ratio beside 1.2."""
-    return weakest(
-        Verdict.of_mean(
-            claim,
-            ratio.sel(kind=kind).isel(outputs=i),
-            1.2,
-            side,
-            sample=f"a draw of teacher and feedback; (α, β) = ({float(ratio.alpha[i]):g}, {float(ratio.beta[i]):g}), "
-            f"{kind} feedback",
+def _cells(ratio: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Return ratios of every pair (α, β) and kind of feedback, [draw], by name."""
+    return {
+        f"(α, β) = ({float(ratio.alpha[i]):g}, {float(ratio.beta[i]):g}), {kind} feedback": ratio.sel(kind=kind).isel(
+            outputs=i
         )
         for kind in ratio.kind.values
         for i in range(ratio.sizes["outputs"])
-    )
+    }
 
 
 def plot(dataset: xr.Dataset) -> Figure:

@@ -160,18 +160,18 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     fixed = recovered.sel(variant=list(STRUCTURED)).max("variant", skipna=False)
     return [
         mean_over_seeds("sparse connections cost gradient alignment (random feedback: dense − locally connected)",
-                        dense - local, 0.0),
-        mean_over_seeds("sharing costs more (random feedback: locally connected − convolutional)", local - shared, 0.0),
+                        dense - local),
+        mean_over_seeds("sharing costs more (random feedback: locally connected − convolutional)", local - shared),
         mean_over_seeds("moving rows of channelwise feedback: correlation of log alignability and gradient alignment "
                         "within one net and draw of feedback", partial_correlation(dataset, "share", "feedback"), 0.5),
         mean_over_seeds("structure raises gradient alignment (channelwise − random)",
-                        aligned.sel(channelwise) - aligned.sel(random), 0.0),
+                        aligned.sel(channelwise) - aligned.sel(random)),
         mean_over_seeds("a high bound does not decide: recovery of random feedback − feedback from the connections",
-                        recovered.sel(random) - recovered.sel(mask), 0.0),
+                        recovered.sel(random) - recovered.sel(mask)),
         mean_over_seeds("learned feedback recovers more than random feedback (difference of recovery)",
                         recovered.sel(learned) - recovered.sel(random), 0.1),
         mean_over_seeds("learned feedback recovers more than the best fixed structure of the same seed",
-                        recovered.sel(learned) - fixed, 0.0),
+                        recovered.sel(learned) - fixed),
     ]  # fmt: skip
 
 

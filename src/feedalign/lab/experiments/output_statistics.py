@@ -34,7 +34,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.outputs import covariance
 from feedalign.lab.experiments.common.panels import panels
-from feedalign.lab.experiments.common.verdict import Side, Verdict, weakest
+from feedalign.lab.experiments.common.verdict import Side, Verdict, weakest_of
 from feedalign.lab.experiments.output_statistics_job import ACTIVATIONS, TARGETS, Setting, Training
 from feedalign.style import figure_style, layer_colours
 
@@ -102,15 +102,14 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     fall = "gradient alignment at the largest minus that at the smallest value of"
     learnable = ranks.sel(target="realisable"), of_alpha.sel(target="realisable"), of_beta.sel(target="realisable")
     return [
-        _weakest(f"targets that can be learned: {rank} (weakest activation)", learnable[0], ACTIVATIONS, 0.0, "below"),
-        _weakest(f"targets that can be learned: {fall} α (weakest activation)", learnable[1], ACTIVATIONS, 0.0),
-        _weakest(f"targets that can be learned: {fall} β (weakest activation)", learnable[2], ACTIVATIONS, 0.0),
-        _weakest(f"random targets, linear networks: {rank}", ranks.sel(target="random"), ("linear",), 0.0, "below"),
+        _weakest(f"targets that can be learned: {rank} (weakest activation)", learnable[0], ACTIVATIONS, "below"),
+        _weakest(f"targets that can be learned: {fall} α (weakest activation)", learnable[1], ACTIVATIONS),
+        _weakest(f"targets that can be learned: {fall} β (weakest activation)", learnable[2], ACTIVATIONS),
+        _weakest(f"random targets, linear networks: {rank}", ranks.sel(target="random"), ("linear",), "below"),
         _weakest(
             f"random targets, linear and tanh networks: {fall} α (weaker activation)",
             of_alpha.sel(target="random"),
             ("linear", "tanh"),
-            0.0,
         ),
         _decline(dataset),
     ]
@@ -130,20 +129,10 @@ def _decline(dataset: xr.Dataset) -> Verdict:
     )
 
 
-def _weakest(
-    claim: str, values: xr.DataArray, activations: tuple[str, ...], threshold: float, side: Side = "above"
-) -> Verdict:
+def _weakest(claim: str, values: xr.DataArray, activations: tuple[str, ...], side: Side = "above") -> Verdict:
     """Return the verdict of the activation that speaks most against the claim; values [activation, draw]."""
-    return weakest(
-        Verdict.of_mean(
-            claim,
-            values.sel(activation=activation),
-            threshold,
-            side,
-            sample=f"a draw of inputs, targets, weights and feedback; {LABELS[activation]}",
-        )
-        for activation in activations
-    )
+    of_each = {LABELS[activation]: values.sel(activation=activation) for activation in activations}
+    return weakest_of(claim, of_each, side=side, sample="a draw of inputs, targets, weights and feedback")
 
 
 def plot(dataset: xr.Dataset) -> Figure:

@@ -32,7 +32,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import in_turn, jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.panels import panels
 from feedalign.lab.experiments.common.shallow_runs import log_times, phases
-from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.experiments.common.verdict import Verdict, weakest_of
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.shallow_rule import shallow_rule
 from feedalign.streams import derived_seed, numpy_generator
@@ -170,15 +170,17 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     serves = curves.second_overlap.isel(time=-1).sel(rule="dfa", activation="erf", students=K < M)
     run = "a run with a draw of teacher, start and feedback"
     return [
-        weakest(
-            Verdict.of_mean(
-                "DFA: the largest cos(v, F) before ε_g has halved, whatever K (weakest K and activation)",
-                early.sel(rule="dfa", activation=activation, students=students),
-                0.95,
-                sample=f"{run}; {ACTIVATION_LABELS[activation]}, K = {int(students)}",
-            )
-            for activation in ACTIVATIONS
-            for students in K
+        weakest_of(
+            "DFA: the largest cos(v, F) before ε_g has halved, whatever K (weakest K and activation)",
+            {
+                f"{ACTIVATION_LABELS[activation]}, K = {int(students)}": early.sel(
+                    rule="dfa", activation=activation, students=students
+                )
+                for activation in ACTIVATIONS
+                for students in K
+            },
+            0.95,
+            sample=run,
         ),
         Verdict.of_difference(
             "erf: that cosine under DFA minus the same under backprop from the same start",
@@ -216,15 +218,11 @@ def _kept(overlap: xr.DataArray, M: int) -> list[Verdict]:
             -0.1,
             sample=run,
         ),
-        weakest(
-            Verdict.of_difference(
-                "students with K ≥ 2M end more aligned than those with K = M: difference of final cos(v, F) (weaker "
-                "activation)",
-                many.sel(activation=activation),
-                fits.sel(activation=activation),
-                sample=f"{run}; {ACTIVATION_LABELS[activation]}",
-            )
-            for activation in ACTIVATIONS
+        weakest_of(
+            "students with K ≥ 2M end more aligned than those with K = M: difference of final cos(v, F) (weaker "
+            "activation)",
+            {ACTIVATION_LABELS[activation]: (many - fits).sel(activation=activation) for activation in ACTIVATIONS},
+            sample=run,
         ),
     ]
 

@@ -29,7 +29,7 @@ import xarray as xr
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.shallow_runs import QUANTITIES, distance, early_overlap
-from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.experiments.common.verdict import Verdict, weakest, weakest_of
 from feedalign.lab.experiments.shallow_variations_figure import plot
 from feedalign.lab.experiments.shallow_variations_job import LEARNED, VARIATIONS, Setting, Students
 
@@ -87,25 +87,20 @@ def _alignment(dataset: xr.Dataset) -> list[Verdict]:
     simulated = early_overlap(dataset.generalisation_error_simulation, dataset.overlap_simulation)
     simulated = simulated.mean("seed", skipna=False)
     theory = early_overlap(dataset.generalisation_error_theory, dataset.overlap_theory)
+    beyond = theory.sel(rule="dfa") - theory.sel(rule="backprop")
     draw = "a draw of teacher, start and feedback"
     own = dataset.sel(variation="own readout")
     # The smallest cosine is the largest with its sign turned.
     smallest = -early_overlap(own.generalisation_error_simulation, -own.overlap_simulation).mean("seed", skipna=False)
     return [
-        weakest(
-            Verdict.of_mean(
-                "from small or zero weights: the largest cos(v, F) before ε_g has halved (weakest variation)",
-                simulated.sel(variation=name), ALIGNED, sample=f"{draw}; {_simulated(dataset)}; {name}",
-            )
-            for name in FROM_NOTHING
+        weakest_of(
+            "from small or zero weights: the largest cos(v, F) before ε_g has halved (weakest variation)",
+            {name: simulated.sel(variation=name) for name in FROM_NOTHING}, ALIGNED,
+            sample=f"{draw}; {_simulated(dataset)}",
         ),
-        weakest(
-            Verdict.of_difference(
-                "that cosine under DFA minus the same under backprop from the same start (weakest variation)",
-                theory.sel(variation=name, rule="dfa"), theory.sel(variation=name, rule="backprop"), 0.2,
-                sample=f"{draw}, theory; {name}",
-            )
-            for name in BESIDE_BACKPROP
+        weakest_of(
+            "that cosine under DFA minus the same under backprop from the same start (weakest variation)",
+            {name: beyond.sel(variation=name) for name in BESIDE_BACKPROP}, 0.2, sample=f"{draw}, theory",
         ),
         Verdict.of_difference(
             "a large initial readout hinders it: that cosine from a small start minus that from a large readout",
@@ -124,16 +119,12 @@ def _agreement(dataset: xr.Dataset) -> list[Verdict]:
     erf = dataset.sel(rule="dfa", variation=list(ERF))
     distances = {name: distance(erf, name).isel(time=slice(1, None)).mean("time", skipna=False) for name in QUANTITIES}
     return [
-        weakest(
-            Verdict.of_mean(
-                f"erf: the equations of N → ∞ describe {words}: mean distance of simulation and theory (weakest "
-                "variation)",
-                distances[name].sel(variation=variation),
-                AGREEMENT,
-                "below",
-                sample=f"a draw; {_simulated(dataset)}, then mean over times; {variation}",
-            )
-            for variation in ERF
+        weakest_of(
+            f"erf: the equations of N → ∞ describe {words}: mean distance of simulation and theory (weakest variation)",
+            {variation: distances[name].sel(variation=variation) for variation in ERF},
+            AGREEMENT,
+            "below",
+            sample=f"a draw; {_simulated(dataset)}, then mean over times",
         )
         for name, words in QUANTITIES.items()
     ]
@@ -191,7 +182,7 @@ def _noise(dataset: xr.Dataset) -> list[Verdict]:
         Verdict.of_mean(
             "because noise lengthens first-layer weights most where F is largest: what noise adds to |w_k|² / N of the "
             "unit with the larger |F_k|, minus what it adds to the other",
-            added[rows, larger] - added[rows, 1 - larger], 0.0, sample=draw,
+            added[rows, larger] - added[rows, 1 - larger], sample=draw,
         ),
     ]  # fmt: skip
 

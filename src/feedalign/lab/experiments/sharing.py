@@ -88,12 +88,10 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
             "random feedback: gradients of layers below align better without sharing: locally connected minus "
             "convolutional net, mean over layers",
             aligned,
-            0.0,
         ),
         mean_over_seeds(
             "random feedback recovers more of backprop's gain without sharing: locally connected minus convolutional",
             gained,
-            0.0,
         ),
     ]
 

@@ -25,7 +25,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.panels import panels
 from feedalign.lab.experiments.common.shallow_runs import QUANTITIES, distance, phases
-from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.experiments.common.verdict import Verdict, weakest_of
 from feedalign.lab.experiments.two_phases_job import ACTIVATIONS, RULES, SIGNS, Setting, Students
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 from feedalign.theory import shallow
@@ -75,19 +75,16 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     final = overlap[..., -1].mean(axis=-1)
     sample = f"a draw of teacher, start and feedback; mean over {overlap.shape[3]} simulated runs"
     return [
-        weakest(
-            Verdict.of_mean(
-                "DFA: the largest cos(v, F) before ε_g has halved (weaker activation)", of_one, 0.95,
-                sample=f"{sample}; {activation}",
-            )
-            for activation, of_one in zip(ACTIVATIONS, early[:, 0], strict=True)
+        weakest_of(
+            "DFA: the largest cos(v, F) before ε_g has halved (weaker activation)",
+            dict(zip(ACTIVATIONS, early[:, 0], strict=True)), 0.95, sample=sample,
         ),
         Verdict.of_difference(
             "erf: the largest cos(v, F) before ε_g has halved, DFA minus backprop from the same start",
             early[0, 0], early[0, 1], 0.2, sample=sample,
         ),
         Verdict.of_mean(
-            "erf, DFA: then cos(v, F) sinks: its peak before ε_g has halved minus its end", sink, 0.0,
+            "erf, DFA: then cos(v, F) sinks: its peak before ε_g has halved minus its end", sink,
             sample="a draw of teacher, start and feedback, theory",
         ),
         Verdict.of_difference(

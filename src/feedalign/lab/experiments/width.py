@@ -121,30 +121,26 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
             f"initial weights at {small:g} of PyTorch's: wider networks end with better aligned gradients ({widths}): "
             "slope for a doubling of the width",
             slopes(aligned.sel(init_scale=small)),
-            0.0,
             sample=sample,
         ),
         Verdict.of_mean(
             "PyTorch's initial weights: wider networks end with worse aligned gradients: slope for a doubling",
             slopes(aligned.sel(init_scale=1.0)),
-            0.0,
-            "below",
+            side="below",
             sample=sample,
         ),
         Verdict.of_mean(
             "PyTorch's initial weights: the runs of a draw end less alike in wider networks: slope of the cross-seed "
             "overlap for a doubling",
             slopes(overlap.sel(init_scale=1.0)),
-            0.0,
-            "below",
+            side="below",
             sample=sample,
         ),
         Verdict.of_mean(
             "PyTorch's initial weights: DFA gains less over training the readout alone in wider networks: slope of the "
             "difference of test accuracies for a doubling",
             slopes(gain),
-            0.0,
-            "below",
+            side="below",
             sample=sample,
         ),
     ]

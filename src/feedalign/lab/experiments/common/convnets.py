@@ -216,9 +216,6 @@ def recovery(dataset: xr.Dataset) -> xr.DataArray:
     return recovered(accuracy, *(accuracy.sel(variant=name, drop=True) for name in ("readout-only", "backprop")))
 
 
-def mean_over_seeds(
-    claim: str, values: xr.DataArray, threshold: float, side: Literal["above", "below"] = "above"
-) -> Verdict:
-    """Return the verdict on the mean of values [seed]."""
-    sample = "a seed of initial weights, feedback and data order"
-    return Verdict.of_mean(claim, values.values, threshold, side, sample=sample)
+def mean_over_seeds(claim: str, values: xr.DataArray, threshold: float = 0.0) -> Verdict:
+    """Return the verdict on the mean of values [seed], which must be above the threshold."""
+    return Verdict.of_mean(claim, values, threshold, sample="a seed of initial weights, feedback and data order")
