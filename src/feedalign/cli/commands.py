@@ -11,9 +11,7 @@ import lazy_loader
 
 from feedalign.cli.printing import out, progress, say, show_run, show_table
 from feedalign.errors import ArgumentError
-from feedalign.lab.diagnose_command import DiagnoseConfig
-from feedalign.lab.own_setting import TheoryConfig
-from feedalign.lab.own_training import TrainConfig
+from feedalign.lab.options import DiagnoseConfig, TheoryConfig, TrainConfig
 
 if TYPE_CHECKING:
     import tyro

@@ -11,11 +11,11 @@ import xarray as xr
 
 from feedalign.diagnosis import Diagnosis, check_numbers, diagnose, seeded
 from feedalign.errors import ArgumentError
-from feedalign.lab.diagnose_command.config import DiagnoseConfig
 from feedalign.lab.diagnose_command.data_set import subject_of
 from feedalign.lab.diagnose_command.own_model import made_by
 from feedalign.lab.diagnose_command.subject import Subject
 from feedalign.lab.files import check_folder, write_file
+from feedalign.lab.options import DiagnoseConfig
 from feedalign.lab.own_code import at_home
 from feedalign.lab.progress import Progress, Watch, unwatched
 from feedalign.lab.recipes import recipe_of

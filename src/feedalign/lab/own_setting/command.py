@@ -7,7 +7,7 @@ from pathlib import Path
 
 from feedalign.checks import positive_number
 from feedalign.lab.files import check_folder, write_file
-from feedalign.lab.own_setting.config import TheoryConfig
+from feedalign.lab.options import TheoryConfig
 from feedalign.lab.own_setting.drawing import plot
 from feedalign.lab.own_setting.running import prepare, run
 from feedalign.lab.progress import Watch, unwatched

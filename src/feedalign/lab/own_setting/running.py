@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError, DivergenceError, TimeLimitError
-from feedalign.lab.own_setting.config import TheoryConfig
+from feedalign.lab.options import TheoryConfig
 from feedalign.lab.progress import Progress
 from feedalign.lab.shallow_rule import shallow_rule
 from feedalign.streams import derived_seed, numpy_generator

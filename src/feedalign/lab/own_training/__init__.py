@@ -1,13 +1,13 @@
 """A training of your own: what `feedalign train` computes, prints and draws.
 
-Loading this room loads no torch: the command line reads `TrainConfig` before it knows what to do.
+Loading this room loads no torch: what is wrong in a TOML file is told at once.
 """
 
 from typing import TYPE_CHECKING
 
 import lazy_loader
 
-from feedalign.lab.own_training.config import TrainConfig
+from feedalign.lab.options import TrainConfig
 
 if TYPE_CHECKING:
     from feedalign.lab.own_training.checking import check_value, purpose, unused

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from feedalign.lab.files import check_folder
+from feedalign.lab.options import TrainConfig
 from feedalign.lab.own_training.checking import check_values, refuse_unused, resolved
-from feedalign.lab.own_training.config import TrainConfig
 from feedalign.lab.own_training.job import Run
 from feedalign.lab.own_training.learner import prepared, try_out
 from feedalign.lab.own_training.samples import digest_of_file, samples_of

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from feedalign.errors import DivergenceError
-from feedalign.lab.own_training.config import TrainConfig
+from feedalign.lab.options import TrainConfig
 from feedalign.lab.own_training.drawing import plot
 from feedalign.lab.own_training.learner import learner_of, loss_fn, optimizer_of, prepared
 from feedalign.lab.own_training.measuring import csv_of, measure

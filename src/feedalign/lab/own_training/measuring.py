@@ -12,7 +12,7 @@ from feedalign.anatomy import undisturbed
 from feedalign.errors import OutputError
 from feedalign.lab.data import accuracy_by_mask
 from feedalign.lab.files import csv_text
-from feedalign.lab.own_training.config import TrainConfig
+from feedalign.lab.options import TrainConfig
 from feedalign.lab.own_training.learner import loss_fn
 from feedalign.lab.own_training.samples import Samples
 from feedalign.rules import DirectRule, Wrapped

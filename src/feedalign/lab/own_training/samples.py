@@ -16,7 +16,7 @@ from torch import Tensor
 
 from feedalign.errors import ArgumentError
 from feedalign.lab.data import ImageData, label_noise, load, of_classes, resize, standardise
-from feedalign.lab.own_training.config import TrainConfig
+from feedalign.lab.options import TrainConfig
 from feedalign.streams import torch_generator
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
