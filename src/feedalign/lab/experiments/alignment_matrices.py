@@ -22,8 +22,8 @@ from scipy import stats
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.outputs import covariance_root, with_pairs
-from feedalign.lab.experiments.common.panels import panels
 from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.panels import panels
 from feedalign.lab.runs import Desk, Job
 from feedalign.streams import numpy_generator
 from feedalign.style import figure_style, layer_colours

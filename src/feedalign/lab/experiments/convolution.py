@@ -34,9 +34,9 @@ from feedalign.lab.experiments.common.convnets import (
     recovery,
 )
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
-from feedalign.lab.experiments.common.panels import panels
 from feedalign.lab.experiments.common.relatives import with_relatives
 from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.panels import panels
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, figure_style
 
 NAME = "convolution"

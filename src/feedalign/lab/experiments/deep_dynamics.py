@@ -28,9 +28,9 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.curves import at_maximum, log_half_time, log_onset, sinks
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
-from feedalign.lab.experiments.common.panels import panels
 from feedalign.lab.experiments.common.relatives import with_relatives
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.panels import panels
 from feedalign.style import band, figure_style, layer_colours
 
 NAME = "deep-dynamics"

@@ -26,9 +26,9 @@ from scipy import stats
 
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
-from feedalign.lab.experiments.common.panels import panels
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
 from feedalign.lab.experiments.degeneracy_breaking_job import RULES, Setting, Students
+from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 from feedalign.theory import shallow
 

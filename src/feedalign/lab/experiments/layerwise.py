@@ -27,10 +27,10 @@ from feedalign.alignment import onset
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
-from feedalign.lab.experiments.common.panels import panels
 from feedalign.lab.experiments.common.recovery import recovered
 from feedalign.lab.experiments.common.relatives import with_relatives
 from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, band, figure_style, layer_colours
 
 NAME = "layerwise"

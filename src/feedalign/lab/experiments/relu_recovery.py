@@ -27,8 +27,8 @@ from scipy import stats
 from feedalign.errors import DivergenceError
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import in_turn, jobs_on_grid, on_grid
-from feedalign.lab.experiments.common.panels import panels
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.panels import panels
 from feedalign.lab.runs import Desk, Job
 from feedalign.streams import derived_seed, numpy_generator
 from feedalign.style import figure_style, layer_colours

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from feedalign.lab.experiments.common.panels import panels
 from feedalign.lab.experiments.common.shallow_runs import early_overlap
 from feedalign.lab.experiments.shallow_variations_job import LEARNED, VARIATIONS
+from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 
 LABELS = {

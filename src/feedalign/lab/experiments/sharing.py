@@ -24,9 +24,9 @@ from matplotlib.figure import Figure
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.convnets import ConvnetSetting, NetConfig, Training, mean_over_seeds, recovery
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
-from feedalign.lab.experiments.common.panels import panels
 from feedalign.lab.experiments.common.relatives import with_relatives
 from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.panels import panels
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, RULE_LABELS, figure_style
 
 NAME = "sharing"

@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from feedalign.lab.experiments.common.panels import panels
+from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, figure_style, layer_colours
 
 # By the name of an arm without its norm.

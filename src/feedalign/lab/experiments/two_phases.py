@@ -23,10 +23,10 @@ from matplotlib.figure import Figure
 
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
-from feedalign.lab.experiments.common.panels import panels
 from feedalign.lab.experiments.common.shallow_runs import QUANTITIES, distance, phases
 from feedalign.lab.experiments.common.verdict import Verdict, weakest_of
 from feedalign.lab.experiments.two_phases_job import ACTIVATIONS, RULES, SIGNS, Setting, Students
+from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 from feedalign.theory import shallow
 
