@@ -26,7 +26,7 @@ from feedalign.lab.experiments.common.ensemble_training import EnsembleTraining
 from feedalign.lab.runs import LocalWorkers, compute_job, run_jobs
 
 ASKED = 1.8
-DRAWS, EPOCHS = 6, 60
+DRAWS, EPOCHS = 12, 60
 JOBS = [
     EnsembleTraining(
         dataset="digits", hidden=(64, 64), activation="tanh", rule=rule, draw=draw, lr=1e-3, epochs=EPOCHS, networks=10

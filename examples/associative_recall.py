@@ -21,6 +21,7 @@ import feedalign as fa
 from feedalign.lab.data import NO_TARGET, associative_recall
 
 PAIRS, KEYS, VALUES, BATCH, LR, WARM_UP = 6, 16, 16, 64, 3e-3, 100
+STEPS, SEEDS = 600, 3
 
 
 def network(seed: int) -> fa.networks.Transformer:
@@ -67,8 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     given = parser.parse_args(arguments)
     begin = time.perf_counter()
     print(

@@ -90,7 +90,7 @@ assert accuracies["DFA, random feedback"] < accuracies["DFA, learned feedback"]
 # %% [markdown]
 # Random feedback stays behind backprop. Learned feedback closes most of the distance. This is one seed, and the order
 # of neighbours can change with the seed. The experiment [convolution](../results/convolution.md) asks the same
-# question with eight seeds.
+# question with several seeds.
 #
 # ## Where to go next
 #

@@ -124,8 +124,8 @@ axes.legend(frameon=False, ncols=2)
 plt.show()
 
 # %% [markdown]
-# Before training, the cosines are near 0, because nobody has chosen the feedback. Under DFA they rise: the weights
-# turn until the random feedback points in a useful direction. Under backprop they stay near 0.
+# Before training, the cosines are near 0, because the feedback is random. Under DFA the cosines rise: the weights turn
+# until the random feedback points in a useful direction. Under backprop the cosines stay near 0.
 #
 # ## Where to go next
 #

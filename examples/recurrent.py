@@ -20,6 +20,8 @@ import feedalign as fa
 
 CUES, INPUTS, UNITS, BATCH, NOISE = 8, 12, 64, 32, 0.3
 DELAYS, SEEDS = (2, 6, 12), range(3)
+ALIGNED = ("DFA, point: the cell", "backprop through time")  # whose alignment is measured
+PLACES = (0, 1, 2, 4, 8, 12)  # steps before the end at which it is
 
 
 class CellNet(nn.Module):
@@ -132,11 +134,10 @@ def main() -> None:
     print(
         f"cosine of F e with the true derivative, mean over seeds, by steps before the end, at a delay of {longest}"
     )
-    places = (0, 1, 2, 4, 8, 12)
-    print(" " * 30 + "".join(f"{place:8}" for place in places))
-    for name in ("DFA, point: the cell", "backprop through time"):
+    print(" " * 30 + "".join(f"{place:8}" for place in PLACES))
+    for name in ALIGNED:
         by_seed = [alignment_over_delay(net, longest) for net in trained[name, longest]]
-        means = [sum(cosines[place] for cosines in by_seed) / len(by_seed) for place in places]
+        means = [sum(cosines[place] for cosines in by_seed) / len(by_seed) for place in PLACES]
         print(f"{name:30}" + "".join(f"{mean:8.2f}" for mean in means))
     print(f"{time.perf_counter() - begin:.0f} s")
 

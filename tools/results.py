@@ -3,9 +3,9 @@
     python tools/results.py [NAME ...] [--preset quick] [--dataset DATASET] [--runs runs]
     python tools/results.py NAME --preset paper [--set FIELD=VALUE ...]
 
-Finished runs are read, the others are computed. Each experiment gets `results/NAME.json` and `results/NAME.svg`; the
-data set is added to that name, if one was asked for. Files of the preset "paper" lie in `results/paper/`, with the data
-set that was computed, `NAME.nc`. The JSON file lists the fields that `--set` has changed. Without names every
+Finished runs are read, the others are computed. Each experiment gets `results/NAME.json`, `results/NAME.svg`, and the
+data that were computed as `results/NAME.nc`. A data set that was asked for is added to the name. Files of the preset
+"paper" lie in `results/paper/`. The JSON file lists the fields that `--set` has changed. Without names every
 experiment is written, and the files of experiments that no longer exist are removed. Counts of base seeds come from
 `results/seed_robustness.csv`, which `feedalign reproduce --seeds 5` writes.
 """
@@ -85,8 +85,7 @@ def write(result: Result, preset: str, dataset: str | None, robustness: list[Rob
     text = json.dumps(document(result, preset, dataset, robustness), indent=2, ensure_ascii=False)
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     path.with_suffix(".svg").write_bytes(svg(result.experiment.plot(result.run.dataset)))
-    if preset == "paper":
-        path.with_suffix(".nc").write_bytes(compressed(result.run.dataset))
+    path.with_suffix(".nc").write_bytes(compressed(result.run.dataset))
 
 
 def compressed(dataset: xr.Dataset) -> bytes:

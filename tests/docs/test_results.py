@@ -63,12 +63,13 @@ def test_a_paper_run_is_the_preset_with_the_changes_that_it_tells(name: str) -> 
     assert f"<!-- paper: {name} -->" in (ROOT / f"docs/results/{name}.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", PAPER)
-def test_a_paper_runs_data_set_is_small_and_has_the_verdicts_that_are_told(name: str) -> None:
-    path = ROOT / f"results/paper/{name}.nc"
+@pytest.mark.parametrize("stem", shown.results())
+def test_a_committed_data_set_is_small_and_has_the_verdicts_that_are_told(stem: str) -> None:
+    path = ROOT / f"results/{stem}.nc"
     assert path.stat().st_size <= tool.LARGEST
-    verdicts = get(name).check(xr.load_dataset(path, engine="h5netcdf"))
-    told = shown.results()[f"paper/{name}"]["parts"]
+    found = shown.results()[stem]
+    verdicts = get(found["experiment"]).check(xr.load_dataset(path, engine="h5netcdf"))
+    told = found["parts"]
     assert [verdict.word for verdict in verdicts] == [part["verdict"] for part in told]
     for verdict, part in zip(verdicts, told, strict=True):
         effect = math.nan if part["effect"] is None else part["effect"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.cases.models import floats, labels
 from tests.cases.outputs import Named
-from tests.cases.small import hooks_on
+from tests.cases.small import ROUNDING, hooks_on
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
@@ -74,9 +74,58 @@ def test_a_loss_inside_the_model_is_refused_by_name() -> None:
             return {"loss": None if labels is None else functional.cross_entropy(logits, labels), "logits": logits}
 
     net = fa.DFA(Model(), points=("gate",), output="logits")
-    with pytest.raises(OutputError, match=r"holds a loss that the model has computed itself from the entry 'logits'"):
+    words = "holds a loss that the model has computed itself from the entry 'logits': the entry 'loss'"
+    with pytest.raises(OutputError, match=words):
         net(X, labels=labels(5))
     assert net(X)["logits"].requires_grad
+    (problem,) = fa.validate(Model(), ("gate",), X, labels(5), output="logits").problems
+    assert words in problem.words
+    assert fa.validate(Model(), ("gate",), X, output="logits")
+
+
+def test_a_metric_of_the_logits_is_refused_until_the_model_returns_it_detached() -> None:
+    class Model(Net):
+        detached = False
+
+        def forward(self, x: Tensor) -> Any:
+            logits = self.readout(self.gate(self.hidden(x)))
+            confidence = logits.softmax(-1).amax(-1).mean()
+            return {"logits": logits, "confidence": confidence.detach() if self.detached else confidence}
+
+    model = Model()
+    net = fa.DFA(model, points=("gate",), output="logits")
+    with pytest.raises(OutputError, match="if 'confidence' is a metric and no loss, let the model return it detached"):
+        net(X)
+    model.detached = True
+    net(X)["logits"].sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_a_loss_of_what_lies_below_the_logits_trains_its_own_part() -> None:
+    """As the balance of a mixture of experts, which a model returns with and without labels."""
+
+    class Model(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.router = nn.Linear(6, 2).double()
+
+        def forward(self, x: Tensor) -> Any:
+            h = self.gate(self.hidden(x))
+            return {"logits": self.readout(h), "balance": self.router(h).softmax(-1).mean(0).square().sum()}
+
+    model = Model()
+    net = fa.DFA(model, points=("gate",), output="logits")
+    assert fa.validate(Model(), ("gate",), X, output="logits")
+    output = net(X)
+    (functional.cross_entropy(output["logits"], labels(5)) + output["balance"]).backward()
+    (true,) = torch.autograd.grad(
+        model.router(model.gate(model.hidden(X)).detach()).softmax(-1).mean(0).square().sum(), [model.router.weight]
+    )
+    torch.testing.assert_close(model.router.weight.grad, true)
+    check = fa.check_rule(
+        net, lambda out, y: functional.cross_entropy(out["logits"], y) + out["balance"], X, labels(5)
+    )
+    assert check.worst < ROUNDING
 
 
 def test_an_output_that_is_several_things_in_training_alone() -> None:

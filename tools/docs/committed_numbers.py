@@ -6,8 +6,12 @@ A page names the source of a number in a comment right behind it, which neither 
 
 The file is benchmarks/results/step_time.json; `layerwise` is results/layerwise.json, and `paper/layerwise` is
 results/paper/layerwise.json. In brackets stand words and fields that choose one row of the file: `name=value` is a
-field, anything else is a part of the row's description. Building the site puts the number of the file in place of the
-number of the page, with as many decimals. The command
+field, anything else is a part of the row's description. With the ending .nc the source is a data set of results/, in
+brackets stand coordinates, and the number is the mean of the variable over all other dimensions:
+
+    0.913<!-- convolution.nc[variant=random].test_accuracy -->
+
+Building the site puts the number of the source in place of the number of the page, with as many decimals. The command
 
     python -m tools.docs.committed_numbers
 
@@ -18,12 +22,14 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
 from markdown import Extension, Markdown
 from markdown.preprocessors import Preprocessor
 
@@ -32,7 +38,7 @@ FOLDERS = (ROOT / "benchmarks/results", ROOT / "results")
 ROBUSTNESS = ROOT / "results/seed_robustness.csv"
 NUMBER = r"[-−]?\d+(?: \d{3})*(?:\.\d+)?(?:e[-−]?\d+)?"
 SOURCED = re.compile(
-    rf"(?P<number>{NUMBER})(?P<percent> %)?<!-- (?P<file>[\w/-]+)\[(?P<row>[^\]]*)\]\.(?P<field>\w+) -->"
+    rf"(?P<number>{NUMBER})(?P<percent> %)?<!-- (?P<file>[\w/-]+(?:\.nc)?)\[(?P<row>[^\]]*)\]\.(?P<field>\w+) -->"
 )
 
 
@@ -65,6 +71,8 @@ def sourced(file: str, row: str, field: str) -> Decimal:
     Raises:
         ValueError: there is no such file, row or number, or several rows fit.
     """
+    if file.endswith(".nc"):
+        return mean(file, row, field)
     wanted = f"{file}[{row}].{field}"
     rows = committed(file)
     fitting = [each for each in rows if all(_fits(each, part.strip()) for part in row.split(";"))]
@@ -75,6 +83,41 @@ def sourced(file: str, row: str, field: str) -> Decimal:
         numbers = [name for name, each in fitting[0].items() if isinstance(each, (int, float))]
         raise ValueError(f"{wanted}: {field} is {value!r}, no number; the row has {', '.join(numbers)}")
     return Decimal(str(value))
+
+
+def mean(file: str, row: str, field: str) -> Decimal:
+    """Return the mean of a variable of a committed data set, at the coordinates that `row` chooses.
+
+    Raises:
+        ValueError: there is no such file, coordinate, variable or number.
+    """
+    wanted = f"{file}[{row}].{field}"
+    values = data_set(file).get(field)
+    if values is None:
+        raise ValueError(f"{wanted}: the variables of {file} are {', '.join(map(str, data_set(file)))}")
+    for part in filter(None, map(str.strip, row.split(";"))):
+        name, _, value = part.partition("=")
+        known = [str(each) for each in values.coords[name].values] if name in values.coords else []
+        if value not in known:
+            raise ValueError(f"{wanted}: {name} of {field} is one of {', '.join(known)}")
+        values = values.isel({name: known.index(value)})
+    found = float(values.mean())
+    if not math.isfinite(found):
+        raise ValueError(f"{wanted}: the mean is {found}")
+    return Decimal(str(round(found, 9)))
+
+
+@cache
+def data_set(file: str) -> xr.Dataset:
+    """Return a committed data set.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    path = FOLDERS[1] / file
+    if not path.exists():
+        raise ValueError(f"a page takes a number from {file}, which is not in results")
+    return xr.load_dataset(path, engine="h5netcdf")
 
 
 @cache

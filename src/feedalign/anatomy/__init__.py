@@ -4,6 +4,7 @@ from feedalign.anatomy import problems
 from feedalign.anatomy.blocks import Block, convolution_between, features_last, names_above, trace
 from feedalign.anatomy.chain import is_chain
 from feedalign.anatomy.error_tap import Entries, Entry, ErrorTap
+from feedalign.anatomy.fewer import one_fewer
 from feedalign.anatomy.hooks import evaluating, observing
 from feedalign.anatomy.inputs import arguments, recordable
 from feedalign.anatomy.jacobians import mean_jacobians
@@ -17,7 +18,7 @@ from feedalign.anatomy.outputs import (
     is_computed_from,
     leaves_below,
     mapped,
-    operations_below,
+    origin,
     tensors_in,
 )
 from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
@@ -63,7 +64,8 @@ __all__ = [
     "names_above",
     "names_of",
     "observing",
-    "operations_below",
+    "one_fewer",
+    "origin",
     "place_problems",
     "plain_copy",
     "problems",

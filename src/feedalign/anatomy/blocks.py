@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from feedalign.anatomy import problems
 from feedalign.anatomy.error_tap import ErrorTap
+from feedalign.anatomy.fewer import one_fewer
 from feedalign.anatomy.hooks import evaluating, observing
 from feedalign.anatomy.outputs import activation_in, activation_of
 from feedalign.anatomy.points import axes_missing, axes_problem
@@ -91,20 +92,41 @@ def trace(
 
     The model runs in evaluation mode. If the error cannot be taken at what it returns there, it runs in the mode that
     it is in: some models return several things in training only.
+
+    The model then runs once more, on one sample fewer, since the shapes of one batch may agree by chance. What a model
+    of sequences puts first may be time, and there may be as many graphs as nodes. A model that takes no other batch
+    than the given one is believed.
     """
     try:
         with evaluating(model):
-            return _trace(model, points, tap, args, kwargs)
+            return _checked(model, points, tap, args, kwargs)
     except OutputError:
         if not model.training:
             raise
         with same_state(model):
-            return _trace(model, points, tap, args, kwargs)
+            return _checked(model, points, tap, args, kwargs)
+
+
+def _checked(
+    model: nn.Module, points: Sequence[str], tap: ErrorTap, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Block, ...]:
+    blocks, samples = _trace(model, points, tap, args, kwargs)
+    fewer = one_fewer(args, kwargs, samples)
+    if fewer is not None:
+        with same_state(model):
+            try:
+                _trace(model, points, tap, *fewer)
+            except FeedbackShapeError as error:
+                raise FeedbackShapeError(f"with {samples - 1} samples in place of {samples}, {error}") from error
+            except Exception:  # of the model's own, which takes no batch of another size
+                pass
+    return blocks
 
 
 def _trace(
     model: nn.Module, points: Sequence[str], tap: ErrorTap, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[Block, ...]:
+) -> tuple[tuple[Block, ...], int]:
+    """Return the blocks, and how many samples there are."""
     modules = dict(model.named_modules())
     holders = [name for name, module in modules.items() if any(True for _ in module.parameters(recurse=False))]
     ran: list[tuple[str, Any]] = []
@@ -161,7 +183,7 @@ def _trace(
         runs = [block for block in blocks if block.point == name]
         if len(widths := {block.shape[-1] if block.tokens else block.features for block in runs}) > 1:
             raise FeedbackShapeError(f"point {problems.several_widths(name, widths)}")
-    return tuple(blocks)
+    return tuple(blocks), batch_shape[0]
 
 
 def _parametrized(name: str) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from feedalign.anatomy import problems
-from feedalign.anatomy.outputs import choices_of, entries_of, exchange, tensors_in
+from feedalign.anatomy.outputs import choices_of, entries_of, exchange, is_computed_from, tensors_in
 from feedalign.anatomy.problems import Problem
 from feedalign.checks import names_in, refused, whole_number
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError
@@ -125,6 +125,17 @@ class ErrorTap:
         for entry, before, after in zip(self.entries, old, new, strict=True):
             output = _put(output, entry, before, after)
         return output
+
+    def loss_inside(self, output: Any, tapped: Sequence[Tensor]) -> Problem | None:
+        """Return what is wrong if the output holds a number that the model has computed from where the error is taken.
+
+        A loss of that kind sends no error: its gradient does not pass what the wrapped model returns.
+        """
+        for name, entry in entries_of(output).items():
+            for number in (one for one in tensors_in(entry) if not one.ndim):
+                if any(is_computed_from(number, one) for one in tapped):
+                    return problems.loss_inside(self.entry, name)
+        return None
 
     def rows(self, tapped: Sequence[Tensor]) -> Tensor:
         """Return Tensors in the shapes of the tapped ones as one, [*batch, C], side by side.

@@ -74,6 +74,20 @@ def is_computed_from(result: Tensor, source: Tensor) -> bool:
     return any(node is source.grad_fn for node in operations_below([result]))
 
 
+def origin(result: Tensor) -> Node | None:
+    """Return the operation that a result comes from, but for operations with one input, such as a cast or a softmax.
+
+    None if autograd has recorded no operation.
+    """
+    node = result.grad_fn
+    while node is not None and len(node.next_functions) == 1:
+        below, _ = node.next_functions[0]
+        if below is None or not below.next_functions:  # a constant or a leaf
+            break
+        node = below
+    return node
+
+
 def leaves_below(results: Iterable[Tensor], leaves: Iterable[Tensor], ends: Iterable[Tensor] = ()) -> set[int]:
     """Return the ids of those leaves to which autograd's graph leads from one of the results.
 

@@ -188,15 +188,15 @@ def fixed_output(output: object) -> str:
     ).words
 
 
-def loss_inside(entry: object) -> str:
-    """A loss that the model computes itself, from the Tensor at which the error is taken."""
+def loss_inside(entry: object, number: object) -> Problem:
+    """A loss, at the entry `number`, that the model computes itself from the Tensor at which the error is taken."""
     return Problem(
         "output",
-        f"holds a loss that the model has computed itself from the entry {entry!r}, so no error would come to the "
-        "hidden layers from that loss",
+        f"holds a loss that the model has computed itself from the entry {entry!r}: the entry {number!r}, one number "
+        "with a gradient, from which no error would come to the hidden layers",
         "name the module that gives this entry in error_at=, or compute the loss outside of the model, from what the "
-        "wrapped model returns",
-    ).words
+        f"wrapped model returns; if {number!r} is a metric and no loss, let the model return it detached",
+    )
 
 
 def place_runs_twice(place: str) -> Problem:
@@ -241,6 +241,16 @@ def loss_around_the_place(places: Sequence[str]) -> Problem:
         " and ".join(places),
         "is not passed by this loss, so the backward pass sends no error to the hidden layers",
         "name a module through which the loss passes, or take this gradient within net.backprop()",
+    )
+
+
+def loss_around_the_entry(entry: object) -> str:
+    """A backward pass that comes to where the error is taken by another way than through what the model returned."""
+    output, given = ("the output", "the output") if entry is None else (f"output={entry!r}", "the entry")
+    return (
+        f"{output} is not passed by this loss, which is computed from what the model itself has made of {given}, so "
+        f"the backward pass sends no error to the hidden layers; compute the loss from {given} that the wrapped model "
+        f"returns, name the module that gives {given} in error_at=, or take this gradient within net.backprop()"
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from feedalign.anatomy import leaves_below, problems, tensors_in
 from feedalign.errors import ArgumentError, PointsError
@@ -95,6 +95,17 @@ def check_recording(name: str) -> None:
         raise PointsError(
             f"point {name!r} ran without gradients, in torch.no_grad() or in a checkpoint with use_reentrant=True, so "
             "no feedback would reach what lies below it; checkpoint with use_reentrant=False, or choose points outside"
+        )
+
+
+def check_not_recorded(net: Wrapped, inputs: Iterable[Any]) -> None:
+    """Raise ArgumentError in a learning pass that torch records: the record would train without the rule."""
+    recorded = torch.jit.is_tracing() or torch.compiler.is_exporting() or any(isinstance(x, fx.Proxy) for x in inputs)
+    if recorded:
+        raise ArgumentError(
+            f"torch.export, torch.jit.trace and torch.fx record what a model computes, and what {net.rule.__name__} "
+            "sends is no part of the record, so a recorded model would not learn by the rule; for inference, record "
+            "the bare model net.model, or record within torch.no_grad()"
         )
 
 

@@ -19,7 +19,7 @@ from feedalign.checks import instance_of
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Automatic, Feedback, needs_jacobian
 from feedalign.rules import saving
-from feedalign.rules.accounting import forget_compiled_code, transformed
+from feedalign.rules.accounting import check_not_recorded, forget_compiled_code, transformed
 from feedalign.rules.distributed import Processes, group_of_shards, reshard, sharded_modules
 from feedalign.rules.matrices import Matrices
 from feedalign.rules.signature import with_signature
@@ -153,6 +153,7 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
         if self.slot.backprop is None:
             if not torch.is_grad_enabled():
                 return self.model(*args, **kwargs)
+            check_not_recorded(self, (*args, *kwargs.values()))
             if not self.begun and not torch.compiler.is_compiling():
                 self.begin()
             self.agree()
@@ -281,8 +282,13 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
 
 
 def check_bare(model: nn.Module) -> None:
-    """Raise ArgumentError if the model is no module, and PointsError if the model is in a rule already."""
+    """Raise ArgumentError if the model is no module that runs hooks, and PointsError if it is in a rule already."""
     instance_of("model", model, nn.Module, advice="give the network itself, not its class or its name")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ArgumentError(
+            "the model was compiled by torch.jit, whose modules run no hooks, so no rule can reach them; wrap the model "
+            "that was given to torch.jit.script or torch.jit.trace, and compile with torch.compile(net)"
+        )
     if isinstance(model, Wrapped):
         raise PointsError(f"the model is already wrapped in {type(model).__name__}; wrap model.unwrap() instead")
 

@@ -168,4 +168,4 @@ def _cosine(found: Tensor | None, true: Tensor | None) -> float:
     if found is None or true is None or not found.any() or not true.any():
         return float("nan")
     a, b = found.flatten() / found.norm(), true.flatten() / true.norm()
-    return float(a @ b)
+    return float((a.conj() * b).real.sum())

@@ -19,6 +19,7 @@ from feedalign.anatomy import (
     is_computed_from,
     name_problems,
     names_of,
+    one_fewer,
     place_problems,
     problems,
     recordable,
@@ -124,6 +125,8 @@ def validate(
     else:
         tops, more = _tops(watched, tap, returned, tapped)
         found += more
+        if not more and not isinstance(tapped, Problem):
+            found += _problems_with_fewer(model, watched.points, tap, recordable((inputs, keywords)), len(tapped[0]))
     found += _reach_problems(watched, tops, tensors_in(returned))
     return Validation(names, tuple(found), sum(parameter.requires_grad for parameter in model.parameters()))
 
@@ -137,10 +140,31 @@ def _tops(
         return entries, [tapped]
     found = list(_shape_problems(watched, tap, tap.batch_shape(tapped[0])))
     above: list[Tensor] = []
+    if not tap.places and (inside := tap.loss_inside(returned, tapped)) is not None:
+        found.append(inside)
     if tap.places:  # what lies above the place is a part of the readout
         above = [entry for entry in entries if any(is_computed_from(entry, one) for one in tapped)]
         found += [] if above else [problems.place_leads_nowhere(tap.places)]
     return [*tapped, *above], found
+
+
+def _problems_with_fewer(
+    model: nn.Module, points: list[str], tap: ErrorTap, given: tuple[Any, Any], samples: int
+) -> list[Problem]:
+    """Return the points whose axes agree with those of the output in this batch by chance; see `trace`."""
+    fewer = one_fewer(*given, samples)
+    if fewer is None:
+        return []
+    watched = Watched(copied(model), points)
+    try:
+        with same_random_numbers(model), torch.enable_grad():
+            _, tapped = watched.run_tapped(tap, *fewer)
+    except Exception:  # of the model's own, which takes no batch of another size
+        return []
+    if isinstance(tapped, Problem):
+        return []
+    wrong = _shape_problems(watched, tap, tap.batch_shape(tapped[0]))
+    return [one._replace(problem=f"with {samples - 1} samples in place of {samples}: {one.problem}") for one in wrong]
 
 
 def _shape_problems(watched: Watched, tap: ErrorTap, batch_shape: torch.Size) -> Iterator[Problem]:

@@ -94,6 +94,84 @@ def test_a_control_moved_by_keyboard_moves_the_curves(browser: Browser, address:
         np.testing.assert_allclose(curve(page, "R", "R₁₂")[1], expected.R[:, 0, 1])
 
 
+def test_no_key_is_lost_however_fast_the_keys_are_pressed(browser: Browser, address: str) -> None:
+    with opened(browser, address, 1400) as page:
+        ready(page)
+        page.get_by_label("η, learning rate").focus()
+        for key in ["ArrowRight"] * 12 + ["ArrowLeft"] * 8:
+            page.keyboard.press(key)
+        page.get_by_text("η, learning rate = 0.79").wait_for()  # four positions from 0.5
+        wait_for_end(
+            page, "error", study(ShallowSetting(lr=0.79, end_time=2000.0)).theory["dfa"].generalisation_error[-1]
+        )
+
+
+def test_every_control_is_reached_by_tab_and_the_focus_is_seen(browser: Browser, address: str) -> None:
+    """A group of radio buttons is one stop of the Tab key; the arrow keys move within the group."""
+    with opened(browser, address, 1400) as page:
+        ready(page)
+        wanted = page.evaluate(
+            "[...document.querySelectorAll('input, button')].filter((each) => each.offsetParent"
+            " && (each.type !== 'radio' || each.checked)).map((each) => each.id || each.name)"
+        )
+        reached = []
+        while wanted[-1] not in reached:
+            assert len(reached) < 100
+            page.keyboard.press("Tab")
+            name, line = page.evaluate(
+                "[document.activeElement.id || document.activeElement.name,"
+                " parseFloat(getComputedStyle(document.activeElement).outlineWidth)]"
+            )
+            reached.append(name)
+            assert line >= 2, name
+        assert [name for name in reached if name in wanted] == wanted
+
+
+def told(page: Page) -> dict[tuple[str, str], str]:
+    """What the browser tells a screen reader of the controls: where each stands, by its role and its name."""
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    found = {}
+    for node in nodes:
+        role, name = (node.get(key, {}).get("value", "") for key in ("role", "name"))
+        states = {each["name"]: each["value"].get("value") for each in node.get("properties", [])}
+        stands = states.get("checked") or node.get("value", {}).get("value")
+        found[role, name] = str(stands)
+    return found
+
+
+def test_a_screen_reader_is_told_what_each_control_is_and_where_it_stands(browser: Browser, address: str) -> None:
+    """Of a slider the number, not the position, which is the number's logarithm."""
+    with opened(browser, address, 1400) as page:
+        ready(page)
+        page.get_by_label("η, learning rate").press("ArrowRight")
+        page.get_by_text("η, learning rate = 0.56").wait_for()
+        # The tree that Chromium shows to programs has positions only.
+        assert page.get_by_label("η, learning rate").get_attribute("aria-valuetext") == "0.56"
+        controls = told(page)
+        assert {("slider", "η, learning rate"), ("slider", "F₁")} <= controls.keys()
+        assert ("slider", "F₃") not in controls  # a unit that does not exist
+        assert controls["radio", "erf"] == "true"
+        assert controls["radio", "ReLU"] == "false"
+        assert controls["checkbox", "simulate a network of 500 inputs"] == "false"
+        kinds = {("spinbutton", "seed"), ("radiogroup", "activation"), ("group", "Learning"), ("button", "Train")}
+        assert kinds <= controls.keys()
+
+
+def test_enter_in_a_field_keeps_the_page_and_a_wrong_seed_is_told_in_words(browser: Browser, address: str) -> None:
+    with opened(browser, address, 1400) as page:
+        ready(page)
+        page.get_by_label("σ, label noise").fill("0.2")
+        seed = page.locator("#seed")
+        seed.fill("-3")
+        trouble = page.locator("#shallow-troubles")
+        trouble.get_by_text("the seed is -3; a seed is a whole number").wait_for()
+        seed.fill("7")
+        seed.press("Enter")
+        trouble.get_by_text("a seed is a whole number").wait_for(state="hidden")
+        expected = study(ShallowSetting(noise_std=0.2, seed=7)).theory["dfa"]
+        wait_for_end(page, "error", expected.generalisation_error[-1])
+
+
 def test_controls_that_move_faster_than_the_answers_end_where_they_were_left(browser: Browser, address: str) -> None:
     """ReLU students of three units take long enough for more controls to move while an answer is under way."""
     with opened(browser, address, 1400) as page:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pytest
 from dash.development.base_component import Component
 
+from feedalign.errors import ArgumentError
 from feedalign.lab.explore import deep_page, shallow_page
 from feedalign.lab.explore.app import create, layout
-from feedalign.lab.explore.controls import Dial, whole
+from feedalign.lab.explore.controls import Choice, Dial, SeedField
 from feedalign.lab.explore.deep_study import DeepSetting
 from feedalign.lab.explore.shallow_study import ShallowSetting, study
 from feedalign.style import RULE_COLOURS
@@ -30,11 +32,36 @@ def components(root: Any) -> Iterator[Any]:
         yield from components(root)
 
 
-def start(**changes: Any) -> dict[str, Any]:
-    """The positions of all controls when the page is opened, but for some changes."""
-    by_key = {each.id: each for each in components(layout()) if hasattr(each, "id")}
-    keys = [*shallow_page.KEYS, *deep_page.KEYS]
-    return {key: by_key[key].value for key in keys} | changes
+class Controls(HTMLParser):
+    """The controls of the page as a browser reads them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs: list[dict[str, str | None]] = []
+        self.labelled: set[str | None] = set()  # the id of an input, or the name of an input inside of its label
+        self._inside = False
+        for form in components(layout()):
+            if type(form).__name__ == "Form":
+                self.feed(getattr(form, "data-controls"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "label":
+            self._inside = True
+            self.labelled.add(given.get("for"))
+        if tag == "input":
+            self.inputs.append(given)
+            if self._inside:
+                self.labelled.add(given["name"])
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = self._inside and tag != "label"
+
+
+def start(**changes: str) -> dict[str, str]:
+    """The positions of all controls when the page is opened, as the browser sends them, but for some changes."""
+    chosen = [each for each in Controls().inputs if each["type"] not in ("radio", "checkbox") or "checked" in each]
+    return {str(each["name"]): str(each["value"]) for each in chosen} | changes
 
 
 def shown_figures(shown: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -52,13 +79,12 @@ def test_the_page_opens_with_the_settings_of_the_studies() -> None:
 
 
 def test_every_control_has_a_label_and_no_two_have_one_name() -> None:
-    found = list(components(layout()))
-    names = [each.id for each in found if hasattr(each, "id")]
+    page = Controls()
+    names = [each.id for each in components(layout()) if hasattr(each, "id")]
+    names += [str(each["id"]) for each in page.inputs if "id" in each]
     assert len(set(names)) == len(names)
-    labelled = {each.htmlFor for each in found if type(each).__name__ == "Label"}
-    inputs = {each.id for each in found if type(each).__name__ == "Input"}
-    assert inputs
-    assert inputs <= labelled
+    assert {each["type"] for each in page.inputs} == {"range", "radio", "number", "checkbox"}
+    assert {each["name"] for each in page.inputs} <= page.labelled
 
 
 def test_positions_mean_numbers() -> None:
@@ -67,18 +93,39 @@ def test_positions_mean_numbers() -> None:
     assert [powers.number(at) for at in (-2, "0", 0.5, 7)] == [0.01, 1, 3.2, 100]
 
 
+def test_a_screen_reader_reads_the_number_and_not_the_position() -> None:
+    assert 'aria-valuetext="0.1"' in Dial("a", "a", -2, 2, 0.1, -1, base=10).markup()
+
+
+def test_the_first_option_is_taken_and_labels_are_escaped() -> None:
+    markup = Choice("a", "a", {"x": "p < q", "y": "y"}).markup()
+    assert 'value="x" checked> p &lt; q' in markup
+    assert markup.count("checked") == 1
+
+
 def test_an_empty_seed_is_zero() -> None:
-    assert [whole(value) for value in (None, "", "3", 4)] == [0, 0, 3, 4]
+    assert [SeedField("seed", 6).number(typed) for typed in ("", "3", "12")] == [0, 3, 12]
+
+
+@pytest.mark.parametrize("typed", ["-1", "1.5", "1e3", "²"])
+def test_a_seed_that_is_no_whole_number_is_refused_in_words(typed: str) -> None:
+    with pytest.raises(ArgumentError, match=f"the seed is {typed}; a seed is a whole number"):
+        SeedField("seed", 6).number(typed)
+    answer = shallow_page.answer(start(seed=typed))
+    assert answer.keys() == {"shallow-troubles"}  # the figures stay as they are
+    begun = deep_page.begun(deep_page.Trainings(), start(**{"deep-seed": typed}))
+    for shown in (answer["shallow-troubles"], begun["shown"]["deep-troubles"]):
+        assert "a seed is a whole number" in text(shown["children"])
 
 
 def test_the_numbers_of_units_decide_how_many_entries_count() -> None:
-    setting = shallow_page.setting_of(start(students=3, teachers="1"))
+    setting = shallow_page.setting_of(start(students="3", teachers="1"))
     assert (len(setting.F), len(setting.A)) == (3, 1)
 
 
 @pytest.mark.parametrize("activation", ["erf", "relu"])
 def test_figures_show_what_was_computed(activation: str) -> None:
-    positions = start(activation=activation, students=3, end=2, simulate=["yes"])
+    positions = start(activation=activation, students="3", end="2", simulate="yes")
     figures = shown_figures(shallow_page.answer(positions))
     assert figures.keys() == shallow_page.CHARTS.keys()
     found = study(shallow_page.setting_of(positions))
@@ -107,7 +154,8 @@ def test_the_readout_is_drawn_with_the_predicted_minimum() -> None:
 
 def test_answers_are_json_without_nan() -> None:
     """An error of zero, a cosine of v = 0 and a rule without a curve have no number that JSON knows."""
-    for changes in ({"F-1": 0, "F-2": 0}, {"A-1": 0, "A-2": 0}, {"students": 1, "teachers": 1, "F-1": 0}):
+    no_cosine, no_error = {"F-1": "0", "F-2": "0"}, {"A-1": "0", "A-2": "0"}
+    for changes in (no_cosine, no_error, {"students": "1", "teachers": "1", "F-1": "0"}):
         json.dumps(shown_figures(shallow_page.answer(start(**changes))), allow_nan=False)
 
 
@@ -129,24 +177,21 @@ def test_the_pick_is_a_table_with_a_row_for_each_unit() -> None:
 
 
 def test_troubles_are_shown() -> None:
-    answer = shallow_page.answer(start(activation="relu", lr=1.5, **{"F-1": 2, "F-2": 2, "simulate": ["yes"]}))
+    answer = shallow_page.answer(start(activation="relu", lr="1.5", simulate="yes", **{"F-1": "2", "F-2": "2"}))
     assert "the simulation diverged at t" in text(answer["shallow-troubles"]["children"])
     refused = shallow_page.answer(start(activation="step"))
     assert "activation='step'" in text(refused["shallow-troubles"]["children"])
-    assert refused["pick"]["children"] == []
-    assert all(figure["data"] == [] for figure in shown_figures(refused).values())
 
 
 def test_the_numbers_beside_the_dials_follow_and_units_that_do_not_exist_are_hidden() -> None:
-    positions = start(students=3, teachers="1")
-    shown = shallow_page.dials_shown([positions[dial.key] for dial in shallow_page.DIALS])
-    assert shown["students-shown"]["children"] == "3"
-    assert shown["lr-shown"]["children"] == "0.5"
-    hidden = {name for name, properties in shown.items() if properties.get("hidden")}
-    assert hidden == {"F-4-dial", "A-2-dial", "A-3-dial", "A-4-dial"}
+    shown = shallow_page.dials_shown(start(students="3", teachers="1"))
+    assert shown["students"]["text"] == "3"
+    assert shown["lr"]["text"] == "0.5"
+    assert {name for name, dial in shown.items() if dial["hidden"]} == {"F-4", "A-2", "A-3", "A-4"}
+    assert deep_page.dials_shown(start(width="5"))["width"] == {"text": "32", "hidden": False}
 
 
-def begin(**changes: Any) -> tuple[deep_page.Trainings, str]:
+def begin(**changes: str) -> tuple[deep_page.Trainings, str]:
     """A training with some positions of the controls, and its name."""
     trainings = deep_page.Trainings()
     begun = deep_page.begun(trainings, start(**changes))
@@ -155,7 +200,7 @@ def begin(**changes: Any) -> tuple[deep_page.Trainings, str]:
 
 
 def test_a_training_is_answered_epoch_by_epoch() -> None:
-    trainings, name = begin(layers=2, width=3, epochs=5)
+    trainings, name = begin(layers="2", width="3", epochs="5")
     answers = [deep_page.answer(trainings, name) for _ in range(5)]
     assert [each["training"] for each in answers] == [name] * 4 + [None]
     assert answers[0]["shown"]["progress"]["children"].startswith("Epoch 1 of 5. Test accuracy: DFA ")
@@ -201,13 +246,10 @@ def test_a_forgotten_training_ends_in_words() -> None:
     assert "not known any more" in text(answer["shown"]["deep-troubles"]["children"])
 
 
-@pytest.mark.parametrize(("question", "changes"), [("shallow", {"end": 1}), ("training", {})])
-def test_questions_are_answered_in_json(question: str, changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("question", "changes"), [("shallow", {"end": "1"}), ("training", {})])
+def test_questions_are_answered_in_json(question: str, changes: dict[str, str]) -> None:
     """Components included, as the browser draws them."""
-    keys = {"shallow": shallow_page.KEYS, "training": deep_page.KEYS}[question]
-    positions = start(**changes)
-    client = create().server.test_client()
-    response = client.post(f"/ask/{question}", json=[positions[key] for key in keys])
+    response = create().server.test_client().post(f"/ask/{question}", json=start(**changes))
     assert response.status_code == 200
     assert response.is_json
     if question == "shallow":

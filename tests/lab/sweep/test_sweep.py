@@ -178,6 +178,17 @@ def test_a_run_that_diverges_does_not_stop_the_others(tmp_path: Path) -> None:
     assert len(plot(dataset).axes) == 3
 
 
+def test_a_run_whose_loss_has_grown_tenfold_is_in_no_mean_though_its_numbers_are_finite(tmp_path: Path) -> None:
+    """As `feedalign train` tells it of the same run."""
+    dataset = compute(grid(replace(TINY, activation="tanh"), lr=(0.1, 1e4)), tmp_path).dataset
+    assert diverged(dataset)
+    gone = dataset.sel(run=dataset.grid_lr == "10000")
+    assert (gone.diverged_at > 0).all()
+    assert gone.test_accuracy.isnull().all()
+    assert dataset.sel(run=dataset.grid_lr == "0.1").test_accuracy.notnull().all()
+    assert f"{gone.sizes['run']} of {dataset.sizes['run']} runs DIVERGED" in summary(dataset)[0]
+
+
 def test_groups_differ_in_more_than_their_seeds(tmp_path: Path) -> None:
     dataset = compute(grid(feedback=("gaussian", "uniform"), seed=(0, 1)), tmp_path).dataset
     labels = [group.label for group in groups(dataset)]

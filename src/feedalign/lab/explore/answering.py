@@ -19,7 +19,8 @@ def answer_at(app: Dash, name: str, answer: Callable[[Any], dict[str, Any]]) -> 
     Args:
         app: the application.
         name: of the question.
-        answer: from the question to its answer, whose entry "shown" is what the page sets; may run in several threads.
+        answer: from the question to its answer; may run in several threads. The page sets the properties of components
+            in the entry "shown", and the numbers beside the dials in the entry "dials".
     """
 
     def respond() -> Response:

@@ -1,14 +1,19 @@
-"""The controls of the page: native inputs with labels, so that keyboard and screen reader work as everywhere."""
+"""The controls of the page: native inputs with labels, so that keyboard and screen reader work as everywhere.
+
+Dash's own inputs are no help here: each keeps a position of its own, and puts this position back into the page when an
+older position has come round through the program. A key that is pressed at that moment is lost. So the controls are
+HTML of their own, which assets/explore.js puts into an empty form and reads.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 from dash import dcc, html
 
-from feedalign.lab.explore.answering import Shown
+from feedalign.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -34,59 +39,111 @@ class Dial:
     base: float = 0
 
     def number(self, position: Any) -> float:
-        """Return the number that belongs to a position; the browser sends positions as text or as numbers."""
+        """Return the number that belongs to a position, which the browser sends as text."""
         at = min(max(float(position), self.low), self.high)
         return float(f"{self.base**at:.2g}") if self.base else at
 
-    def component(self) -> html.Div:
-        """Return the labelled slider."""
-        return html.Div(
-            [
-                html.Label([self.label, " = ", html.Output(id=f"{self.key}-shown")], htmlFor=self.key),
-                dcc.Input(id=self.key, type="range", min=self.low, max=self.high, step=self.step, value=self.value),
-            ],
-            id=f"{self.key}-dial",
-            className="dial",
+    def text(self, position: Any) -> str:
+        """Return the number that belongs to a position as the page shows it."""
+        return f"{self.number(position):g}"
+
+    def markup(self) -> str:
+        """Return the labelled slider; a screen reader reads the number from the slider, and the label without it."""
+        return (
+            f'<div class="dial" id="{self.key}-dial"><label for="{self.key}">{escape(self.label)}'
+            f'<span aria-hidden="true"> = <b id="{self.key}-shown">{self.text(self.value)}</b></span></label>'
+            f'<input type="range" id="{self.key}" name="{self.key}" min="{self.low}" max="{self.high}"'
+            f' step="{self.step}" value="{self.value}" aria-valuetext="{self.text(self.value)}"></div>'
         )
 
 
-def numbers_shown(dials: Sequence[Dial], positions: Sequence[Any]) -> Shown:
-    """Return the number beside each dial for the dials' positions, as the page shows it."""
-    return {
-        f"{dial.key}-shown": {"children": f"{dial.number(position):g}"}
-        for dial, position in zip(dials, positions, strict=True)
-    }
+@dataclass(frozen=True)
+class Choice:
+    """A choice of one from several.
+
+    Attributes:
+        key: of the choice on the page.
+        label: what a screen reader reads before the options.
+        options: label by value; the first is taken at the beginning.
+    """
+
+    key: str
+    label: str
+    options: dict[str, str]
+
+    def markup(self) -> str:
+        """Return the labelled buttons, one for each option."""
+        buttons = [
+            f'<label><input type="radio" name="{self.key}" value="{value}"{"" if i else " checked"}> '
+            f"{escape(label)}</label>"
+            for i, (value, label) in enumerate(self.options.items())
+        ]
+        return f'<div class="choice" role="radiogroup" aria-label="{escape(self.label)}">{"".join(buttons)}</div>'
 
 
-def group(title: str, children: Iterable[Any]) -> html.Fieldset:
+@dataclass(frozen=True)
+class Tick:
+    """A box that a reader ticks. The browser sends the key of a ticked box only; no box is ticked at the beginning.
+
+    Attributes:
+        key: of the box on the page.
+        label: what a reader sees.
+    """
+
+    key: str
+    label: str
+
+    def markup(self) -> str:
+        """Return the labelled box."""
+        return f'<label class="tick"><input type="checkbox" name="{self.key}" value="yes"> {escape(self.label)}</label>'
+
+
+@dataclass(frozen=True)
+class SeedField:
+    """A field for a seed.
+
+    Attributes:
+        key: of the field on the page.
+        value: the seed at the beginning.
+    """
+
+    key: str
+    value: int
+
+    def number(self, typed: str) -> int:
+        """Return the seed in the field; 0 for an empty field, which is what the browser sends while a reader types.
+
+        Raises:
+            ArgumentError: the field holds something else than a whole number from 0 on.
+        """
+        if typed and not (typed.isascii() and typed.isdecimal()):
+            raise ArgumentError(f"the seed is {typed}; a seed is a whole number: 0, 1, 2 and so on")
+        return int(typed or 0)
+
+    def markup(self) -> str:
+        """Return the labelled field."""
+        return (
+            f'<div class="field"><label for="{self.key}">seed</label>'
+            f'<input type="number" id="{self.key}" name="{self.key}" min="0" step="1" value="{self.value}"></div>'
+        )
+
+
+def group(title: str, *controls: Dial | Choice | Tick | SeedField) -> str:
     """Return controls that belong together, under a title."""
-    return html.Fieldset([html.Legend(title), *children])
+    inside = "".join(control.markup() for control in controls)
+    return f"<fieldset><legend>{escape(title)}</legend>{inside}</fieldset>"
 
 
-def choice(key: str, options: dict[str, str], value: str) -> dcc.RadioItems:
-    """Return a choice of one from several; options are label by value."""
-    return dcc.RadioItems(
-        id=key, options=[{"value": name, "label": label} for name, label in options.items()], value=value, inline=True
-    )
+def form(key: str, *parts: str) -> html.Form:
+    """Return an empty form; assets/explore.js fills it with the parts, and reads the controls in it."""
+    data: dict[str, Any] = {"data-controls": "".join(parts)}
+    return html.Form(id=key, className="controls", **data)
 
 
-def seed_field(key: str, value: int) -> html.Div:
-    """Return a field for a seed."""
-    return html.Div(
-        [html.Label("seed", htmlFor=key), dcc.Input(id=key, type="number", min=0, step=1, value=value)],
-        className="field",
-    )
-
-
-def whole(value: Any) -> int:
-    """Return the seed in a field; 0 for an empty field, which is what the browser sends while a reader types."""
-    return int(value) if value not in (None, "") else 0
-
-
-def section(key: str, title: str, words: str, controls: Sequence[Any], results: Sequence[Any]) -> html.Section:
+def section(key: str, title: str, words: str, controls: html.Form, results: list[Any]) -> html.Section:
     """Return a section of the page: words above, controls beside results below."""
-    beside = [html.Form(controls, className="controls"), html.Div(results)]
-    return html.Section([html.H2(title, id=key), html.P(words), html.Div(beside, className="beside")])
+    beside = html.Div([controls, html.Div(results)], className="beside")
+    return html.Section([html.H2(title, id=key), html.P(words), beside])
 
 
 def chart(key: str, title: str, explanation: str, figure: Any = None) -> html.Figure:

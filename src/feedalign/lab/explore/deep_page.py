@@ -6,11 +6,11 @@ import uuid
 from collections import OrderedDict
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, State, html
+from dash import Dash, html
 
 from feedalign.errors import FeedalignError, OutputError
 from feedalign.lab.explore.answering import answer_at
-from feedalign.lab.explore.controls import Dial, chart, choice, group, numbers_shown, section, seed_field, whole
+from feedalign.lab.explore.controls import Choice, Dial, SeedField, chart, form, group, section
 from feedalign.lab.explore.deep_study import COMPARED, DeepSetting, DeepTraining
 from feedalign.lab.explore.figures import deep_figures
 from feedalign.style import RULE_LABELS
@@ -22,7 +22,10 @@ NUMBERS = {
     "lr": Dial("deep-lr", "learning rate", -3, 0.5, 0.1, -1.5, base=10),
     "epochs": Dial("epochs", "epochs", 5, 100, 5, 30),
 }
-KEYS = (*(dial.key for dial in NUMBERS.values()), "deep-activation", "deep-seed")  # of every control
+ACTIVATION = Choice("deep-activation", "activation", {"tanh": "tanh", "relu": "ReLU"})
+SEED = SeedField("deep-seed", DeepSetting().seed)
+BUTTONS = """<div class="buttons"><button type="button" id="train">Train</button>
+<button type="button" id="stop">Stop</button></div>"""
 CHARTS = {
     "accuracy": ("Test accuracy", "Share of the 355 test digits that the network tells right."),
     "gradient": (
@@ -60,14 +63,12 @@ class Trainings:
 def layout() -> html.Section:
     """Return the section."""
     empty = deep_figures(DeepSetting(), {rule: [] for rule in COMPARED})
-    numbers = {name: dial.component() for name, dial in NUMBERS.items()}
-    activation = choice("deep-activation", {"tanh": "tanh", "relu": "ReLU"}, "tanh")
-    buttons = [html.Button("Train", id="train", type="button"), html.Button("Stop", id="stop", type="button")]
-    controls = [
-        group("Networks", [activation, numbers["layers"], numbers["width"]]),
-        group("Learning", [numbers["lr"], numbers["epochs"], seed_field("deep-seed", DeepSetting().seed)]),
-        html.Div(buttons, className="buttons"),
-    ]
+    controls = form(
+        "deep-controls",
+        group("Networks", ACTIVATION, NUMBERS["layers"], NUMBERS["width"]),
+        group("Learning", NUMBERS["lr"], NUMBERS["epochs"], SEED),
+        BUTTONS,
+    )
     results = [
         html.P("Press Train.", id="progress", role="status"),
         html.Div(id="deep-troubles", className="troubles", role="alert"),
@@ -86,28 +87,24 @@ def setting_of(choices: dict[str, Any]) -> DeepSetting:
     return DeepSetting(
         layers=int(numbers["layers"]),
         width=int(numbers["width"]),
-        activation=choices["deep-activation"],
+        activation=choices[ACTIVATION.key],
         lr=numbers["lr"],
         epochs=int(numbers["epochs"]),
-        seed=whole(choices["deep-seed"]),
+        seed=SEED.number(choices[SEED.key]),
     )
 
 
 def register(app: Dash) -> None:
-    """Let the buttons begin and end a training, and the figures follow it."""
+    """Answer what the page asks when a dial has moved, when Train was pressed, and for each epoch."""
     trainings = Trainings()
-    dials = tuple(NUMBERS.values())
-    app.clientside_callback(
-        ClientsideFunction("explore", "deep_dials"), inputs=[Input(dial.key, "value") for dial in dials]
-    )
-    app.clientside_callback(
-        ClientsideFunction("explore", "press"),
-        inputs=[Input("train", "n_clicks"), Input("stop", "n_clicks")],
-        state=[State(key, "value") for key in KEYS],
-    )
-    answer_at(app, "deep-dials", lambda positions: {"shown": numbers_shown(dials, positions)})
-    answer_at(app, "training", lambda positions: begun(trainings, dict(zip(KEYS, positions, strict=True))))
+    answer_at(app, "deep-dials", lambda choices: {"dials": dials_shown(choices)})
+    answer_at(app, "training", lambda choices: begun(trainings, choices))
     answer_at(app, "epoch", lambda name: answer(trainings, name))
+
+
+def dials_shown(choices: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the number beside each dial; no dial is ever hidden."""
+    return {dial.key: {"text": dial.text(choices[dial.key]), "hidden": False} for dial in NUMBERS.values()}
 
 
 def begun(trainings: Trainings, choices: dict[str, Any]) -> dict[str, Any]:

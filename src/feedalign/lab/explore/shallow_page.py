@@ -6,13 +6,13 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, dcc, html
+from dash import Dash, html
 
 from feedalign.errors import FeedalignError
 from feedalign.lab.explore.answering import Shown, answer_at
-from feedalign.lab.explore.controls import Dial, chart, choice, group, numbers_shown, section, seed_field, whole
+from feedalign.lab.explore.controls import Choice, Dial, SeedField, Tick, chart, form, group, section
 from feedalign.lab.explore.figures import shallow_figures
-from feedalign.lab.explore.shallow_study import Pick, ShallowSetting, ShallowStudy, study
+from feedalign.lab.explore.shallow_study import Pick, ShallowSetting, study
 
 MOST = 4  # units of student or teacher: with more, ReLU takes many seconds
 NUMBERS = {
@@ -28,7 +28,9 @@ UNITS = {
     for name, values in _START.items()
 }
 DIALS = (*NUMBERS.values(), *itertools.chain(*UNITS.values()))
-KEYS = (*(dial.key for dial in DIALS), "activation", "seed", "simulate")  # of every control
+ACTIVATION = Choice("activation", "activation", {"erf": "erf", "relu": "ReLU"})
+SEED = SeedField("seed", ShallowSetting().seed)
+SIMULATE = Tick("simulate", "simulate a network of 500 inputs")
 CHARTS = {
     "error": ("Generalisation error", "Half the mean squared difference of student and teacher."),
     "overlap": ("Alignment of the readout", "The readout v first turns to the feedback F, and only then learns."),
@@ -43,17 +45,14 @@ CHARTS = {
 
 def layout() -> html.Section:
     """Return the section."""
-    simulate = dcc.Checklist(
-        id="simulate", options=[{"value": "yes", "label": "simulate a network of 500 inputs"}], value=[]
+    controls = form(
+        "shallow-controls",
+        group("Networks", ACTIVATION, NUMBERS["students"], NUMBERS["teachers"]),
+        group("Learning", NUMBERS["lr"], NUMBERS["noise"], NUMBERS["end"]),
+        group("A, readout of the teacher", *UNITS["A"]),
+        group("F, feedback", *UNITS["F"]),
+        group("Random start", SEED, SIMULATE),
     )
-    units = [NUMBERS[name].component() for name in ("students", "teachers")]
-    controls = [
-        group("Networks", [choice("activation", {"erf": "erf", "relu": "ReLU"}, "erf"), *units]),
-        group("Learning", [NUMBERS[name].component() for name in ("lr", "noise", "end")]),
-        group("A, readout of the teacher", [dial.component() for dial in UNITS["A"]]),
-        group("F, feedback", [dial.component() for dial in UNITS["F"]]),
-        group("Random start", [seed_field("seed", ShallowSetting().seed), simulate]),
-    ]
     pick = html.Div([html.H3("Which minimum does DFA pick?"), html.Div(id="pick")], className="chart")
     results = [
         html.Div(id="shallow-troubles", className="troubles", role="alert"),
@@ -74,43 +73,40 @@ def setting_of(choices: dict[str, Any]) -> ShallowSetting:
         for (name, dials), units in zip(UNITS.items(), ("teachers", "students"), strict=True)
     }
     return ShallowSetting(
-        activation=choices["activation"],
+        activation=choices[ACTIVATION.key],
         A=vectors["A"],
         F=vectors["F"],
         lr=numbers["lr"],
         noise_std=numbers["noise"],
         end_time=numbers["end"],
-        seed=whole(choices["seed"]),
-        simulate=bool(choices["simulate"]),
+        seed=SEED.number(choices[SEED.key]),
+        simulate=SIMULATE.key in choices,
     )
 
 
 def register(app: Dash) -> None:
-    """Let the figures and the numbers beside the controls follow the controls."""
-    for name, keys in (("shallow", KEYS), ("shallow_dials", [dial.key for dial in DIALS])):
-        app.clientside_callback(ClientsideFunction("explore", name), inputs=[Input(key, "value") for key in keys])
-    answer_at(app, "shallow", lambda positions: {"shown": answer(dict(zip(KEYS, positions, strict=True)))})
-    answer_at(app, "shallow-dials", lambda positions: {"shown": dials_shown(positions)})
+    """Answer what the page asks when a control has moved."""
+    answer_at(app, "shallow", lambda choices: {"shown": answer(choices)})
+    answer_at(app, "shallow-dials", lambda choices: {"dials": dials_shown(choices)})
 
 
-def dials_shown(positions: Sequence[Any]) -> Shown:
-    """Return the number beside each dial, and which dials are hidden because their unit does not exist."""
-    choices = {dial.key: position for dial, position in zip(DIALS, positions, strict=True)}
+def dials_shown(choices: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the number beside each dial, and whether the dial is hidden because its unit does not exist."""
     hidden = {
-        f"{dial.key}-dial": {"hidden": i >= NUMBERS[units].number(choices[units])}
-        for (_, dials), units in zip(UNITS.items(), ("teachers", "students"), strict=True)
+        dial.key: i >= NUMBERS[units].number(choices[units])
+        for dials, units in zip(UNITS.values(), ("teachers", "students"), strict=True)
         for i, dial in enumerate(dials)
     }
-    return numbers_shown(DIALS, positions) | hidden
+    return {dial.key: {"text": dial.text(choices[dial.key]), "hidden": hidden.get(dial.key, False)} for dial in DIALS}
 
 
 def answer(choices: dict[str, Any]) -> Shown:
     """Return the figures, the minimum and the troubles for the positions of the controls."""
-    setting = setting_of(choices)
     try:
+        setting = setting_of(choices)
         found = study(setting)
     except FeedalignError as error:
-        found = ShallowStudy(setting, {}, None, None, (str(error),))
+        return {"shallow-troubles": {"children": [html.P(str(error))]}}
     return {
         **{name: {"figure": figure} for name, figure in shallow_figures(found).items()},
         "pick": {"children": _pick(setting, found.pick)},

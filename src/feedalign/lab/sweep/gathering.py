@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from feedalign.lab.own_training import diverged
 from feedalign.lab.sweep.grid import Point, SweepConfig, controls_of
 
 QUANTITIES = ("test_accuracy", "train_accuracy", "test_loss", "train_loss")
@@ -19,7 +20,8 @@ UNUSED = "–"
 def gather(sweep: SweepConfig, points: Sequence[Point], hashes: Sequence[str], results: Sequence[xr.Dataset]) -> Any:
     """Return a data set along `run`: final accuracies, losses and alignment, `recovery`, and the values of the grid.
 
-    Alignment is the mean over the layers that have one. A run that diverged has none of these numbers.
+    Alignment is the mean over the layers that have one. A run that diverged has none of these numbers. `diverged_at` is
+    the step after which its loss was no longer finite, or its last step, where its loss had grown tenfold.
 
     Args:
         sweep: the sweep.
@@ -30,7 +32,7 @@ def gather(sweep: SweepConfig, points: Sequence[Point], hashes: Sequence[str], r
     ends = [_end(result) for result in results]
     dataset = xr.Dataset(
         {name: ("run", [end[name] for end in ends]) for name in (*QUANTITIES, *ALIGNMENTS)}
-        | {"diverged_at": ("run", [float(result.diverged_at) for result in results])},
+        | {"diverged_at": ("run", [_diverged_at(result) for result in results])},
         coords={
             "folder": ("run", list(hashes)),
             "is_control": ("run", [point.is_control for point in points]),
@@ -62,10 +64,15 @@ def text_of(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _diverged_at(result: xr.Dataset) -> float:
+    known = float(result.diverged_at)
+    return float(result.step[-1]) if diverged(result) and math.isnan(known) else known
+
+
 def _end(result: xr.Dataset) -> dict[str, float]:
     """Return the numbers of a run's end."""
     end = result.isel(step=-1)
-    if result.diverged_at.notnull():
+    if diverged(result):
         return dict.fromkeys((*QUANTITIES, *ALIGNMENTS), math.nan)
     found = {name: float(end[name]) for name in QUANTITIES}
     return found | {name: float(end[name].mean()) if name in end else np.nan for name in ALIGNMENTS}

@@ -20,6 +20,7 @@ from feedalign.rules.direct.sender import Sender, check_shapes
 from feedalign.rules.direct.sending import receive, send
 from feedalign.rules.direct.signal import signal
 from feedalign.rules.direct.taking import Taking
+from feedalign.torch_private import backward_pass
 
 if TYPE_CHECKING:
     from feedalign.rules.direct.rule import DirectRule
@@ -79,6 +80,8 @@ class Cut(CuttingPass):
         without_gradient: the points among them whose activations carry no gradient, and the modules with parameters
             that have run since the point before.
         ends: of the runs within modules that have backward hooks: where such a module may end.
+        sent_in: number of the last backward pass in which the error was sent; -1 before the first, and None in a pass
+            that sends nothing.
         taking: where the error is taken; None once the forward pass is over, since the graph holds this object.
     """
 
@@ -86,6 +89,7 @@ class Cut(CuttingPass):
         super().__init__()
         self.slot, self.learning, self.learns = rule.slot, learning, learning and rule.learns_feedback
         self.sender = Sender(rule, learning=learning, masks=masks)
+        self.sent_in: int | None = None
         self.message: Tensor | None = None  # of the last backward pass, for the signals that are made later
         self.runs: list[Run] = []
         self.hidden: list[Tensor] = []
@@ -143,6 +147,7 @@ class Cut(CuttingPass):
             check_shapes(name, form, self.sender.outputs, shape, output.shape)
             if (mask := self.sender.mask_of(name, output)) is not None:
                 real_features(mask, shape, output.shape[: output.ndim - 1 - form.summed], name)
+        self.sent_in = -1
         hidden, self.hidden = self.hidden, []  # held here, the graph would outlive its backward pass
         self.ends.runs.clear()
         return send(output, self.signals, hidden, keep=self.learns)
@@ -155,6 +160,8 @@ class Cut(CuttingPass):
             hidden: the activations if the rule learns its feedback; else empty.
         """
         self.slot.enter_backward(Uncoupled())
+        if not torch.compiler.is_compiling():
+            self.sent_in = backward_pass()
         sender = self.sender
         error = sender.counted(error)
         message = sender.begin(error)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from feedalign.anatomy import check_all_ran, is_computed_from, operations_below, problems, tensors_in
+from feedalign.anatomy import check_all_ran, is_chain, origin, problems, tensors_in
 from feedalign.errors import OutputError, PointsError
 from feedalign.rules.accounting import account_for
 from feedalign.rules.direct.cut import Cut, Uncoupled
+from feedalign.torch_private import backward_pass
 
 if TYPE_CHECKING:
     from feedalign.rules.direct.rule import DirectRule
@@ -40,23 +41,26 @@ def _tied_at_the_end(rule: DirectRule, cut: Cut, output: Any) -> Any:
         _check_entries(rule, cut, output, tapped)
     taking = cut.taking
     assert taking is not None
-    made = _made_of(tapped, output) if cut.learning else set()
-    taking.watched = bool(made)
     tied = tuple(taking.tied(i, one) for i, one in enumerate(tapped))
     if all(after is before for after, before in zip(tied, tapped, strict=True)):
         return output
-    return taking.beside(rule.error_tap.put(output, tapped, tied), made)
+    if cut.learning and cut.sent_in is not None and not torch.compiler.is_compiling():  # compiled code keeps no hook
+        _refuse_ways_around(cut, tapped, problems.loss_around_the_entry(rule.error_tap.entry))
+    return rule.error_tap.put(output, tapped, tied)
 
 
-def _made_of(tapped: tuple[Tensor, ...], output: Any) -> set[int]:
-    """Return the ids of the other Tensors that a model returns, and has computed from where the error is taken."""
-    if output is tapped[0] or torch.compiler.is_compiling():  # no compiler sees the graph
-        return set()
-    others = [one for one in tensors_in(output) if one.grad_fn is not None and not any(one is each for each in tapped)]
-    ends = {one.grad_fn for one in tapped}
-    if not others or all(node not in ends for node in operations_below(others)):
-        return set()
-    return {id(one) for one in others if any(is_computed_from(one, each) for each in tapped)}
+def _refuse_ways_around(cut: Cut, tapped: tuple[Tensor, ...], words: str) -> None:
+    """Let a backward pass fail that comes to where the error is taken, but not through what the wrapped model returns.
+
+    The model may have computed a loss from there, and have put it anywhere: into the output, an object, an attribute.
+    """
+
+    def check(_gradients: Any) -> None:
+        if cut.sent_in != backward_pass():
+            raise OutputError(words)
+
+    for operation in {origin(one) for one in tapped} - {None}:
+        operation.register_prehook(check)
 
 
 def _tied_inside(rule: DirectRule, cut: Cut, output: Any) -> Any:
@@ -81,10 +85,8 @@ def _check_entries(rule: DirectRule, cut: Cut, output: Any, tapped: tuple[Tensor
     """Raise an error where something that is to learn would get no gradient, or another one than the rule's."""
     check_readout(rule, tapped)
     structured = output is not tapped[0] and not torch.compiler.is_compiling()  # no compiler sees the graph
-    if structured:
-        for number in (one for one in tensors_in(output) if not one.ndim):
-            if any(is_computed_from(number, one) for one in tapped):
-                raise OutputError(f"the model's {problems.loss_inside(rule.error_tap.entry)}")
+    if structured and (wrong := rule.error_tap.loss_inside(output, tapped)) is not None:
+        raise OutputError(f"the model's {wrong.words}")
     _check_blocks(rule, cut)
 
 
@@ -108,9 +110,11 @@ def check_block(rule: DirectRule, point: str, ran: Collection[str]) -> None:
     Args:
         rule: knows the blocks.
         point: at the end of the block.
-        ran: the modules with parameters that have run since the point before.
+        ran: the modules with parameters that have run since the point before; of a chain all have run.
     """
-    modules = [each for block in rule.blocks if block.point == point for each in block.going_with({point, *ran})]
+    blocks = [block for block in rule.blocks if block.point == point]
+    every = is_chain(rule.model)
+    modules = [each for one in blocks for each in (one.modules if every else one.going_with({point, *ran}))]
     held = (p for module in modules for p in rule.model.get_submodule(module).parameters(recurse=False))
     if any(parameter.requires_grad for parameter in held):
         raise PointsError(f"point {problems.no_gradient(point)}")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from feedalign.anatomy import State, activation_of, detached, same_state, tensors_in
 from feedalign.errors import PointsError
@@ -23,6 +22,7 @@ from feedalign.rules.direct.one_pass import check_block, check_readout
 from feedalign.rules.direct.point_hooks import CuttingPass
 from feedalign.rules.direct.sender import Sender, check_shapes
 from feedalign.rules.direct.signal import signal
+from feedalign.rules.once import once
 from feedalign.torch_private import has_own_backward_hooks
 
 if TYPE_CHECKING:
@@ -52,10 +52,12 @@ class _Recompute(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = ctx.second(error)
-        return None, None, *gradients, *[None] * (len(ctx.saved_tensors) - len(gradients))
+        with torch.no_grad():
+            gradients = ctx.second(error)
+        found = iter(once(error, [gradient for gradient in gradients if gradient is not None]))
+        given = [None if gradient is None else next(found) for gradient in gradients]
+        return None, None, *given, *[None] * (len(ctx.saved_tensors) - len(given))
 
 
 class TwoRuns:

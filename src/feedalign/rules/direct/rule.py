@@ -19,6 +19,7 @@ from feedalign.anatomy import (
     check_points,
     convolution_between,
     hook_places,
+    is_chain,
     mean_jacobians,
     place_problems,
     trace,
@@ -253,9 +254,10 @@ class DirectRule(Wrapped):
                 module.register_forward_pre_hook(around.before),
                 module.register_forward_hook(around.after),
             ]
-        for name in dict.fromkeys(name for block in self.blocks[:-1] for name in block.called):
-            if name not in self.points:
-                self.handles.append(self.model.get_submodule(name).register_forward_hook(RanHook(self.slot, name)))
+        if not is_chain(self.model):  # the modules of a chain run in every pass
+            for name in dict.fromkeys(name for block in self.blocks[:-1] for name in block.called):
+                if name not in self.points:
+                    self.handles.append(self.model.get_submodule(name).register_forward_hook(RanHook(self.slot, name)))
         norms = (module for module in self.model.modules() if isinstance(module, nn.GroupNorm))
         self.handles += [module.register_forward_pre_hook(GroupNormHook(self.slot)) for module in norms]
         self.handles += hook_places(self.model, self.error_tap, AtPlaces(self.slot).see)

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from feedalign.rules.once import once
+
 Signals = Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]]
 
 
@@ -32,7 +34,7 @@ class _Send(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, error: Tensor) -> tuple[Tensor | None, ...]:
-        return error, None, None, *ctx.signals(error, ctx.saved_tensors)
+        return error, None, None, *once(error, ctx.signals(error, ctx.saved_tensors))
 
 
 class _Receive(torch.autograd.Function):
@@ -44,8 +46,8 @@ class _Receive(torch.autograd.Function):
         return activation.new_empty(0)
 
     @staticmethod
-    def backward(ctx: Any, _token: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.signal(), None
+    def backward(ctx: Any, token: Tensor) -> tuple[Tensor | None, ...]:
+        return *once(token, (ctx.signal(),)), None
 
 
 def send(output: Tensor, signals: Signals, hidden: Sequence[Tensor], *, keep: bool) -> Tensor:

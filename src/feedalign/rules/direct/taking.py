@@ -7,7 +7,7 @@ costs no memory, and each of the Tensors hands its error to its own columns of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ class Taking:
         tap: where the error is taken.
         parts: numbers per sample of each Tensor there.
         tie: from a Tensor [*batch, C] to the same Tensor tied to what the pass has cut off.
-        watched: whether a backward pass is refused that comes to what the model returned, but to no place of the error.
+        watched: whether a backward pass is refused that comes to what the model returned, but to none of `tap.places`.
 
     Attributes:
         seen: names of the places reached so far.
@@ -70,8 +70,7 @@ class Taking:
             return tied
         # Pairs of a Tensor and a token have one origin, so that one backward pass waits for both.
         watched: Tensor
-        places = problems.loss_around_the_place(self.tap.places)
-        words = f"error_at {places}" if self.tap.places else _loss_around_the_entry(self.tap.entry)
+        words = f"error_at {problems.loss_around_the_place(self.tap.places)}"
         watched, self.token = _Watch.apply(tied, words)  # type: ignore[no-untyped-call]
         return watched
 
@@ -96,35 +95,13 @@ class Taking:
         if passing and not any(passing.values()):
             raise OutputError(f"error_at {problems.place_leads_nowhere(self.tap.places)}")
 
-        return self.beside(output, {key for key, passes in passing.items() if not passes}, objects=objects)
-
-    def beside(self, output: Any, watched: Collection[int], *, objects: bool = False) -> Any:
-        """Return the output with some Tensors in it watched: their backward passes must come to a place of the error.
-
-        Args:
-            output: what the model returned.
-            watched: the ids of these Tensors.
-            objects: see `mapped`.
-        """
-        token = self.token
-        if token is None or not watched:
-            return output
-
         def guard(tensor: Tensor) -> Tensor:
-            if id(tensor) not in watched:
+            if passing.get(id(tensor), True):
                 return tensor
             beside: Tensor = _Beside.apply(tensor, token)  # type: ignore[no-untyped-call]
             return beside
 
         return mapped(output, guard, objects=objects)
-
-
-def _loss_around_the_entry(entry: object) -> str:
-    return (
-        f"output={entry!r} is not passed by this loss, which is computed from what the model itself has made of the "
-        "entry, so the backward pass sends no error to the hidden layers; compute the loss from the entry, name the "
-        "module that gives the entry in error_at=, or take this gradient within net.backprop()"
-    )
 
 
 class _Share(torch.autograd.Function):

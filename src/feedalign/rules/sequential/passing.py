@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from feedalign.rules.accounting import check_recording
 from feedalign.rules.distributed import Processes
+from feedalign.rules.once import differentiated_once, once
 from feedalign.rules.sequential.linear_layer import Gradients
 from feedalign.rules.slot import Slot
 
@@ -36,9 +37,9 @@ class _SendBack(torch.autograd.Function):
         ctx.shape, ctx.dtype = x.shape, x.dtype
         if learn is not None:
             ctx.save_for_backward(x)
-        # The layer's own output, not a view of it: activations that work in place may follow.
-        ctx.mark_dirty(y)
-        return y
+        # No view of the output, so that activations that work in place may follow. And not the output itself, marked as
+        # changed: where torch compiles this hook by itself, the compiled code leaves such a function out.
+        return y.detach()
 
     @staticmethod
     def backward(ctx: Any, sent: Tensor) -> tuple[Tensor | None, ...]:
@@ -46,7 +47,7 @@ class _SendBack(torch.autograd.Function):
         if ctx.learn is not None:
             (x,) = ctx.saved_tensors
             ctx.learn(ctx.gradients.of_weight(ctx.layer, x.to(sent.dtype), ctx.weight.shape, sent))
-        return sent, below, None, None, None, None
+        return sent, *once(sent, (below,)), None, None, None, None
 
 
 class _Overhear(torch.autograd.Function):
@@ -111,7 +112,7 @@ class LayerByLayer:
             return tied
         if learn is not None:
             instead = _Overhear.apply(instead.requires_grad_(), learn)  # type: ignore[no-untyped-call]
-        through = known.formula(layer, x, instead, None)
+        through = differentiated_once(known.formula(layer, x, instead, None))
         # Adds nothing to y but the graph through B: the difference of equal numbers is exactly zero.
         return y + (through - through.detach()).to(y.dtype)
 

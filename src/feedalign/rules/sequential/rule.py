@@ -61,6 +61,7 @@ class SequentialRule(Wrapped):
     """
 
     holds_in_full: ClassVar[bool] = True
+    real_weights: ClassVar[bool] = False  # whether the rule needs weights that are real numbers
 
     def __init__(
         self,
@@ -162,6 +163,11 @@ class SequentialRule(Wrapped):
         for name in chosen:
             if (refusal := ran[name]) is not None:
                 raise refusal
+            if self.real_weights and any(one.is_complex() for one in self.hooked[name].parameters(recurse=False)):
+                raise PointsError(
+                    f"the weight of {name!r} is complex, and {type(self).__name__} has real feedback that depends on "
+                    f"the weights; give points= without {name!r}, and the error passes it as in backprop, or take FA"
+                )
         return chosen
 
     def draw(self, found: Any) -> None:

@@ -1,24 +1,29 @@
-// The page asks its program by itself, and not through Dash's callbacks to the server. Dash gives up a question when a
-// newer question has overtaken it, and loses a question when the connection breaks. A slider that is being dragged would
-// then show nothing, and the page could end at other positions than those of its controls.
-window.dash_clientside = window.dash_clientside || {};
+// Dash draws the figures. The controls are this script's own, and the page asks its program by itself, not through Dash's
+// callbacks to the server. Dash gives up a question when a newer question has overtaken it, and loses a question when the
+// connection breaks. A slider that is being dragged would then show nothing, and the page could end at other positions
+// than those of its controls.
 (function () {
   const SILENCE = 1000; // milliseconds until the page asks again when no answer came
-  const LOOK = 500; // milliseconds from one look at the sliders to the next
+  const LOOK = 20; // milliseconds from one look for the empty forms to the next, until Dash has drawn them
   const NO_ANSWER =
     "The program does not answer. The page asks again every second. If you have ended the program, start it again.";
   const FAILED = "The program failed. The terminal in which it runs shows the error.";
 
-  // Sets properties of components: {component: {property: value}}.
-  function show(shown) {
+  // Shows an answer: `shown` sets properties of Dash's components, and `dials` says what stands beside the dials.
+  function show({ shown = {}, dials = {} }) {
     for (const [component, properties] of Object.entries(shown)) {
       window.dash_clientside.set_props(component, properties);
+    }
+    for (const [key, { text, hidden }] of Object.entries(dials)) {
+      document.getElementById(`${key}-shown`).textContent = text;
+      document.getElementById(key).setAttribute("aria-valuetext", text);
+      document.getElementById(`${key}-dial`).hidden = hidden;
     }
   }
 
   function tell(troubles, words) {
     const paragraph = { namespace: "dash_html_components", type: "P", props: { children: words } };
-    if (troubles) show({ [troubles]: { children: [paragraph] } });
+    if (troubles) show({ shown: { [troubles]: { children: [paragraph] } } });
   }
 
   // Marks the results beside the controls while they wait for an answer; the style sheet then dims the figures.
@@ -37,7 +42,7 @@ window.dash_clientside = window.dash_clientside || {};
       });
       if (response.ok) return await response.json();
       tell(troubles, FAILED);
-      return { shown: {} };
+      return {};
     } catch {
       tell(troubles, NO_ANSWER);
       await new Promise((resume) => setTimeout(resume, SILENCE));
@@ -47,45 +52,36 @@ window.dash_clientside = window.dash_clientside || {};
     }
   }
 
-  // Returns a function that takes the positions of controls, and lets the page follow them. One question at a time is
-  // under way. When its answer is shown, the newest positions are asked for, unless the answer was for them. Whatever
-  // Dash tells of the sliders, their own positions count, and the page looks at them again and again.
-  function follower(name, troubles = null) {
-    let controls = [];
-    let told = [];
-    let answered = "[]";
+  // Returns the positions of a form's controls by name, all as text. A box that is not ticked has no entry.
+  function positions(form) {
+    return Object.fromEntries(new FormData(form));
+  }
+
+  // Lets the page follow the controls of a form. One question at a time is under way. When its answer is shown, the
+  // newest positions are asked for, unless the answer was for them.
+  function follow(form, name, troubles = null) {
+    let answered = null;
     let asking = false;
-    function wanted() {
-      return JSON.stringify(
-        told.map((value, i) => {
-          const control = document.getElementById(controls[i]);
-          return control && control.type === "range" ? control.value : value;
-        }),
-      );
-    }
-    async function follow() {
+    async function ask() {
       if (asking) return;
       asking = true;
       try {
-        for (let asked = wanted(); asked !== answered; asked = wanted()) {
-          const found = await answer(name, JSON.parse(asked), troubles);
+        for (;;) {
+          const question = positions(form);
+          if (JSON.stringify(question) === answered) return;
+          const found = await answer(name, question, troubles);
           if (found === null) continue;
-          show(found.shown);
-          answered = asked;
+          show(found);
+          answered = JSON.stringify(question);
         }
       } finally {
         asking = false;
       }
     }
-    setInterval(follow, LOOK);
-    return function (...positions) {
-      controls = window.dash_clientside.callback_context.inputs_list.map(({ id }) => id);
-      told = positions;
-      follow();
-    };
+    form.addEventListener("input", ask);
+    ask();
   }
 
-  let presses = 0; // of Train, as Dash counts them
   let current = 0; // number of the training that is shown; Train and Stop begin a new number
   // Trains epoch by epoch, from a press of Train until the last epoch, or until a button is pressed again.
   async function train(choices) {
@@ -94,23 +90,33 @@ window.dash_clientside = window.dash_clientside || {};
     for (let name = "training"; name && mine === current; ) {
       const found = await answer(name, question, "deep-troubles");
       if (found === null || mine !== current) continue;
-      show(found.shown);
+      show(found);
       question = found.training;
       name = question ? "epoch" : null;
     }
   }
 
-  window.dash_clientside.explore = {
-    shallow: follower("shallow", "shallow-troubles"),
-    shallow_dials: follower("shallow-dials"),
-    deep_dials: follower("deep-dials"),
-    press: function (trains, stops, ...choices) {
-      if ((trains || 0) > presses) {
-        presses = trains;
-        train(choices);
-      } else {
-        current += 1;
-      }
-    },
-  };
+  // Returns a form of the page, filled with its controls.
+  function filled(key) {
+    const form = document.getElementById(key);
+    form.innerHTML = form.dataset.controls;
+    form.addEventListener("submit", (event) => event.preventDefault()); // Enter in a field would load the page again
+    return form;
+  }
+
+  function begin() {
+    const shallow = filled("shallow-controls");
+    follow(shallow, "shallow-dials");
+    follow(shallow, "shallow", "shallow-troubles");
+    const deep = filled("deep-controls");
+    follow(deep, "deep-dials");
+    document.getElementById("train").addEventListener("click", () => train(positions(deep)));
+    document.getElementById("stop").addEventListener("click", () => (current += 1));
+  }
+
+  const waiting = setInterval(() => {
+    if (!document.getElementById("deep-controls")) return;
+    clearInterval(waiting);
+    begin();
+  }, LOOK);
 })();
