@@ -21,7 +21,7 @@ from scipy import stats
 
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
-from feedalign.lab.experiments.common.outputs import covariance_root, with_pairs
+from feedalign.lab.experiments.common.output_pairs import covariance_root, with_pairs
 from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.lab.panels import panels
 from feedalign.lab.runs import Desk, Job

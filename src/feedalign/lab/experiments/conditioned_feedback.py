@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import in_turn, jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.linear_backprop import backprop_losses
-from feedalign.lab.experiments.common.outputs import covariance_root, with_pairs
+from feedalign.lab.experiments.common.output_pairs import covariance_root, with_pairs
 from feedalign.lab.experiments.common.verdict import Verdict, weakest_of
 from feedalign.lab.panels import panels
 from feedalign.lab.runs import Desk, Job

@@ -32,7 +32,7 @@ from scipy import stats
 
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
-from feedalign.lab.experiments.common.outputs import covariance
+from feedalign.lab.experiments.common.output_pairs import covariance
 from feedalign.lab.experiments.common.verdict import Side, Verdict, weakest_of
 from feedalign.lab.experiments.output_statistics_job import ACTIVATIONS, TARGETS, Setting, Training
 from feedalign.lab.panels import panels

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from feedalign.alignment import weight_alignment
 from feedalign.lab.experiments.common.ensembles import alignment_by_network, scaled_ensemble
-from feedalign.lab.experiments.common.outputs import covariance_root
+from feedalign.lab.experiments.common.output_pairs import covariance_root
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.training import one_thread
 from feedalign.rules import DFA
