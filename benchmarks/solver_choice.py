@@ -17,7 +17,7 @@ from _timing import save
 from feedalign.theory import shallow
 
 TIMES, CALLS, N = 41, 5, 500
-EXACT = {"method": "DOP853", "rtol": 1e-13, "atol": 1e-15}
+EXACT: dict[str, Any] = {"method": "DOP853", "rtol": 1e-13, "atol": 1e-15}
 DEFAULT = (1e-8, 1e-10)
 TOLERANCES = ((1e-6, 1e-8), DEFAULT, (1e-10, 1e-12))
 METHODS = ("LSODA", "DOP853", "RK45", "Radau")

@@ -22,6 +22,7 @@ COLUMNS: dict[str, list[Any]] = {
 }
 # Rows that need several processes or more words, and the tests that hold them.
 ELSEWHERE = {
+    "Parts compiled one by one (`part.compile()`)": "tests/rules/test_compiled_parts.py",
     "`DistributedDataParallel(net)`": "tests/rules/test_distributed.py",
     "`fully_shard(net.model)` (FSDP2)": "tests/rules/test_sharded.py",
     "Full backward hooks on a point": "tests/rules/test_backward_hooks.py",

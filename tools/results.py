@@ -2,17 +2,20 @@
 
     python tools/results.py [NAME ...] [--preset quick] [--dataset DATASET] [--runs runs]
     python tools/results.py NAME --preset paper [--set FIELD=VALUE ...]
+    python tools/results.py --redraw
 
 Finished runs are read, the others are computed. Each experiment gets `results/NAME.json`, `results/NAME.svg`, and the
 data that were computed as `results/NAME.nc`. A data set that was asked for is added to the name. Files of the preset
 "paper" lie in `results/paper/`. The JSON file lists the fields that `--set` has changed. Without names every
 experiment is written, and the files of experiments that no longer exist are removed. Counts of base seeds come from
-`results/seed_robustness.csv`, which `feedalign reproduce --seeds 5` writes.
+`results/seed_robustness.csv`, which `feedalign reproduce --seeds 5` writes. `--redraw` draws all figures of both
+presets again from the data that lie there, and changes nothing else.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import sys
@@ -24,7 +27,7 @@ import xarray as xr
 
 from feedalign import lab
 from feedalign.lab.changes import read_options
-from feedalign.lab.experiments import NAMES, Verdict
+from feedalign.lab.experiments import NAMES, Verdict, get
 from feedalign.lab.report import Result
 from feedalign.lab.robustness import Robustness, read
 from feedalign.style import svg
@@ -84,8 +87,21 @@ def write(result: Result, preset: str, dataset: str | None, robustness: list[Rob
     path.parent.mkdir(exist_ok=True)
     text = json.dumps(document(result, preset, dataset, robustness), indent=2, ensure_ascii=False)
     path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
-    path.with_suffix(".svg").write_bytes(svg(result.experiment.plot(result.run.dataset)))
-    path.with_suffix(".nc").write_bytes(compressed(result.run.dataset))
+    content = compressed(result.run.dataset)
+    path.with_suffix(".nc").write_bytes(content)
+    path.with_suffix(".svg").write_bytes(drawn(result.experiment.NAME, io.BytesIO(content)))
+
+
+def drawn(name: str, data: io.BytesIO | Path) -> bytes:
+    """Return the figure of an experiment, drawn from a data set as it is committed."""
+    return svg(get(name).plot(xr.load_dataset(data, engine="h5netcdf")))
+
+
+def redraw(folder: Path) -> None:
+    """Draw the figure of every committed data set again."""
+    for path in sorted(folder.rglob("*.nc")):
+        name = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["experiment"]
+        path.with_suffix(".svg").write_bytes(drawn(name, path))
 
 
 def compressed(dataset: xr.Dataset) -> bytes:
@@ -120,7 +136,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--set", action="append", default=[], help="FIELD=VALUE, instead of the preset's own")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder to write")
+    parser.add_argument("--redraw", action="store_true", help="only draw the figures of the committed data sets again")
     asked = parser.parse_args(arguments)
+    if asked.redraw:
+        redraw(asked.results)
+        return
     if asked.set and asked.preset != "paper":
         parser.error("--set is for --preset paper: the page would show a changed quick run as the preset's own")
     asked.results.mkdir(exist_ok=True)

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from feedalign.checks import real_array, refused, whole_number, whole_numbers
+from feedalign.checks import Array, real_array, refused, whole_number, whole_numbers
 from feedalign.errors import ArgumentError, FeedbackShapeError
 
-Array = NDArray[np.float64]
 Positions = NDArray[np.intp]
 Pair = tuple[int, int]
 
@@ -112,16 +111,8 @@ class Geometry:
             raise ArgumentError(f"padding_mode={layer.padding_mode!r} connects across the border; expected 'zeros'")
         if in_channels != layer.in_channels:
             raise ArgumentError(f"in_shape={in_shape} must begin with the layer's {layer.in_channels} channels")
-        return cls(
-            in_shape,
-            layer.out_channels,
-            (layer.kernel_size[0], layer.kernel_size[1]),
-            (layer.stride[0], layer.stride[1]),
-            (padding[0], padding[1]),
-            (layer.dilation[0], layer.dilation[1]),
-            layer.groups,
-            regions,
-        )
+        kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
+        return cls(in_shape, layer.out_channels, kernel, stride, padding, dilation, layer.groups, regions)
 
     @property
     def out_shape(self) -> tuple[int, int, int]:

@@ -10,15 +10,8 @@ from feedalign.errors import ArgumentError
 def check_memory(what: str, numbers: int, advice: str) -> None:
     """Refuse float32 numbers that need more memory than this machine has; where its memory is unknown, do nothing.
 
-    Linux hands out more memory than there is and ends the program, without a word, when the numbers are written.
-
-    Args:
-        what: what holds the numbers, for the message.
-        numbers: how many.
-        advice: what to do instead, for the end of the message.
-
-    Raises:
-        ArgumentError: the machine has too little memory.
+    Linux hands out more memory than there is and ends the program, without a word, when the numbers are written. The
+    message begins with what holds the numbers, and ends with advice on what to do instead.
     """
     if not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= getattr(os, "sysconf_names", {}).keys():
         return

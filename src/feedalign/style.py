@@ -69,6 +69,7 @@ _RC: Any = {
     "axes.titlelocation": "left",
     "legend.frameon": False,
     "legend.fontsize": 8,
+    "legend.handlelength": 2.8,  # shorter, a dashed line looks solid
     "lines.linewidth": 1.6,
     # Paths instead of fonts, and a fixed salt for the names of clip paths: the same data give the same bytes anywhere.
     "svg.fonttype": "path",

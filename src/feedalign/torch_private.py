@@ -17,8 +17,8 @@ def backward_pass() -> int:
     """Return the number of the backward pass that this thread is running, and -1 outside of one.
 
     Why: activation checkpointing runs parts of the forward pass a second time within a backward pass. The rule must cut
-    the graph there as it did the first time. And a loss that passes by the rule is told by what the same backward pass has
-    run before. No public function tells whether a backward pass is running.
+    the graph there as it did the first time. And a loss that passes by the rule is told by what the same backward pass
+    has run before. No public function tells whether a backward pass is running.
     """
     return torch._C._current_graph_task_id()
 

@@ -109,6 +109,23 @@ def loss_inside(rule: Rule, hold: Hold = right) -> None:
     hold(net, (x, y), y, lambda output, _: output["loss"].clone())
 
 
+def loss_inside_at_a_place(rule: Rule, hold: Hold = right) -> None:
+    x, y = batch()
+    net = wrapped(rule, LossInside(), ("body.1", "body.3"), (x, y), error_at="body.4")
+    hold(net, (x, y), y, lambda output, _: output["loss"].clone())
+
+
+def second_derivative(rule: Rule, _hold: Hold = right) -> None:
+    x, y = batch()
+    x.requires_grad_()
+    (of_input,) = torch.autograd.grad(cross_entropy(rule(network())(x), y), x, create_graph=True)
+    of_input.square().sum().backward()
+
+
+def exported(rule: Rule, _hold: Hold = right) -> None:
+    torch.export.export(rule(network()), (batch()[0],))
+
+
 def empty(rule: Rule, hold: Hold = right) -> None:
     net = rule(network())
     before = {name: F.clone() for name, F in net.feedback_matrices.items()}
@@ -234,6 +251,9 @@ SITUATIONS: dict[str, Callable[..., None]] = {
     "Outputs in a dict": dictionary,
     "Inputs by keyword": keywords,
     "A loss that the model computes itself": loss_inside,
+    "The same with `error_at=`": loss_inside_at_a_place,
+    "A gradient of a gradient (`create_graph=True`)": second_derivative,
+    "`torch.export.export(net)` in a learning pass": exported,
     "Empty batches": empty,
     "Batches that are not finite": not_finite,
     "A first pass in inference mode": inference,

@@ -100,6 +100,8 @@ def test_what_is_right_is_taken(name: str) -> None:
 
 def test_the_look_at_one_sample_fewer_leaves_no_trace() -> None:
     class Drawing(BatchFirst):
+        passes: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("passes", torch.tensor(0))

@@ -22,8 +22,12 @@ def transposed() -> nn.Module:
     return nn.Sequential(nn.Unflatten(1, (1, 5)), *layers).double()
 
 
+def dense(rule: Any) -> Callable[[], Any]:
+    return lambda: rule(network())
+
+
 WAYS: dict[str, Callable[[], Any]] = {
-    **{rule.__name__: (lambda rule=rule: rule(network())) for rule in (*FIXED_AND_LEARNED, fa.DRTP, fa.SignSymmetry)},
+    **{rule.__name__: dense(rule) for rule in (*FIXED_AND_LEARNED, fa.DRTP, fa.SignSymmetry)},
     "recomputed": lambda: fa.DFA(network(), recompute=True),
     "FA, a layer without a formula of its backward pass": lambda: fa.FA(transposed()),
 }

@@ -259,3 +259,32 @@ def test_lazy_layers_are_layers_once_their_sizes_are_known() -> None:
     net = fa.FA(nn.Sequential(nn.LazyLinear(5), nn.Tanh(), nn.LazyLinear(4), nn.Tanh(), nn.Linear(4, 3)))
     net(labelled()[0])
     assert net.points == ("2", "4")
+
+
+class ComplexLayers(nn.Module):
+    """A complex layer between real ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.readout = nn.Linear(5, 4), nn.Linear(4, 3)
+        self.mid = nn.Linear(4, 4, dtype=torch.complex128)
+
+    def forward(self, x: Tensor) -> Any:
+        h = torch.tanh(self.first(x))
+        return self.readout(self.mid(h.to(self.mid.weight.dtype)).abs())
+
+
+def test_fixed_feedback_passes_a_complex_layer() -> None:
+    net = fa.FA(ComplexLayers().double())
+    assert net.points == ("mid", "readout")
+    x, y = labelled()
+    assert fa.check_rule(net, functional.cross_entropy, x, y).worst < 1e-12
+
+
+@pytest.mark.parametrize("rule", [fa.KolenPollack, fa.SignSymmetry])
+def test_feedback_that_depends_on_complex_weights_is_refused(rule: Any) -> None:
+    x, _ = labelled()
+    with pytest.raises(PointsError, match=f"the weight of 'mid' is complex, and {rule.__name__} has real feedback"):
+        rule(ComplexLayers().double())(x.double())
+    assert rule(ComplexLayers().double(), ("readout",))(x.double()).isfinite().all()

@@ -122,9 +122,7 @@ def test_a_loss_of_what_lies_below_the_logits_trains_its_own_part() -> None:
         model.router(model.gate(model.hidden(X)).detach()).softmax(-1).mean(0).square().sum(), [model.router.weight]
     )
     torch.testing.assert_close(model.router.weight.grad, true)
-    check = fa.check_rule(
-        net, lambda out, y: functional.cross_entropy(out["logits"], y) + out["balance"], X, labels(5)
-    )
+    check = fa.check_rule(net, lambda out, y: functional.cross_entropy(out["logits"], y) + out["balance"], X, labels(5))
     assert check.worst < ROUNDING
 
 

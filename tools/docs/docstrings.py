@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from textwrap import dedent
 from typing import Any
 
@@ -16,7 +17,9 @@ _BLOCK = re.compile(
 # An example, as the tests of docstrings run it, up to the next empty line.
 _EXAMPLE = re.compile(r"^>>> .*(?:\n(?!\s*$).*)*", re.M)
 # An argument that another class of the package explains.
-_SEE = re.compile(r"^(?P<indent>[ \t]+)(?P<name>\w+): (?:[\w ]+, )?see `(?P<other>\w+)`(?P<more>[.;].*)$", re.M)
+_SEE = re.compile(r"^(?P<indent>[ \t]+)(?P<name>\w+): see `(?P<other>\w+)`(?P<more>[.;].*)$", re.M)
+# The arguments of a class that leaves its other arguments to another class.
+_OTHERS = re.compile(r"^The other arguments are those of `(?P<other>\w+)`\.\n\nArgs:\n(?:[ \t]+\S.*(?:\n|\Z))+", re.M)
 
 
 class Docstrings(Extension):
@@ -29,12 +32,12 @@ class Docstrings(Extension):
             obj.docstring.value = _EXAMPLE.sub(lambda found: f"```pycon\n{found[0].rstrip()}\n```", text)
 
     def on_package(self, *, pkg: Object, **_: Any) -> None:
-        """Put in the place of "see `DirectRule`" what that class says of the argument."""
-        classes = list(_classes(pkg))
-        explained = {each.name: _parameters(each) for each in classes}
-        for each in classes:
-            if each.docstring is not None:
-                each.docstring.value = _SEE.sub(lambda found: _explain(found, explained), each.docstring.value)
+        """Put in what another class says of arguments, for "see `DirectRule`" and for arguments that are left to it."""
+        classes = [each for each in _classes(pkg) if each.docstring is not None]
+        for pattern, put in ((_SEE, _explain), (_OTHERS, _complete)):
+            explained = {each.name: _parameters(each) for each in classes}
+            for each in classes:
+                each.docstring.value = pattern.sub(partial(put, each, explained), each.docstring.value)
 
 
 def _classes(room: Any) -> Iterator[Any]:
@@ -50,8 +53,6 @@ def _classes(room: Any) -> Iterator[Any]:
 
 def _parameters(each: Any) -> dict[str, str]:
     """Return what a class says of its arguments, by name."""
-    if each.docstring is None:
-        return {}
     sections = each.docstring.parse("google", warnings=False)
     return {
         parameter.name: parameter.description
@@ -61,12 +62,23 @@ def _parameters(each: Any) -> dict[str, str]:
     }
 
 
-def _explain(found: re.Match[str], explained: dict[str, dict[str, str]]) -> str:
+def _explain(_class: Any, explained: dict[str, dict[str, str]], found: re.Match[str]) -> str:
     description = explained.get(found["other"], {}).get(found["name"])
     if description is None:
         return found[0]
-    lines = f"{found['name']}: {description.removesuffix('.')}{found['more']}".splitlines()
-    return "\n".join([found["indent"] + lines[0], *(f"{found['indent']}    {line.strip()}" for line in lines[1:])])
+    return _argument(found["name"], f"{description.removesuffix('.')}{found['more']}", found["indent"])
+
+
+def _complete(each: Any, explained: dict[str, dict[str, str]], found: re.Match[str]) -> str:
+    """Return what a class and the other class say of the arguments, in the order of the signature."""
+    every = explained[found["other"]] | explained[each.name]
+    names = [parameter.name for parameter in each.parameters if parameter.name in every]
+    return "\n".join(["Args:", *(_argument(name, every[name], "    ") for name in names), ""])
+
+
+def _argument(name: str, description: str, indent: str) -> str:
+    first, *more = f"{name}: {description}".splitlines()
+    return "\n".join([indent + first, *(f"{indent}    {line.strip()}" for line in more)])
 
 
 def _typeset(block: re.Match[str]) -> str:

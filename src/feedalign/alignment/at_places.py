@@ -26,30 +26,22 @@ from feedalign.anatomy import (
     without_padding,
 )
 from feedalign.errors import OutputError
-from feedalign.rules import DirectRule, mask_of, signal
+from feedalign.rules import DirectRule, signal
 
 Pair = tuple[str, Tensor | None, Tensor | None]
 
 
 class PointRun(NamedTuple):
-    """One run of a point.
+    """One run of a point."""
 
-    Attributes:
-        point: its name.
-        shape: of the activation.
-        dtype: of the activation.
-        place: where derivatives are compared: at the pre-activation, or at the activation itself; None where no
-            pre-activation has run since the last point.
-        given: where everything that the point's module returned left its operations, the activation first.
-        taken: where copies of the same Tensors go on.
-    """
-
-    point: str
-    shape: torch.Size
+    point: str  # its name
+    shape: torch.Size  # of the activation, like the dtype
     dtype: torch.dtype
+    # Where derivatives are compared: at the pre-activation, or at the activation itself; None where no pre-activation
+    # has run since the last point.
     place: GradientEdge | None
-    given: list[GradientEdge]
-    taken: list[GradientEdge]
+    given: list[GradientEdge]  # where all that the point's module returned left its operations, the activation first
+    taken: list[GradientEdge]  # where copies of the same Tensors go on
 
     def at_place(self, derivatives: Sequence[Tensor | None]) -> Tensor | None:
         """Return the derivative at the place from those of what the module returned, the activation first.
@@ -126,7 +118,7 @@ class Runs:
         for run in reversed(self.runs):
             at_place = true[run.place] if run.place in true else run.at_place([true[edge] for edge in run.taken])
             form = net.feedback.forms[run.point]
-            mask = mask_of(masks, run.point, form, message)
+            mask = None if masks is None else masks.at(run.point, form, message)
             sent = signal(message, net.feedback[run.point], form, run.shape, mask).to(run.dtype)
             yield run.point, at_place, run.at_place([sent])
 
@@ -134,13 +126,8 @@ class Runs:
 def products_at_places(net: DirectRule, batch: Batch, *, preactivations: bool) -> Products:
     """Return the inner products of true and sent derivative at the places, [3, points + 1, *batch].
 
-    Both go from the point to the place by way of the point alone. A point that runs several times contributes the
-    features of every run, one that did not run zero.
-
-    Args:
-        net: a wrapped model.
-        batch: what to run it on.
-        preactivations: compare at the pre-activations, instead of at the points.
+    The places are the pre-activations, or the points. Both derivatives go from the point to the place by way of the
+    point alone. A point that runs several times contributes the features of every run, one that did not run zero.
     """
     before = {block.preactivation for block in net.blocks[:-1]} if preactivations else set()
     runs = Runs(net.points, before)
@@ -149,7 +136,8 @@ def products_at_places(net: DirectRule, batch: Batch, *, preactivations: bool) -
     # An encoder has the samples in common with the output, and not the tokens.
     axes = axes[: len(axes) - max(form.summed for form in net.feedback.forms.values())]
     pairs = runs.pairs(net, entries, loss, batch.masks)
-    if batch.masks is None:
+    masks = batch.masks
+    if masks is None:
         return inner_products(pairs, net.points, axes)
 
     def counted(name: str, derivative: Tensor | None) -> Tensor | None:
@@ -157,7 +145,7 @@ def products_at_places(net: DirectRule, batch: Batch, *, preactivations: bool) -
         if derivative is None:
             return None
         form, error = net.feedback.forms[name], net.error_tap.rows(entries)
-        return without_padding(derivative, mask_of(batch.masks, name, form, error), axes)
+        return without_padding(derivative, masks.at(name, form, error), axes)
 
     return inner_products(((name, counted(name, a), counted(name, b)) for name, a, b in pairs), net.points, axes)
 

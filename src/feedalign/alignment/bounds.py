@@ -73,8 +73,7 @@ def alignability(net: DirectRule) -> Alignability:
     modules = dict(net.model.named_modules())
     layers, undefined = {}, dict(measured.undefined)
     for below, block in zip(net.blocks[:-1], net.blocks[1:], strict=True):
-        label = ", ".join(block.weights) or block.point
-        if label not in measured.layers:
+        if block.label not in measured.layers:
             continue
         found = convolution_between(below, block, modules) if block.point else ""
         bound, estimates = 1.0, (1.0, 1.0)
@@ -89,9 +88,9 @@ def alignability(net: DirectRule) -> Alignability:
             try:
                 bound = _bound(F_out, F_in, found.geometry)
             except ArgumentError as refused:  # feedback of zeros, or of a rank that is too high for the memory
-                undefined[label] = str(refused)
+                undefined[block.label] = str(refused)
                 continue
-        layers[label] = LayerAlignability(bound, measured.layers[label], *estimates)
+        layers[block.label] = LayerAlignability(bound, measured.layers[block.label], *estimates)
     return Alignability(layers, undefined)
 
 

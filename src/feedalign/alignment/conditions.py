@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feedalign.alignment.spectra import Spectrum, spectrum_of
+from feedalign.alignment.true_pass import check_loss
 from feedalign.alignment.weak import AlignmentMatrix, alignment_matrix
 from feedalign.alignment.weight import weight_of
 from feedalign.anatomy import arguments, real_rows, recordable, same_state, tapped
 from feedalign.checks import flag
-from feedalign.errors import OutputError
 from feedalign.feedback import Factors
 from feedalign.rules import DirectRule, Wrapped, check_direct, check_wrapped, reshard
 
@@ -78,13 +78,12 @@ def conditioning(net: DirectRule, loss_fn: Callable[[Any, Any], Tensor], x: Any,
     below: Factors | None = None
     for block in net.blocks:
         above = net.feedback.factors(block.point)  # none above the readout
-        label = ", ".join(block.weights) or block.point
         shape = block.features if above is None else above.features, None if below is None else below.features
         weight = weight_of(block, modules, shape)
         if isinstance(weight, str):
-            undefined[label] = weight
+            undefined[block.label] = weight
         else:
-            layers[label] = alignment_matrix(weight.detach().double(), above, below, precision)
+            layers[block.label] = alignment_matrix(weight.detach().double(), above, below, precision)
         below = above
     # Singular values of the errors themselves: squared ones would lose half of the digits. What rounding of the entries
     # leaves is a few times `precision`, however many samples or inputs there are.
@@ -126,10 +125,5 @@ def output_errors(
         with torch.set_grad_enabled(bool(net.error_tap.places)), net.backprop():
             output, leaves = tapped(net.model, net.error_tap, lambda: net(*args, **kwargs), leaf)
         reshard(net)
-        loss = loss_fn(output, recordable(y))
-        if loss.numel() != 1 or not loss.requires_grad:
-            raise OutputError(
-                f"loss_fn must give one number with a gradient, got shape {tuple(loss.shape)}, "
-                f"requires_grad={loss.requires_grad}; sum or average over the batch, and do not detach"
-            )
+        loss = check_loss(loss_fn(output, recordable(y)))
         return net.error_tap.rows(torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True))

@@ -23,8 +23,8 @@ def inner_products(
 ) -> Products:
     """Return a·a, a·b and b·b over the features of named pairs a, b [*batch, *features]: [3, names + 1, *batch].
 
-    Last comes the sum over the names. Of what is not finite numpy warns, unless `np.errstate` says otherwise.
-    In float64, since squares in single precision would underflow. Pairs of one name add up, and None stands for zeros.
+    Last comes the sum over the names. Of what is not finite numpy warns, unless `np.errstate` says otherwise. In
+    float64, since squares in single precision would underflow. Pairs of one name add up, and None stands for zeros.
     Large pairs are taken as they come, piece by piece; small ones of one shape all at once: their products take less
     time than the calls.
     """

@@ -91,7 +91,7 @@ class AlignmentMonitor:
         every: steps from one measurement to the next; "log" measures at steps 0, 1, 2, ... 10, then ten times a decade.
         at: where gradients are compared, see `gradient_alignment`.
         conditioning: whether to measure `conditioning` too.
-        csv_file: file that gets a row for each measurement; one that exists is gone on with.
+        csv_file: file that gets a row for each measurement. An existing file is appended to.
         writer: gets every number too, for example a TensorBoard `SummaryWriter`.
 
     Attributes:

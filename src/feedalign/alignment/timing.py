@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from feedalign.checks import finite_array, finite_number, positive_number, real_array
+from feedalign.checks import Array, finite_array, finite_number, positive_number, real_array
 from feedalign.errors import ArgumentError
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,21 +17,13 @@ from feedalign.rules import DirectRule
 
 @dataclass(frozen=True)
 class Batch:
-    """What a measurement runs on.
+    """What a measurement runs on."""
 
-    Attributes:
-        loss_fn: scalar loss of (output, y).
-        args: inputs of the model by position.
-        kwargs: inputs of the model by keyword.
-        y: whatever loss_fn takes.
-        masks: which entries of the inputs are real; None if all of them are.
-    """
-
-    loss_fn: Callable[[Any, Any], Tensor]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    loss_fn: Callable[[Any, Any], Tensor]  # scalar loss of (output, y)
+    args: tuple[Any, ...]  # inputs of the model by position
+    kwargs: dict[str, Any]  # inputs of the model by keyword
     y: Any
-    masks: PassMasks | None = None
+    masks: PassMasks | None = None  # which entries of the inputs are real; None if all of them are
 
     @classmethod
     def of(cls, net: DirectRule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any) -> Batch:
@@ -47,15 +39,8 @@ def true_pass(
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """Run the model under `net.backprop()` and return the Tensors at which the error is taken, and the loss.
 
-    Args:
-        net: a wrapped model.
-        batch: what to run it on.
-        see: called as see(name, output) when a point or a module in `also` has run; what it returns, unless None, goes
-            on in the output's place.
-        also: names of further modules to look at.
-
-    Raises:
-        OutputError: the loss is not one number with a gradient.
+    `see` is called as see(name, output) when a point or a module in `also` has run. What it returns, unless None, goes
+    on in the output's place.
     """
     with torch.enable_grad(), net.backprop(see), observing(net.model, also, see or (lambda *_: None)):
         output, entries = tapped(
@@ -65,13 +50,17 @@ def true_pass(
             _recorded_view,  # what the model makes of an entry elsewhere is no part of the error
             training=net.model.training,
         )
-        loss = batch.loss_fn(output, batch.y)
+        return entries, check_loss(batch.loss_fn(output, batch.y))
+
+
+def check_loss(loss: Tensor) -> Tensor:
+    """Return the loss; OutputError unless it is one number with a gradient."""
     if loss.numel() != 1 or not loss.requires_grad:
         raise OutputError(
             f"loss_fn must give one number with a gradient, got shape {tuple(loss.shape)}, "
             f"requires_grad={loss.requires_grad}; sum or average over the batch, and do not detach"
         )
-    return entries, loss
+    return loss
 
 
 def _recorded_view(tensor: Tensor) -> Tensor:

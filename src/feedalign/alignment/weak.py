@@ -48,16 +48,11 @@ class AlignmentMatrix:
 
 
 def alignment_matrix(weight: Tensor, above: Factors | None, below: Factors | None, precision: float) -> AlignmentMatrix:
-    """Measure a weight matrix beside the factors of its feedback.
+    """Measure a weight matrix W, [..., features, features below], in float64, beside the factors of its feedback.
 
     F = E L Pᵀ, with L from `Factors.narrow` and orthonormal columns of P. So Â = P M P'ᵀ, with M = (E L)⁺ W (E' L')⁺ᵀ,
-    and the small M has the singular values of Â.
-
-    Args:
-        weight: W, [..., features, features below], in float64.
-        above: feedback at the layer's output; None at the output of the model.
-        below: feedback at the layer's input; None at the input of the model.
-        precision: relative rounding error of the weights. Singular values below it are taken for zero.
+    and the small M has the singular values of Â. There is no feedback above the output and below the input of the
+    model. Singular values below `precision`, the relative rounding error of the weights, are taken for zero.
     """
     means = _over_copies(weight, above, below)
     left, right = (None if factors is None else factors.narrow() for factors in (above, below))

@@ -69,18 +69,17 @@ def weight_alignment(net: Wrapped) -> WeightAlignment:
     products, undefined = {}, {}
     below = net.feedback.factors(net.blocks[0].point)
     for lower, block in zip(net.blocks[:-1], net.blocks[1:], strict=True):
-        label = ", ".join(block.weights) or block.point
         above = net.feedback.factors(block.point)  # none above the readout
         assert below is not None  # only the last block ends at no point
         shape = below.outputs if above is None else above.features, below.features
         link = _link(lower, block, modules, shape)
         if isinstance(link, str):
-            undefined[label] = link
+            undefined[block.label] = link
         elif isinstance(link, Convolution):
             assert above is not None
-            products[label] = _of_convolution(link, above, below)
+            products[block.label] = _of_convolution(link, above, below)
         else:
-            products[label] = _of_readout(link, below) if above is None else _of_matrix(link, above, below)
+            products[block.label] = _of_readout(link, below) if above is None else _of_matrix(link, above, below)
         below = above
     return _summary(products, undefined)
 

@@ -1,17 +1,20 @@
 """What a model is made of, seen from outside: its outputs, its points, the blocks between them. Knows of no rule."""
 
 from feedalign.anatomy import problems
-from feedalign.anatomy.blocks import Block, convolution_between, features_last, names_above, trace
-from feedalign.anatomy.chain import is_chain
+from feedalign.anatomy.blocks import Block, convolution_between, features_last, is_chain, names_above, trace
 from feedalign.anatomy.error_tap import Entries, Entry, ErrorTap
 from feedalign.anatomy.fewer import one_fewer
-from feedalign.anatomy.hooks import evaluating, observing
-from feedalign.anatomy.inputs import arguments, recordable
+from feedalign.anatomy.hooks import evaluating, observing, same_modes
 from feedalign.anatomy.jacobians import mean_jacobians
 from feedalign.anatomy.masks import InputMasks, Mask, PassMasks, real_features, real_rows, without_padding
-from feedalign.anatomy.outputs import (
+from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
+from feedalign.anatomy.problems import Problem
+from feedalign.anatomy.tapping import check_all_ran, checked_place, hook_places, place_problems, seeing_places, tapped
+from feedalign.anatomy.undisturbed import State, copied, same_random_numbers, same_state, undisturbed
+from feedalign.anatomy.values import (
     activation_in,
     activation_of,
+    arguments,
     detached,
     entries_of,
     exchange,
@@ -19,13 +22,10 @@ from feedalign.anatomy.outputs import (
     leaves_below,
     mapped,
     origin,
+    recordable,
     tensors_in,
 )
-from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
-from feedalign.anatomy.problems import Problem
-from feedalign.anatomy.tapping import check_all_ran, checked_place, hook_places, place_problems, seeing_places, tapped
-from feedalign.anatomy.undisturbed import State, copied, same_random_numbers, same_state, undisturbed
-from feedalign.anatomy.weights import computed_by_hooks, gathered, plain_copy, weight_matrices, weights_in_use
+from feedalign.anatomy.weights import gathered, plain_copy, weight_matrices, weights_in_use
 
 __all__ = [
     "Block",
@@ -45,7 +45,6 @@ __all__ = [
     "check_all_ran",
     "check_points",
     "checked_place",
-    "computed_by_hooks",
     "convolution_between",
     "copied",
     "detached",
@@ -72,6 +71,7 @@ __all__ = [
     "real_features",
     "real_rows",
     "recordable",
+    "same_modes",
     "same_random_numbers",
     "same_state",
     "seeing_places",

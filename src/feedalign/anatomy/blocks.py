@@ -15,10 +15,10 @@ from feedalign.anatomy import problems
 from feedalign.anatomy.error_tap import ErrorTap
 from feedalign.anatomy.fewer import one_fewer
 from feedalign.anatomy.hooks import evaluating, observing
-from feedalign.anatomy.outputs import activation_in, activation_of
 from feedalign.anatomy.points import axes_missing, axes_problem
 from feedalign.anatomy.tapping import tapped
 from feedalign.anatomy.undisturbed import same_state
+from feedalign.anatomy.values import activation_in, activation_of
 from feedalign.anatomy.weights import gathered, weight_matrices
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
 from feedalign.feedback import Convolution
@@ -52,6 +52,7 @@ class Block:
         modules: dotted names of the modules in the block that hold any parameter of their own, in the order they ran.
             What is used but never called itself, such as the output projection of `nn.MultiheadAttention`, goes with
             the module around it, and parameters of the model itself, "", with the last block.
+        called: the modules among them, or around them, that were called.
         shape: of one sample at the point; its product is `features`.
         tokens: whether a sample is known to be tokens: it has several axes, and the last layer that ran puts its
             features on the last one.
@@ -70,6 +71,11 @@ class Block:
     tokens: bool = False
     summed: int = 0
     parts: tuple[int, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The names in `weights` in one line; the point's name where there are none."""
+        return ", ".join(self.weights) or self.point
 
     def going_with(self, called: Collection[str]) -> tuple[str, ...]:
         """Return those of `modules` that go with one of some called modules."""
@@ -147,7 +153,7 @@ def _trace(
         raise PointsError("; ".join(f"point {problems.never_ran(name)}" for name in missing))
     # The model itself ends with its output; what is used without being called goes with the module around it that is.
     ran.append(("", rows))
-    called = {name for name, _ in ran if _parametrized(name) == name}
+    called = {name for name, _ in ran if ".parametrizations." not in f".{name}"}  # these go with what they parametrize
     going_with: dict[str, list[str]] = {}
     for name in holders:
         going_with.setdefault(next(place for place in (name, *names_above(name)) if place in called), []).append(name)
@@ -180,15 +186,10 @@ def _trace(
             )
             inside = []
     for name in points:
-        runs = [block for block in blocks if block.point == name]
-        if len(widths := {block.shape[-1] if block.tokens else block.features for block in runs}) > 1:
+        widths = {b.shape[-1] if b.tokens else b.features for b in blocks if b.point == name}
+        if len(widths) > 1:
             raise FeedbackShapeError(f"point {problems.several_widths(name, widths)}")
     return tuple(blocks), batch_shape[0]
-
-
-def _parametrized(name: str) -> str:
-    """Return the name of the module whose parametrization a module is; of any other, its own."""
-    return f".{name}".partition(".parametrizations.")[0].removeprefix(".")
 
 
 def names_above(name: str) -> list[str]:
@@ -213,16 +214,24 @@ def _preactivation(inside: Sequence[tuple[str, Any]], batch_shape: torch.Size) -
 def features_last(inside: Sequence[tuple[str, Any]], modules: Mapping[str, nn.Module], activation: Tensor) -> bool:
     """Return whether the last layer that ran in a block puts its features on the last axis of the activation.
 
-    Args:
-        inside: name and output of each module with parameters that ran in the block, in this order.
-        modules: the modules by name.
-        activation: at the point that ends the block.
+    `inside` has name and output of each module with parameters that ran in the block, in this order.
     """
     if not inside:
         return False
     name, returned = inside[-1]
     output = activation_in(returned)
     return isinstance(modules[name], FEATURES_LAST) and output is not None and output.shape[-1] == activation.shape[-1]
+
+
+def is_chain(model: nn.Module) -> bool:
+    """Return whether every way from one module of a model to the output leads through all modules that run later.
+
+    So no skip connection goes around a module. Known are `nn.Sequential`, one within another as well, and torch's own
+    modules without parts. Of any other model the answer is False, also where the model is a chain.
+    """
+    if isinstance(model, nn.Sequential) and type(model).forward is nn.Sequential.forward:
+        return all(map(is_chain, model))
+    return type(model).__module__.startswith("torch.nn.modules.") and next(model.children(), None) is None
 
 
 def convolution_between(below: Block, block: Block, modules: Mapping[str, nn.Module]) -> Convolution | str:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from feedalign.anatomy import problems
-from feedalign.anatomy.outputs import choices_of, entries_of, exchange, is_computed_from, tensors_in
 from feedalign.anatomy.problems import Problem
+from feedalign.anatomy.values import choices_of, entries_of, exchange, is_computed_from, tensors_in
 from feedalign.checks import names_in, refused, whole_number
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from feedalign.anatomy.outputs import mapped, tensors_in
+from feedalign.anatomy.values import mapped, tensors_in
 
 
 def one_fewer(args: Any, kwargs: Any, samples: int) -> tuple[Any, Any] | None:

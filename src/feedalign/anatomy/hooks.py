@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -18,12 +18,10 @@ def observing(model: nn.Module, names: Iterable[str], see: Callable[[str, Any], 
     def hook_of(name: str) -> Callable[[nn.Module, Any, Any], Any]:
         return lambda _module, _inputs, output: see(name, output)
 
-    handles = [model.get_submodule(name).register_forward_hook(hook_of(name)) for name in names]
-    try:
+    with ExitStack() as handles:
+        for name in names:
+            handles.enter_context(model.get_submodule(name).register_forward_hook(hook_of(name)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _ShortWay:
@@ -59,17 +57,23 @@ SHORT_WAY = _ShortWay()
 
 
 @contextmanager
+def same_modes(model: nn.Module) -> Iterator[None]:
+    """After this context every part of the model is in training mode, or in evaluation mode, as before."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Within this context every part of the model is in evaluation mode.
 
     The short way that torch's Transformer layers take in evaluation mode is off: it runs no hook, and gives nested
     Tensors where a mask is given.
     """
-    training = {module: module.training for module in model.modules()}
-    with SHORT_WAY.off():
+    with SHORT_WAY.off(), same_modes(model):
         model.eval()
-        try:
-            yield
-        finally:
-            for module, mode in training.items():
-                module.training = mode
+        yield

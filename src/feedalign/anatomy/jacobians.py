@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from feedalign.anatomy import problems
 from feedalign.anatomy.error_tap import ErrorTap
 from feedalign.anatomy.hooks import evaluating, observing
-from feedalign.anatomy.outputs import activation_of, exchange
 from feedalign.anatomy.tapping import tapped
+from feedalign.anatomy.values import activation_of, exchange
 from feedalign.errors import PointsError
 
 
@@ -27,9 +27,7 @@ def mean_jacobians(
     """Return the mean over the batch of ∂output/∂h at each point, [outputs, features], in evaluation mode.
 
     One backward pass for each output. The Jacobians of a point that runs several times add up, as its signals do.
-
-    Raises:
-        PointsError: nothing of a point's activation reaches the output.
+    PointsError if nothing of a point's activation reaches the output.
     """
     places: list[tuple[str, Tensor]] = []
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from feedalign.checks import refused
 from feedalign.errors import ArgumentError, FeedbackShapeError
+from feedalign.feedback import Form
 
 OneMask = str | Callable[[tuple[Any, ...], dict[str, Any]], Tensor | None] | None
 Mask = OneMask | Mapping[str, OneMask]
@@ -20,50 +21,38 @@ _WANTED = "the name of a model input, or a function of the inputs (args, kwargs)
 
 @dataclass(frozen=True)
 class PassMasks:
-    """Which entries are real in one pass.
+    """Which entries are real in one pass."""
 
-    Attributes:
-        of_error: where the error is taken, and at all points without a mask of their own; None if all entries are real.
-        of_points: at points with a mask of their own, by name.
-    """
+    of_error: Tensor | None  # where the error is taken, and at all points without a mask of their own; None for all
+    of_points: Mapping[str, Tensor | None] = field(default_factory=dict)  # points with a mask of their own, by name
 
-    of_error: Tensor | None
-    of_points: Mapping[str, Tensor | None] = field(default_factory=dict)
-
-    def at(self, point: str, common: int | None = None) -> Tensor | None:
+    def at(self, point: str, form: Form, message: Tensor) -> Tensor | None:
         """Return the mask of a point; None if all entries are real there.
 
         Args:
             point: its name.
-            common: how many batch axes the point has in common with the error, if it lacks some of the error's axes.
-                The error's mask then says only which samples are real: the point's tokens are not those of the error.
+            form: of its matrix. If the point lacks some of the error's batch axes, its tokens are not those of the
+                error, and the error's mask only says which samples are real.
+            message: what a rule sends, or the error, with all batch axes of the output.
         """
         if point in self.of_points:
             return self.of_points[point]
-        if self.of_error is None or common is None or self.of_error.ndim <= common:
+        common = message.ndim - 1 - form.summed
+        if self.of_error is None or not form.summed or self.of_error.ndim <= common:
             return self.of_error
         return self.of_error.flatten(common).any(-1)
 
 
 @dataclass(frozen=True)
 class InputMask:
-    """How the mask is found among the inputs of a forward pass.
+    """How the mask is found among the inputs of a forward pass."""
 
-    Attributes:
-        given: name of an input, or a function of the inputs (args, kwargs); None where nothing is padding.
-        position: where the input of this name stands among those given by position; None if it is given by keyword.
-    """
-
-    given: OneMask = None
-    position: int | None = None
+    given: OneMask = None  # name of an input, or a function of the inputs (args, kwargs); None where nothing is padding
+    position: int | None = None  # of the input of this name; None if it is given by keyword
 
     @classmethod
     def of(cls, model: nn.Module, mask: OneMask) -> InputMask:
-        """Return how the mask is found among the inputs of a model.
-
-        Raises:
-            ArgumentError: `mask` is neither a name nor a function, or the model has no input of this name.
-        """
+        """Return how the mask is found; ArgumentError unless it is the name of an input, a function, or None."""
         if not isinstance(mask, str):
             if mask is not None and not callable(mask):
                 raise refused("mask", _WANTED, mask)
@@ -111,12 +100,7 @@ class InputMask:
 
 @dataclass(frozen=True)
 class InputMasks:
-    """How the masks of a pass are found among its inputs.
-
-    Attributes:
-        of_error: the mask where the error is taken, and of all points without a mask of their own.
-        of_points: the masks of points that have one of their own, by name.
-    """
+    """How the masks of a pass are found among its inputs; the masks are those of `PassMasks`."""
 
     of_error: InputMask
     of_points: Mapping[str, InputMask] = field(default_factory=dict)
@@ -125,14 +109,8 @@ class InputMasks:
     def of(cls, model: nn.Module, mask: Mask, points: Sequence[str]) -> InputMasks:
         """Return how the masks are found among the inputs of a model.
 
-        Args:
-            model: the model.
-            mask: one mask, or masks by point, with that of the error under "".
-            points: names of the points.
-
-        Raises:
-            ArgumentError: a mask is neither a name nor a function, the model has no input of its name, or a key is no
-                point.
+        `mask` is one mask, or masks by point, with that of the error under "". ArgumentError if a mask is neither a
+        name nor a function, the model has no input of its name, or a key is no point.
         """
         if not isinstance(mask, Mapping):
             return cls(InputMask.of(model, mask))
@@ -161,10 +139,7 @@ def real_rows(mask: Tensor, batch: Sequence[int]) -> Tensor:
     """Return which entries of the batch count, with axes of length 1 behind: it broadcasts to [*batch, C].
 
     A mask with more axes than the batch, as [batch, token] where the batch is [batch], is of the features. Then an
-    entry counts if any feature does.
-
-    Raises:
-        FeedbackShapeError: the mask has other batch axes.
+    entry counts if any feature does. FeedbackShapeError if the mask has other batch axes.
     """
     shared = min(mask.ndim, len(batch))
     if tuple(mask.shape[:shared]) != tuple(batch[:shared]):
@@ -180,16 +155,9 @@ def real_rows(mask: Tensor, batch: Sequence[int]) -> Tensor:
 def real_features(mask: Tensor, shape: Sequence[int], batch: Sequence[int], name: str = "") -> Tensor:
     """Return which entries of an activation count; it broadcasts to the activation.
 
-    An activation [batch, n] without a token axis counts as a whole.
-
-    Args:
-        mask: booleans, [batch, token] for example.
-        shape: of the activation, [*batch, ...].
-        batch: batch axes of where the error is taken.
-        name: of the point.
-
-    Raises:
-        FeedbackShapeError: the mask fits neither the batch axes nor the first axes of the activation.
+    The activation is [*batch, ...]. An activation [batch, n] without a token axis counts as a whole.
+    FeedbackShapeError, which names the point, if the mask fits neither the batch axes of where the error is taken nor
+    the first axes of the activation.
     """
     rows = real_rows(mask, batch)
     while mask.ndim > len(batch) and mask.shape[-1] == 1:

@@ -16,11 +16,8 @@ from feedalign.errors import PointsError
 def automatic_points(model: nn.Module) -> tuple[str, ...]:
     """Return the points of an `nn.Sequential`: the last child before each child with weights, but for the first.
 
-    So every activation, normalisation, pooling or dropout stays in the block of the weights it follows.
-
-    Raises:
-        PointsError: the model is not an `nn.Sequential` (then the message lists the names to choose from), or it has
-            no hidden layer.
+    So every activation, normalisation, pooling or dropout stays in the block of the weights it follows. PointsError if
+    the model is no `nn.Sequential` (then the message lists the names to choose from), or has no hidden layer.
     """
     if not isinstance(model, nn.Sequential):
         raise PointsError(
@@ -42,12 +39,7 @@ def automatic_points(model: nn.Module) -> tuple[str, ...]:
 
 
 def names_of(model: nn.Module, points: str | Iterable[str]) -> tuple[str, ...]:
-    """Return the points as a tuple of names, "auto" looked up.
-
-    Raises:
-        PointsError: there is no point.
-        ArgumentError: the points are no names.
-    """
+    """Return the points as a tuple of names, "auto" looked up; PointsError if there is none."""
     if isinstance(points, str):
         return automatic_points(model) if points == "auto" else (points,)
     names = names_in("points", points, sum(1 for _ in model.named_modules(remove_duplicate=False)))

@@ -244,16 +244,6 @@ def loss_around_the_place(places: Sequence[str]) -> Problem:
     )
 
 
-def loss_around_the_entry(entry: object) -> str:
-    """A backward pass that comes to where the error is taken by another way than through what the model returned."""
-    output, given = ("the output", "the output") if entry is None else (f"output={entry!r}", "the entry")
-    return (
-        f"{output} is not passed by this loss, which is computed from what the model itself has made of {given}, so "
-        f"the backward pass sends no error to the hidden layers; compute the loss from {given} that the wrapped model "
-        f"returns, name the module that gives {given} in error_at=, or take this gradient within net.backprop()"
-    )
-
-
 def no_gradient(name: str) -> Problem:
     """A point whose block has parameters that are to learn, but whose activation carries no gradient."""
     return Problem(
@@ -266,16 +256,14 @@ def no_gradient(name: str) -> Problem:
 
 def unreached(name: str, runs: bool) -> Problem:
     """A parameter no feedback reaches."""
-    if not runs:
-        return Problem(
-            name,
-            "no feedback reaches this parameter: its module never ran in a forward pass",
-            "call the module, remove it, or give the parameter requires_grad_(False)",
-        )
+    why, remedy = "its module never ran in a forward pass", "call the module, remove it"
+    if runs:
+        why = "what is computed from it goes into no point and not into the output"
+        remedy = "make a point of that (an nn.Identity applied to it will do)"
     return Problem(
         name,
-        "no feedback reaches this parameter: what is computed from it goes into no point and not into the output",
-        "make a point of that (an nn.Identity applied to it will do), or give the parameter requires_grad_(False)",
+        f"no feedback reaches this parameter: {why}",
+        f"{remedy}, or give the parameter requires_grad_(False)",
     )
 
 

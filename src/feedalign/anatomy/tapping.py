@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -52,10 +52,7 @@ class PlaceHooks:
 def module_of(model: nn.Module, place: str) -> tuple[str, bool]:
     """Return the name of the module of a place, and whether the place is the module's input.
 
-    A module whose own name ends in ".input" is meant as a module.
-
-    Raises:
-        PointsError: the model has no such module.
+    A module whose own name ends in ".input" is meant as a module. PointsError if the model has no such module.
     """
     known = dict(model.named_modules(remove_duplicate=False))
     if place in known and place:
@@ -83,12 +80,10 @@ def hook_places(model: nn.Module, tap: ErrorTap, see: See) -> list[RemovableHand
 @contextmanager
 def seeing_places(model: nn.Module, tap: ErrorTap, see: See) -> Iterator[None]:
     """Within this context `see` is called when a module runs at which the error is taken; see `PlaceHooks`."""
-    handles = hook_places(model, tap, see)
-    try:
+    with ExitStack() as handles:
+        for handle in hook_places(model, tap, see):
+            handles.enter_context(handle)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def tapped(
@@ -103,13 +98,10 @@ def tapped(
 
     Args:
         model: the bare model.
-        tap: where the error is taken.
+        tap: where the error is taken. OutputError if no Tensor is there, or a module runs twice or not at all.
         run: runs the model and returns its output.
         change: called with each Tensor; what it returns goes on in the Tensor's place, and is returned in its place.
         training: see `ErrorTap.of`.
-
-    Raises:
-        OutputError: there is no such Tensor, or a module at which the error is taken runs twice or not at all.
     """
     if not tap.places:
         output = run()
@@ -148,6 +140,7 @@ def check_all_ran(places: Sequence[str], seen: Any) -> None:
 def place_problems(model: nn.Module, places: Sequence[str], points: Sequence[str]) -> list[Problem]:
     """Return what is wrong with names alone: places that the model does not have, and points that run after one."""
     found = []
+    known = dict(model.named_modules())
     for place in places:
         try:
             name, at_input = module_of(model, place)
@@ -156,10 +149,10 @@ def place_problems(model: nn.Module, places: Sequence[str], points: Sequence[str
             continue
         module = model.get_submodule(name)
         for point in points:
-            if point not in dict(model.named_modules()):
+            if point not in known:
                 continue
-            around = any(module is each for each in model.get_submodule(point).modules())
-            within = at_input and any(model.get_submodule(point) is each for each in module.modules())
+            around = any(module is each for each in known[point].modules())
+            within = at_input and any(known[point] is each for each in module.modules())
             if around or within:
                 found.append(problems.above_the_place(point, place))
     return found

@@ -151,11 +151,11 @@ def same_random_numbers(model: nn.Module) -> Iterator[None]:
 class State:
     """The buffers of a model, the attributes of its modules, and all random states, as they are now.
 
-    What objects of the model's own hold, apart from its modules, is not known and stays changed.
+    Of a model in a rule, given as `net`, these are also the buffers of the rule.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.parts = Buffers(model), Attributes(model), RandomNumbers(model)
+    def __init__(self, model: nn.Module, net: nn.Module | None = None) -> None:
+        self.parts = Buffers(net or model), Attributes(model), RandomNumbers(model)
 
     def restore(self) -> None:
         """Put everything back as it was."""
@@ -164,12 +164,9 @@ class State:
 
 
 @contextmanager
-def same_state(model: nn.Module) -> Iterator[None]:
-    """Within this context a model may run; afterwards its buffers, its attributes and all random states are as before.
-
-    See `State`.
-    """
-    before = State(model)
+def same_state(model: nn.Module, net: nn.Module | None = None) -> Iterator[None]:
+    """Within this context a model may run; afterwards everything that a `State` holds is as before."""
+    before = State(model, net)
     try:
         yield
     finally:
@@ -181,17 +178,12 @@ def undisturbed(net: nn.Module, model: nn.Module) -> Iterator[None]:
     """Within this context the net is in evaluation mode; afterwards the net and all random states are as before.
 
     Autocast is off within. Modes, buffers (batch statistics, learned feedback), the attributes of the model's modules,
-    and the random states of torch, numpy and Python are put back, see `State`.
+    and the random states of torch, numpy and Python are put back.
 
     Args:
         net: a model in a rule.
         model: the bare model inside.
     """
-    buffers, attributes = Buffers(net), Attributes(model)
     device = next(net.parameters()).device.type
-    try:
-        with evaluating(net), same_random_numbers(net), torch.autocast(device, enabled=False):
-            yield
-    finally:
-        attributes.restore()
-        buffers.restore()
+    with evaluating(net), same_state(model, net), torch.autocast(device, enabled=False):
+        yield

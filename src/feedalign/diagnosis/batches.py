@@ -42,11 +42,7 @@ class Batches:
         self._were_there = False
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        """Read from the beginning to the end.
-
-        Raises:
-            ArgumentError: the user's code raised, there is no batch, a batch is no pair, or a batch is empty.
-        """
+        """Read from the beginning to the end; ArgumentError if the user's code raised, or there is no proper batch."""
         with told("iterating over the batches", "mend the data set"):
             source: Any = self._source
             iterator = iter(source if isinstance(source, Iterable) else source())
@@ -69,11 +65,7 @@ class Batches:
         return itertools.islice(itertools.chain.from_iterable(itertools.repeat(self)), steps)
 
     def first(self, samples: int) -> tuple[Any, Any]:
-        """Return as many samples as asked for from the first batches; the first batch where batches cannot be joined.
-
-        Raises:
-            ArgumentError: as `__iter__`.
-        """
+        """Return as many samples as asked for from the first batches; one batch where batches cannot be joined."""
         joined: list[tuple[Any, Any]] = []
         alike: tuple[Any, ...] | None = None
         for x, y in self:

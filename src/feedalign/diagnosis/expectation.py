@@ -8,11 +8,9 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from feedalign.alignment import Spectrum, spectrum_of
-
-Array = NDArray[np.float64]
+from feedalign.checks import Array
 
 # Single precision leaves a direction without any error this much of one, in singular values.
 NOTHING = 1e-5
@@ -107,18 +105,14 @@ class Moment:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What was seen of an untrained network.
+    """What was seen of an untrained network."""
 
-    Attributes:
-        errors: e = ∂loss/∂output, [samples, C].
-        cov_yx: Σ_yx = −E[e₀ xᵀ], [C, n_0], where e₀ is the error of an output that is zero. Σ_yx is E[y xᵀ] under half
-            the squared error, and E[(y − 1/C) xᵀ] under a cross-entropy.
-        isotropic: whether Σ_yx was made from the errors alone, as if the inputs were isotropic, because the inputs are
-            not vectors of one length.
-    """
-
-    errors: Array
+    errors: Array  # e = ∂loss/∂output, [samples, C]
+    # Σ_yx = −E[e₀ xᵀ], [C, n_0], where e₀ is the error of an output that is zero. Σ_yx is E[y xᵀ] under half the
+    # squared error, and E[(y − 1/C) xᵀ] under a cross-entropy.
     cov_yx: Array
+    # Whether Σ_yx was made from the errors alone, as if the inputs were isotropic, because the inputs are not vectors
+    # of one length.
     isotropic: bool
 
     @cached_property
@@ -215,9 +209,7 @@ def predicted_steps(moment: Moment, feedback: Sequence[Array]) -> Array:
 def by_output(cosines: Array, errors: Array) -> Array:
     """Return the mean cosine of the samples whose error is largest at an output, [points, C]; NaN without any.
 
-    Args:
-        cosines: [points, samples].
-        errors: [samples, C].
+    The cosines are [points, samples], the errors [samples, C].
     """
     largest = np.abs(errors).argmax(1)
     return np.stack([mean_of_known(cosines[:, largest == output]) for output in range(errors.shape[1])], axis=1)

@@ -25,10 +25,8 @@ MOST_ERRORS = 10**7
 def look(net: DirectRule, task: Task, samples: int) -> Seen:
     """Collect errors and the input-output covariance of the untrained net, over batches of one size.
 
-    No further batch is read once there are errors of `samples` samples, or ten million numbers.
-
-    Raises:
-        ArgumentError: there is no error to learn from, or the user's code raised.
+    No further batch is read once there are errors of `samples` samples, or ten million numbers. ArgumentError if there
+    is no error to learn from, or the user's code raised.
     """
     errors: list[Tensor] = []
     silent: list[Tensor] = []

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from feedalign.alignment import output_errors
 from feedalign.anatomy import copied, undisturbed
+from feedalign.checks import Array
 from feedalign.diagnosis.batches import Batches, Source
-from feedalign.diagnosis.expectation import Array
 from feedalign.diagnosis.users_code import kind_of, output_on, seeded, told
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.rules import DFA, RULES, ConditionedDFA, DirectRule, SequentialRule
@@ -25,23 +25,13 @@ MOST_OUTPUTS = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What every net of a diagnosis is trained on.
+    """What every net of a diagnosis is trained on."""
 
-    Attributes:
-        loss_fn: scalar loss of (output, y).
-        batches: of training.
-        probe: the batch on which alignment is measured.
-        probe_errors: of the untrained net on the probe, [samples, C].
-        seed: of the random numbers during training.
-        steps: of training.
-        lr: learning rate.
-    """
-
-    loss_fn: Loss
+    loss_fn: Loss  # scalar loss of (output, y)
     batches: Batches
-    probe: tuple[Any, Any]
-    probe_errors: Array
-    seed: int
+    probe: tuple[Any, Any]  # the batch on which alignment is measured
+    probe_errors: Array  # of the untrained net on the probe, [samples, C]
+    seed: int  # of the random numbers during training
     steps: int
     lr: float
 
@@ -51,11 +41,7 @@ class Task:
 
 
 def task_for(net: DirectRule, loss_fn: Loss, source: Source, *, probe: int, seed: int, steps: int, lr: float) -> Task:
-    """Read the probe and run the net on the probe once, so that what does not fit together is told before the work.
-
-    Raises:
-        ArgumentError: model, loss function and batches do not fit together; says how.
-    """
+    """Read the probe and run the net on the probe once, so that what does not fit together is told before the work."""
     if not callable(loss_fn):
         raise ArgumentError(
             f"loss_fn={loss_fn!r} is no function of (output, y); give torch.nn.functional.cross_entropy"
@@ -83,16 +69,8 @@ def copies_in_rules(net: nn.Module, *, seed: int, compare: bool, of_bare: dict[s
     """Return copies of the model by the name of their rule, in training mode.
 
     A wrapped model is copied with its own feedback. A bare model is wrapped in DFA, and with `compare` a second copy in
-    ConditionedDFA with the same feedback.
-
-    Args:
-        net: the user's model.
-        seed: of the feedback.
-        compare: whether to make the second copy.
-        of_bare: points, feedback, output and batch_dims of the rule; not for a model that is wrapped already.
-
-    Raises:
-        ArgumentError: the model cannot be diagnosed, or arguments do not fit; says why.
+    ConditionedDFA with the same feedback. `of_bare` has points, feedback, output and batch_dims of the rule of a bare
+    model. ArgumentError, which says why, if the model cannot be diagnosed, or arguments do not fit.
     """
     if not isinstance(net, nn.Module):
         raise ArgumentError(f"net is {kind_of(net)}, expected a torch.nn.Module, wrapped in a rule or bare")

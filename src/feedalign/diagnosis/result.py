@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feedalign.diagnosis.expectation import Array, Expectation, Moment
+from feedalign.checks import Array
+from feedalign.diagnosis import comparing, words
+from feedalign.diagnosis.expectation import Expectation, Moment
 from feedalign.diagnosis.training import Trained
 
 if TYPE_CHECKING:
@@ -76,25 +78,19 @@ class Diagnosis:
 
         Below 1 ConditionedDFA was slower. NaN unless both were trained and neither diverged.
         """
-        from feedalign.diagnosis.comparing import speedup
-
         plain, conditioned = self.trained.get("dfa"), self.trained.get("conditioned-dfa")
         if plain is None or conditioned is None or self.diverged:
             return np.nan
-        return speedup(plain, conditioned)
+        return comparing.speedup(plain, conditioned)
 
     @property
     def advice(self) -> str:
         """Whether to use ConditionedDFA, in a sentence or two: as measured, or, if not compared, from the errors."""
-        from feedalign.diagnosis.comparing import advice
-
-        return advice(self)
+        return comparing.advice(self)
 
     def table(self) -> str:
         """Return everything as plain text: what was seen before training, a row for each layer, and the answer."""
-        from feedalign.diagnosis.words import text
-
-        return text(self)
+        return words.text(self)
 
     def figure(self) -> Figure:
         """Draw spectra and variances before training, and gradient alignment along it. Needs matplotlib."""

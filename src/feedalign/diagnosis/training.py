@@ -14,7 +14,8 @@ from torch import nn
 
 from feedalign.alignment import AlignmentMonitor, GradientAlignment, Measurement
 from feedalign.anatomy import undisturbed
-from feedalign.diagnosis.expectation import Array, by_output
+from feedalign.checks import Array
+from feedalign.diagnosis.expectation import by_output
 from feedalign.diagnosis.preparing import Task
 from feedalign.diagnosis.users_code import seeded, told
 from feedalign.errors import DivergenceError, OutputError
@@ -143,7 +144,7 @@ def layers_of(net: DirectRule) -> dict[str, str]:
     """Return the label of each layer's weights by layer: the points from the bottom, and "readout"."""
     # A point that runs several times has a block for each run; they hold the same modules.
     blocks = {block.point or "readout": block for block in net.blocks}
-    return {layer: ", ".join(block.weights) or block.point for layer, block in blocks.items()}
+    return {layer: block.label for layer, block in blocks.items()}
 
 
 def _summary(
@@ -162,6 +163,11 @@ def _summary(
         samples = np.stack([cosine.flatten().numpy() for cosine in _gradient(last).per_sample.values()])
         numbers = last.scalars
         undefined = {**last.conditioning.undefined, **last.weight.undefined}
+
+    def of_layers(quantity: str) -> Array:
+        names = layers if quantity == "norm_ratio" else layers.values()
+        return np.array([numbers.get(f"{quantity}/{name}", np.nan) for name in names])
+
     return Trained(
         conditioned=isinstance(net, ConditionedDFA),
         steps=tuple(records),
@@ -169,15 +175,7 @@ def _summary(
             [list(_gradient(each).layers.values()) if each is not None else unknown for each in records.values()]
         ),
         by_output=by_output(samples, task.probe_errors),
-        **{
-            name: np.array(
-                [
-                    numbers.get(f"{name}/{layer if name == 'norm_ratio' else label}", np.nan)
-                    for layer, label in layers.items()
-                ]
-            )
-            for name in OF_LAYERS
-        },
+        **{name: of_layers(name) for name in OF_LAYERS},
         undefined=tuple(undefined.get(label, "") for label in layers.values()),
         loss_steps=tuple(losses),
         losses=np.array(list(losses.values())),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feedalign.diagnosis.expectation import MOST_STEPS, Array, Direction, Moment, mean_of_known
+from feedalign.checks import Array
+from feedalign.diagnosis.expectation import MOST_STEPS, Direction, Moment, mean_of_known
 from feedalign.diagnosis.training import Trained
 
 if TYPE_CHECKING:

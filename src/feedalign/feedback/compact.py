@@ -13,7 +13,7 @@ from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback.form import Compact, Form, draw_stored, form_at
 from feedalign.feedback.random import Gaussian
-from feedalign.feedback.recipe import Feedback, Over, Place, check_recipe, draw_at
+from feedalign.feedback.recipe import Feedback, Over, Place, draw_at
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,7 @@ class Tokenwise(Compact):
     """
 
     base: Feedback = field(default_factory=Gaussian)
-
-    def __post_init__(self) -> None:
-        check_recipe(self.base, "base", resized=True)
+    resizes: ClassVar[bool] = True
 
     def form_at(self, place: Place) -> Form:
         """Return the form of F: the base's form at one token, for all tokens."""
@@ -113,7 +111,7 @@ class Sketched(Compact):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rank", whole_number("rank", self.rank, 1))
-        check_recipe(self.base, "base")
+        super().__post_init__()
         if self.needs_jacobian or isinstance(self.base, Sketched):
             raise ArgumentError(
                 f"base={self.base!r} makes a matrix for the model's own outputs, and would here be drawn for "
@@ -152,9 +150,6 @@ class InFull(Over):
     """
 
     base: Feedback = field(default_factory=Gaussian)
-
-    def __post_init__(self) -> None:
-        check_recipe(self.base, "base")
 
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
         """Draw F of a place."""

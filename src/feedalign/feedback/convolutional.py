@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from feedalign.checks import whole_number
+from feedalign.checks import Array, whole_number
 from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback.random import Gaussian
 from feedalign.feedback.recipe import (
@@ -25,7 +25,6 @@ from feedalign.feedback.recipe import (
     fault_of,
     owned,
 )
-from feedalign.geometry import Array
 from feedalign.streams import numpy_generator
 
 
@@ -88,9 +87,6 @@ class _Fitted(Over):
 
     base: Feedback = field(default_factory=Gaussian)
     needs_place: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_recipe(self.base, "base")
 
     def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:  # noqa: ARG002
         """Refuse: without a network there are no convolutions to fit."""

@@ -36,14 +36,7 @@ class Factors:
 
     @classmethod
     def of(cls, form: Form, stored: Tensor, features: int, signs: Int8[Tensor, " outputs"] | None) -> Factors:
-        """Return the factors of a matrix.
-
-        Args:
-            form: how the matrix is made of what is stored.
-            stored: what is stored, [stored rows, columns].
-            features: how many rows F has.
-            signs: the signs of R, which are used only if the form has an R.
-        """
+        """Return the factors of a matrix that is made of what is stored; `signs` are used only if the form has an R."""
         rows = form.used(stored).double() * form.scale
         if not form.sketched or signs is None:
             return cls(rows, features, rows.shape[1], form.copies)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -50,7 +50,7 @@ class Form:
     @classmethod
     def full(cls, place: Place) -> Form:
         """Return the form of a matrix that is stored with all its entries."""
-        return cls(place.features, place.outputs, place.features)
+        return cls(place.features, place.outputs, place.features, summed=place.summed)
 
     @property
     def stored_shape(self) -> tuple[int, int]:
@@ -124,7 +124,7 @@ class Compact(Over, ABC):
 
     @abstractmethod
     def form_at(self, place: Place) -> Form:
-        """Return the form of the matrix of a place. Nothing is drawn."""
+        """Return the form of the matrix of a place, but for `summed`. Nothing is drawn."""
 
     @abstractmethod
     def draw_stored(self, place: Place, generator: torch.Generator) -> Tensor:
@@ -133,21 +133,19 @@ class Compact(Over, ABC):
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
         """Draw F of a place, with all its entries."""
         form = self.form_at(place)
-        stored = draw_stored(self, place, generator)
+        stored = self.draw_stored(place, generator)
         R = dense_sketch(draw_signs(place), form.columns, stored) if form.sketched else None
         return form.matrix(stored, place.features, R)
 
 
 def form_at(recipe: Feedback, place: Place) -> Form:
     """Return the form in which a recipe's matrix of a place is stored: with all its entries, unless the recipe says."""
-    return recipe.form_at(place) if isinstance(recipe, Compact) else Form.full(place)
+    form = recipe.form_at(place) if isinstance(recipe, Compact) else Form.full(place)
+    return replace(form, summed=place.summed)
 
 
 def draw_stored(recipe: Feedback, place: Place, generator: torch.Generator) -> Tensor:
-    """Draw the numbers by which a recipe's matrix of a place is stored.
-
-    Returns and raises what `draw_at` returns and raises.
-    """
-    if not isinstance(recipe, Compact):
-        return draw_at(recipe, place, generator)
-    return recipe.draw_stored(place, generator)
+    """Draw the numbers by which a recipe's matrix of a place is stored; raises what `draw_at` raises."""
+    if isinstance(recipe, Compact):
+        return recipe.draw_stored(place, generator)
+    return draw_at(recipe, place, generator)

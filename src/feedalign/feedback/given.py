@@ -69,14 +69,9 @@ class FromArray:
 
 
 def given_matrix(name: str, value: Any) -> Float[Tensor, "rows columns"]:
-    """Return what a user gave as a Tensor of two axes. The Tensor may share the memory of what the user gave.
+    """Return a matrix of finite real numbers that a user gave, as a Tensor. It may share the memory of what was given.
 
-    Args:
-        name: of the argument, for the message.
-        value: a Tensor, or anything that numpy makes an array of.
-
-    Raises:
-        ArgumentError: `value` is no matrix of finite real numbers.
+    The user gave a Tensor, or anything that numpy makes an array of. The name is that of the argument.
     """
     if not isinstance(value, Tensor):
         return torch.as_tensor(finite_array(name, value, ("rows", "columns")), device="cpu")

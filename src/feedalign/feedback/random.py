@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,11 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from feedalign.checks import number_at_least
-from feedalign.feedback.recipe import default_scale
 
 
 class _Scaled:
-    """A recipe for entries of one size: `scale`, or 1/√features where `scale` is None."""
+    """A recipe for entries of one size: `scale`, or 1/√features where `scale` is None.
+
+    With 1/√features a column has a length of about one.
+    """
 
     scale: float | None
 
@@ -23,7 +26,7 @@ class _Scaled:
 
     def scale_of(self, features: int) -> float:
         """Return the scale of the entries of a matrix with this many rows."""
-        return default_scale(features) if self.scale is None else self.scale
+        return 1 / math.sqrt(features) if self.scale is None else self.scale
 
 
 @dataclass(frozen=True)

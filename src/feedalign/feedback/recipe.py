@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from jaxtyping import Float
@@ -91,10 +90,15 @@ class Place:
 class Over:
     """A recipe that draws through another recipe, `base`. What it is told of a place, it tells its base.
 
-    A subclass is a dataclass with a field `base`, and has `draw_at`.
+    A subclass is a dataclass with a field `base`, and has `draw_at`. With `resizes` it draws its base at other sizes
+    than those of a place, so that a base which needs the place is refused.
     """
 
     base: Feedback
+    resizes: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_recipe(self.base, "base", resized=self.resizes)
 
     @property
     def needs_jacobian(self) -> bool:
@@ -134,10 +138,7 @@ def draw_at(recipe: Feedback, place: Place, generator: torch.Generator) -> Float
 def draw_sized(
     recipe: Feedback, features: int, outputs: int, generator: torch.Generator
 ) -> Float[Tensor, "features outputs"]:
-    """Draw a matrix from two sizes alone, for a recipe that needs its base at another size than a place has.
-
-    Returns and raises what `draw_at` returns and raises.
-    """
+    """Draw as `draw_at` does, but from two sizes alone: for a recipe whose base has another size than the place."""
     return _checked(recipe.draw(features, outputs, generator), f"{shown(recipe)} gave", features, outputs)
 
 
@@ -207,8 +208,3 @@ def _checked(matrix: object, giver: str, features: int, outputs: int) -> Tensor:
     if fault := fault_of(matrix):
         raise ArgumentError(f"{giver} a matrix that is {fault}; feedback is a dense matrix of finite real numbers")
     return owned(matrix)
-
-
-def default_scale(features: int) -> float:
-    """Return the standard deviation that gives a column of this many entries a length of about one."""
-    return 1 / math.sqrt(features)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from feedalign.checks import refused, whole_number
 from feedalign.errors import FeedbackShapeError
 from feedalign.feedback.form import Compact, Form, draw_stored, form_at
 from feedalign.feedback.random import Gaussian, normal
-from feedalign.feedback.recipe import Feedback, Over, Place, check_recipe, draw_sized
+from feedalign.feedback.recipe import Feedback, Over, Place, draw_sized
 from feedalign.streams import torch_generator
 
 
@@ -34,10 +35,11 @@ class LowRank(Over):
 
     rank: int = 1
     base: Feedback = field(default_factory=Gaussian)
+    resizes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rank", whole_number("rank", self.rank, 1))
-        check_recipe(self.base, "base", resized=True)
+        super().__post_init__()
 
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
         """Draw F of a place."""
@@ -72,10 +74,11 @@ class Channelwise(Compact):
 
     channels: int | Mapping[str, int] | None = None
     base: Feedback = field(default_factory=Gaussian)
+    resizes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", _checked_channels(self.channels))
-        check_recipe(self.base, "base", resized=True)
+        super().__post_init__()
 
     @property
     def needs_place(self) -> bool:
@@ -133,9 +136,7 @@ class Shared(Compact):
     """
 
     base: Feedback = field(default_factory=Gaussian)
-
-    def __post_init__(self) -> None:
-        check_recipe(self.base, "base", resized=True)
+    resizes: ClassVar[bool] = True
 
     def form_at(self, place: Place) -> Form:
         """Return the form of F: the first rows of the one matrix."""

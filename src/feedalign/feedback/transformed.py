@@ -14,7 +14,7 @@ from feedalign.checks import number_between
 from feedalign.errors import FeedbackShapeError
 from feedalign.feedback.given import given_matrix
 from feedalign.feedback.random import Gaussian, uniform
-from feedalign.feedback.recipe import Feedback, Over, Place, check_recipe, draw_at
+from feedalign.feedback.recipe import Feedback, Over, Place, draw_at
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Sparse(Over):
     def __post_init__(self) -> None:
         advice = "0.1 keeps one entry in ten"
         object.__setattr__(self, "density", number_between("density", self.density, 0, 1, ends="(]", advice=advice))
-        check_recipe(self.base, "base")
+        super().__post_init__()
 
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
         """Draw F of a place."""
@@ -59,9 +59,6 @@ class Magnitudes(Over):
     """
 
     base: Feedback = field(default_factory=Gaussian)
-
-    def __post_init__(self) -> None:
-        check_recipe(self.base, "base")
 
     def draw_at(self, place: Place, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
         """Draw |F| of a place."""
@@ -89,7 +86,7 @@ class Conditioned(Over):
     base: Feedback = field(default_factory=Gaussian)
 
     def __post_init__(self) -> None:
-        check_recipe(self.base, "base")
+        super().__post_init__()
         shape = tuple(given_matrix("P", self.P).shape)
         if shape[0] != shape[1]:
             raise FeedbackShapeError(f"P has shape {shape}, expected a square matrix, outputs by outputs")

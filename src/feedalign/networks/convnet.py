@@ -11,7 +11,7 @@ from torch import nn
 from feedalign.checks import flag, one_of, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
 from feedalign.memory import check_memory
-from feedalign.networks.mlp import ACTIVATIONS, draw_uniform
+from feedalign.networks.mlp import ACTIVATIONS, draw_uniform, drawn_linear
 from feedalign.streams import torch_generator
 
 Pool = Literal["none", "average", "max"]
@@ -95,9 +95,7 @@ class ConvNet(nn.Sequential):
         averaging = head == "global-average"
         features = widths[-1] * (1 if averaging else height * width)
         check_memory(f"the weights of classes={classes}", features * classes, "give fewer classes or smaller images")
-        readout = nn.utils.skip_init(nn.Linear, features, classes)
-        for parameter in readout.parameters():
-            draw_uniform(parameter, features, generator)
+        readout = drawn_linear(features, classes, True, generator)
         super().__init__(
             *blocks, nn.Sequential(*([nn.AdaptiveAvgPool2d(1)] if averaging else []), nn.Flatten(), readout)
         )

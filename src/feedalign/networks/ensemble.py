@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -82,10 +83,7 @@ class EnsembleMLP(nn.Sequential):
         if len(own) != n_networks:
             raise ArgumentError(f"got {len(own)} seeds for {n_networks} networks; give one each")
         generators = [torch_generator(seed, "weights") for seed in own]
-
-        def layer(fan_in: int, fan_out: int) -> nn.Module:
-            return EnsembleLinear(n_networks, fan_in, fan_out, bias, generators)
-
+        layer = partial(EnsembleLinear, n_networks, bias=bias, generators=generators)
         super().__init__(*layers_of(sizes, activation, layer, n_networks))
         self.n_networks = n_networks
 

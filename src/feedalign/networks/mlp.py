@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -36,14 +37,7 @@ class MLP(nn.Sequential):
     def __init__(self, sizes: Sequence[int], activation: str = "tanh", bias: bool = True, seed: int = 0) -> None:
         generator = torch_generator(whole_number("seed", seed), "weights")
         flag("bias", bias)
-
-        def layer(fan_in: int, fan_out: int) -> nn.Module:
-            linear: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)
-            for parameter in linear.parameters():
-                draw_uniform(parameter, fan_in, generator)
-            return linear
-
-        super().__init__(*layers_of(sizes, activation, layer))
+        super().__init__(*layers_of(sizes, activation, partial(drawn_linear, bias=bias, generator=generator)))
 
 
 def layers_of(
@@ -64,6 +58,14 @@ def layers_of(
     for fan_in, fan_out in itertools.pairwise(widths):
         modules += [layer(fan_in, fan_out), ACTIVATIONS[activation]()]
     return modules[:-1]
+
+
+def drawn_linear(fan_in: int, fan_out: int, bias: bool, generator: torch.Generator) -> nn.Linear:
+    """Return a linear layer whose weights, and biases if it has them, are uniform on ±1/√fan_in."""
+    linear: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)
+    for parameter in linear.parameters():
+        draw_uniform(parameter, fan_in, generator)
+    return linear
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional
 from feedalign.checks import flag, number_between, one_of, whole_number
 from feedalign.errors import ArgumentError
 from feedalign.memory import check_memory
-from feedalign.networks.mlp import draw_uniform
+from feedalign.networks.mlp import draw_uniform, drawn_linear
 from feedalign.streams import torch_generator
 
 Norm = Literal["pre", "post"]
@@ -94,13 +95,7 @@ class Transformer(nn.Sequential):
         numbers = (vocabulary + context + outputs * (not tied)) * width + 12 * blocks * width**2
         check_memory(f"the weights of width={width}", numbers, "give a smaller width, vocabulary or context")
         generator = torch_generator(whole_number("seed", seed), "weights")
-
-        def linear(fan_in: int, fan_out: int) -> nn.Linear:
-            layer: nn.Linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)
-            for parameter in layer.parameters():
-                draw_uniform(parameter, fan_in, generator)
-            return layer
-
+        linear = partial(drawn_linear, bias=bias, generator=generator)
         embedding = Embedding(vocabulary, context, width, dropout, generator)
         stack = [
             Block(width, heads, linear, None if i else embedding, causal=causal, pre=pre, bias=bias, dropout=dropout)

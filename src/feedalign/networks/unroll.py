@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -154,14 +155,13 @@ def _input_shapes(model: nn.Module, in_shape: Shape) -> dict[str, Shape]:
             raise ArgumentError(f"{name!r} runs on inputs of {shapes[name]} and of {shape}, so it is not one matrix")
 
     convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
-    handles = [
-        module.register_forward_pre_hook(lambda _module, inputs, name=name: see(name, inputs))
-        for name, module in convolutions.items()
-    ]
     modes = {module: module.training for module in model.modules()}
     like = next(model.parameters(), torch.empty(0))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), ExitStack() as handles:
+            for name, convolution in convolutions.items():
+                hook = convolution.register_forward_pre_hook(lambda _module, inputs, name=name: see(name, inputs))
+                handles.enter_context(hook)
             model.eval()(like.new_zeros(1, *sizes))
     except FeedalignError:
         raise
@@ -170,8 +170,6 @@ def _input_shapes(model: nn.Module, in_shape: Shape) -> dict[str, Shape]:
             f"this {type(model).__name__} does not run on one image of in_shape={tuple(sizes)}: {error}"
         ) from error
     finally:
-        for handle in handles:
-            handle.remove()
         for module, training in modes.items():
             module.training = training
     if not shapes:

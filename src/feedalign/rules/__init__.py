@@ -9,7 +9,6 @@ from feedalign.rules.direct import (
     DirectRule,
     check_direct,
     direct_signal,
-    mask_of,
     signal,
 )
 from feedalign.rules.distributed import Processes, check_whole, reshard
@@ -39,7 +38,6 @@ __all__ = [
     "check_wrapped",
     "direct_signal",
     "get",
-    "mask_of",
     "register_linear_layer",
     "reshard",
     "signal",

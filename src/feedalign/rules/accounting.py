@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 def account_for(net: Wrapped, reached: Sequence[str], output: Any) -> None:
     """Raise PointsError unless a learning pass has reached every point, or has rightly skipped it.
 
-    Args:
-        net: in a rule.
-        reached: names of the points whose hooks have run, in order.
-        output: of the pass.
+    `reached` has the names of the points whose hooks have run, in order; `output` is that of the pass.
     """
     if net.unwrapped:
         raise PointsError(
@@ -42,8 +39,9 @@ def _check_skipped(net: Wrapped, skipped: Sequence[str], output: Any) -> None:
     A module that has run without its hooks is told by its parameters: the output is computed from them.
     """
     modules = {name: net.hooked[name] for name in net.points}
+    now = dict(net.model.named_modules(remove_duplicate=False))
     for name in skipped:
-        if module_at(net.model, name) is not modules[name]:
+        if now.get(name) is not modules[name]:
             raise PointsError(f"point {problems.replaced(name)}")
     if torch.compiler.is_compiling():  # no compiler sees the graph
         return
@@ -62,10 +60,7 @@ def _check_skipped(net: Wrapped, skipped: Sequence[str], output: Any) -> None:
 def _check_processes(processes: Processes, reached: Sequence[str], device: torch.device) -> None:
     """Raise PointsError unless all processes have run the same points: they learn each matrix together.
 
-    Args:
-        processes: those that train the model together.
-        reached: names of the points that this process has run, in order.
-        device: for the message to the other processes.
+    `device` is that of the message to the other processes.
     """
     if not processes.agree(reached, device):
         raise PointsError(
@@ -81,14 +76,6 @@ def forget_compiled_code(model: nn.Module) -> None:
         torch.compiler.reset()
 
 
-def module_at(model: nn.Module, name: str) -> nn.Module | None:
-    """Return the module of this name; None if there is none."""
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        return None
-
-
 def check_recording(name: str) -> None:
     """Raise PointsError if a point runs while gradients are off: no feedback could reach what lies below the point."""
     if not torch.is_grad_enabled():
@@ -98,10 +85,19 @@ def check_recording(name: str) -> None:
         )
 
 
+def check_not_scripted(model: nn.Module) -> None:
+    """Raise ArgumentError if the model was compiled by torch.jit."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ArgumentError(
+            "the model was compiled by torch.jit, whose modules run no hooks, so no rule can reach them; wrap the "
+            "model that was given to torch.jit.script or torch.jit.trace, and compile with torch.compile(net)"
+        )
+
+
 def check_not_recorded(net: Wrapped, inputs: Iterable[Any]) -> None:
     """Raise ArgumentError in a learning pass that torch records: the record would train without the rule."""
-    recorded = torch.jit.is_tracing() or torch.compiler.is_exporting() or any(isinstance(x, fx.Proxy) for x in inputs)
-    if recorded:
+    traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if traced or torch.compiler.is_exporting() or any(isinstance(x, fx.Proxy) for x in inputs):
         raise ArgumentError(
             f"torch.export, torch.jit.trace and torch.fx record what a model computes, and what {net.rule.__name__} "
             "sends is no part of the record, so a recorded model would not learn by the rule; for inference, record "

@@ -50,16 +50,11 @@ class Frozen(Backprop):
     parameters: they are gathered in training mode as ever. Frozen blocks must not be checkpointed, and they compile
     with graph breaks only.
 
+    The feedback is not used to learn.
+
+    The other arguments are those of `DirectRule`.
+
     Args:
-        model: see `DirectRule`; the feedback is not used to learn.
-        points: see `DirectRule`.
-        feedback: see `DirectRule`.
-        seed: see `DirectRule`.
-        example_input: see `DirectRule`.
-        output: see `DirectRule`.
-        batch_dims: see `DirectRule`.
-        error_at: see `DirectRule`.
-        mask: see `DirectRule`.
         blocks: the points whose blocks stay as they are. Unless given, all but the first, so that the embedding or
             first layer and the readout learn, and what is between them does not.
 

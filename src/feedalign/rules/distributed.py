@@ -29,12 +29,7 @@ def sharded_modules(model: nn.Module) -> list[Any]:
 
 
 def check_whole(model: nn.Module, what: str) -> None:
-    """Raise ArgumentError if `fully_shard` was called on a model or on a part of it.
-
-    Args:
-        model: the bare model, or one in a rule.
-        what: what cannot be done with such a model.
-    """
+    """Raise ArgumentError, which says `what` cannot be done, if `fully_shard` was called on a model or a part of it."""
     if sharded_modules(model):
         raise ArgumentError(
             f"{what} cannot be done with a model that fully_shard has sharded: the gradients come to the shards alone, "
@@ -72,21 +67,13 @@ def group_of_shards(model: nn.Module) -> distributed.ProcessGroup:
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that train one model together; without a group it is this process alone.
-
-    Attributes:
-        group: their process group, or None.
-    """
+    """The processes that train one model together; without a `group` it is this process alone."""
 
     group: distributed.ProcessGroup | None = None
 
     @classmethod
     def of_this_pass(cls, shards: distributed.ProcessGroup | None) -> Processes:
-        """Return the processes of the `DistributedDataParallel` whose forward pass is running, or of a sharded model.
-
-        Args:
-            shards: the processes among which the model is sharded; None if it is not.
-        """
+        """Return those of the `DistributedDataParallel` whose forward pass is running, else the shards of a model."""
         return cls(data_parallel_group() or shards)
 
     def from_first(self, tensor: Tensor) -> Tensor:

@@ -139,11 +139,6 @@ class Matrices(nn.Module):
         self.places = tuple(replace(place, jacobian=None) for place in places)
         self.unset = like.is_meta
 
-    def draw_again(self, model: nn.Module) -> None:
-        """Draw every matrix anew, as the recipe and the seed say, for the device and the precision of the model."""
-        self.forget()
-        self.draw(self.places, model)
-
     def forget(self) -> None:
         """Drop every matrix."""
         for key in list(self._buffers_held()):
@@ -179,15 +174,12 @@ class Matrices(nn.Module):
     def _form_of(self, place: Place, held: Mapping[str, torch.Size], *, sketch: bool) -> Form:
         """Return the recipe's form of a place, unless a matrix with all its entries is held for the place.
 
-        Args:
-            place: the place.
-            held: shapes of what is held, or saved, by point.
-            sketch: whether an R is held, or saved.
+        `held` has the shapes of what is held, or saved, by point; `sketch` says whether an R is.
         """
-        full = replace(Form.full(place), summed=place.summed)
+        full = Form.full(place)
         if self.in_full:
             return full
-        form = replace(form_at(self.recipe, place), summed=place.summed)
+        form = form_at(self.recipe, place)
         own = held.get(place.name)
         of_the_form = own == form.stored_shape and not form.shared and (sketch or not form.sketched)
         return full if own == full.stored_shape and not of_the_form else form

@@ -29,16 +29,11 @@ def part_tied(net: Wrapped, state: dict[str, Any], prefix: str, _metadata: Any) 
             state[f"{prefix}{name}"] = held.clone()
 
 
-def refuse_pickling() -> NoReturn:
-    """Raise ArgumentError. A pickled rule would need this version of the package, and reading it could run any code."""
-    raise ArgumentError(
-        "a model wrapped in a rule cannot be pickled; save net.state_dict(), which holds the feedback too, and "
-        "load it into a model wrapped anew, or pickle the bare model, net.unwrap()"
-    )
-
-
 class NotPickled:
-    """An object that can be copied, but not pickled."""
+    """An object that can be copied, but not pickled.
+
+    A pickled rule would need this version of the package, and reading it could run any code.
+    """
 
     def __copy__(self) -> Self:
         other = type(self).__new__(type(self))
@@ -46,4 +41,7 @@ class NotPickled:
         return other
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        refuse_pickling()
+        raise ArgumentError(
+            "a model wrapped in a rule cannot be pickled; save net.state_dict(), which holds the feedback too, and "
+            "load it into a model wrapped anew, or pickle the bare model, net.unwrap()"
+        )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
-from feedalign.rules.saving import refuse_pickling
+from feedalign.rules.saving import NotPickled
 from feedalign.torch_private import backward_pass
 
 
-class Slot(threading.local):
+class Slot(NotPickled, threading.local):
     """Which pass of one wrapped model is running in this thread.
+
+    The hooks on the model hold the slot, so the model inside of a rule cannot be pickled either.
 
     Attributes:
         running: the pass whose forward pass is running; None outside of one.
@@ -29,9 +31,8 @@ class Slot(threading.local):
     def enter_backward(self, repeat: Any) -> None:
         """Note that a backward pass has come to the rule's graph.
 
-        Args:
-            repeat: the pass to run under if activation checkpointing now repeats a part of the forward pass. It must
-                save the same Tensors as the first time, so it cuts the graph at the same places.
+        If activation checkpointing now repeats a part of the forward pass, the part runs under the pass `repeat`. It
+        must save the same Tensors as the first time, so `repeat` cuts the graph at the same places.
         """
         if not torch.compiler.is_compiling():
             self._repeat, self._backward = repeat, backward_pass()
@@ -46,9 +47,14 @@ class Slot(threading.local):
     def __deepcopy__(self, memo: dict[int, Any]) -> Slot:
         return Slot()
 
-    # The hooks on the model hold the slot, so the model inside of a rule cannot be pickled either.
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        refuse_pickling()
+
+class Hooks:
+    """The hooks on one module of a wrapped model: an object, so that a copy of the model gets hooks of its own."""
+
+    __slots__ = ("name", "slot")
+
+    def __init__(self, slot: Slot, name: str) -> None:
+        self.slot, self.name = slot, name
 
 
 class Seeing:

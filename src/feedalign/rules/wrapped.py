@@ -19,7 +19,7 @@ from feedalign.checks import instance_of
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Automatic, Feedback, needs_jacobian
 from feedalign.rules import saving
-from feedalign.rules.accounting import check_not_recorded, forget_compiled_code, transformed
+from feedalign.rules.accounting import check_not_recorded, check_not_scripted, forget_compiled_code, transformed
 from feedalign.rules.distributed import Processes, group_of_shards, reshard, sharded_modules
 from feedalign.rules.matrices import Matrices
 from feedalign.rules.signature import with_signature
@@ -39,9 +39,7 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
         error_tap: where in the model's output the error is taken.
 
     Attributes:
-        model: the wrapped module.
         feedback: recipe, seed and matrices.
-        error_tap: where in the model's output the error is taken.
         drawn: whether the matrices are drawn.
         rule: the class of the rule. The object's own class is a subclass, whose forward has the model's signature.
         points: names of the modules that the rule hooks.
@@ -126,11 +124,11 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
         self.feedback.check_drawn()
         self.settle()
         self.agreed = False
+        self.feedback.forget()
         if needs_jacobian(self.feedback.recipe):
-            self.feedback.forget()
             self.drawn = False
         else:
-            self.feedback.draw_again(self.model)
+            self.feedback.draw(self.feedback.places, self.model)
 
     def settle(self) -> None:
         """Draw the feedback that was drawn for the meta device, if the model has left that device."""
@@ -284,11 +282,7 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
 def check_bare(model: nn.Module) -> None:
     """Raise ArgumentError if the model is no module that runs hooks, and PointsError if it is in a rule already."""
     instance_of("model", model, nn.Module, advice="give the network itself, not its class or its name")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ArgumentError(
-            "the model was compiled by torch.jit, whose modules run no hooks, so no rule can reach them; wrap the model "
-            "that was given to torch.jit.script or torch.jit.trace, and compile with torch.compile(net)"
-        )
+    check_not_scripted(model)
     if isinstance(model, Wrapped):
         raise PointsError(f"the model is already wrapped in {type(model).__name__}; wrap model.unwrap() instead")
 

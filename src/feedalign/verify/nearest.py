@@ -54,10 +54,7 @@ def of_size(form: Form, matrix: Tensor, features: int) -> Tensor:
 def mean_over_copies(form: Form, activity: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
     """Return, for each feature, the mean over the features that have the same row of F, and whether any of them counts.
 
-    Args:
-        form: of the point's matrix.
-        activity: [entries, features].
-        counted: 1 where a feature counts, 0 where it is padding; [entries, features].
+    Both are [entries, features]; `counted` is 1 where a feature counts, 0 where it is padding.
     """
     if form.copies == "none":
         return activity, counted

@@ -45,9 +45,7 @@ def gradients(
 ) -> tuple[Gradients, dict[str, Tensor]]:
     """Return every parameter's gradient and every learned matrix after its update; `net` is used up.
 
-    Raises:
-        ArgumentError: there is no reference for this rule.
-        OutputError: no error can be taken of the model's output.
+    ArgumentError if there is no reference for this rule, OutputError if no error can be taken of the model's output.
     """
     task = Task(net.unwrap(), run, loss_of, net.error_tap, masks)
     kind = net.rule

@@ -117,7 +117,8 @@ def _precision_told() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not _about_precision(error):
+        # Each operation of torch refuses a precision in words of its own.
+        if not any(word in str(error).lower() for word in ("dtype", "double", "float64")):
             raise
         raise ArgumentError(
             f"a copy of the model in float64 fails: {error}. The model makes Tensors of a fixed precision, such as "
@@ -141,11 +142,6 @@ def _compared(
 
 def _gradients(model: nn.Module) -> Gradients:
     return {name: p.grad.to_dense() for name, p in model.named_parameters() if p.grad is not None}
-
-
-def _about_precision(error: RuntimeError) -> bool:
-    """Return whether torch refuses the precision of a Tensor; each operation says so in words of its own."""
-    return any(word in str(error).lower() for word in ("dtype", "double", "float64"))
 
 
 def _double(value: Any) -> Any:

@@ -83,7 +83,8 @@ def validate(
     passes no point if the sum, or what is computed from it, is a point.
 
     One forward pass runs on a copy of the model, in the mode it is in, cut at the points; what reaches what is read off
-    autograd's graph. The model, its gradients, batch statistics and hooks and the global random state stay as they are.
+    autograd's graph. A second pass, on one sample fewer, shows whether axes of points agree with those of the output by
+    chance. The model, its gradients, batch statistics and hooks and the global random state stay as they are.
 
     >>> import torch, feedalign as fa
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))

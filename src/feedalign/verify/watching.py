@@ -45,9 +45,7 @@ class Watched:
         self.cuts: list[Cut] = []
         self.ran: set[str] = set()
         self.modules = dict(model.named_modules())
-        self.inside: list[
-            tuple[str, Any]
-        ] = []  # modules with parameters that ran since the last point, and their outputs
+        self.inside: list[tuple[str, Any]] = []  # modules with parameters since the last point, and their outputs
         self.problems: list[Problem] = []
 
     def run(self, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -62,7 +60,7 @@ class Watched:
     def run_tapped(
         self, tap: ErrorTap, inputs: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[Any, tuple[Tensor, ...] | Problem]:
-        """Run the model as `run` does; return its output, and where the error is taken, or why there is no such."""
+        """Run the model as `run` does; return its output, and where the error is taken, or why it cannot be taken."""
         if not tap.places:
             returned = self.run(inputs, keywords)
             return returned, tap.find(returned)

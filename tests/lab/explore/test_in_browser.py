@@ -114,7 +114,7 @@ def test_every_control_is_reached_by_tab_and_the_focus_is_seen(browser: Browser,
             "[...document.querySelectorAll('input, button')].filter((each) => each.offsetParent"
             " && (each.type !== 'radio' || each.checked)).map((each) => each.id || each.name)"
         )
-        reached = []
+        reached: list[str] = []
         while wanted[-1] not in reached:
             assert len(reached) < 100
             page.keyboard.press("Tab")

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from feedalign.checks import Array
 from feedalign.errors import ArgumentError
 from feedalign.theory.shallow import OrderParameters
 from feedalign.theory.shallow.drawing import draw_feedback, draw_readout, draw_start
-from feedalign.theory.shallow.order_parameters import Array
 
 START: dict[str, Any] = {"students": 2, "input_dim": 50, "w_std": 0.5, "v_std": 0.2}
 

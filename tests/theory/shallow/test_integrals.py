@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erf
 
+from feedalign.checks import Array
 from feedalign.errors import ArgumentError
 from feedalign.theory.shallow import integrals
-from feedalign.theory.shallow.integrals import Array
 
 G: dict[str, Callable[[Array], Any]] = {
     "erf": lambda u: erf(u / np.sqrt(2)),

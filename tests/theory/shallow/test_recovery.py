@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
+from feedalign.checks import Array
 from feedalign.theory import shallow
-from feedalign.theory.shallow.order_parameters import Array
 from feedalign.theory.shallow.solutions import can_recover
 
 A = np.ones(2)

@@ -16,8 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
+from feedalign.checks import Array
 from feedalign.theory.shallow import integrals
-from feedalign.theory.shallow.integrals import RELU, Array
+from feedalign.theory.shallow.integrals import RELU
 from feedalign.theory.shallow.orthants import orthant_probability
 
 QUADRUPLES = list(itertools.product(range(4), repeat=4))

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 from scipy.special import erf
 
+from feedalign.checks import Array
 from feedalign.errors import ArgumentError
 from feedalign.theory import shallow
 from feedalign.theory.shallow.drawing import draw_feedback, draw_start
-from feedalign.theory.shallow.order_parameters import Array
 from feedalign.theory.shallow.solutions import (
     can_recover,
     distances_to_minima,

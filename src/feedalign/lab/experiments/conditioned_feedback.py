@@ -248,7 +248,7 @@ def plot(dataset: xr.Dataset) -> Figure:
                     color=colour,
                     marker="o",
                     markerfacecolor=face,
-                    label=f"{kind}, {word}",
+                    label=f"{'Gaussian' if kind == 'gaussian' else kind}, {word}",
                 )
         right.set(ylabel="gradient alignment, mean over layers", ylim=(0, 1.05))
         right.legend(loc="lower left", fontsize=7)

@@ -182,7 +182,9 @@ def plot(dataset: xr.Dataset) -> Figure:
             "connections, random feedback", "one net, rows of feedback moved", "one net, kinds of feedback",
             "what each feedback recovers",
         )  # fmt: skip
-        figure, (top_left, top_right, bottom_left, bottom_right) = panels(7.6, 5.8, titles, rows=2)
+        figure, (top_left, top_right, bottom_left, bottom_right) = panels(
+            8.6, 6.2, titles, rows=2, width_ratios=(1.4, 1)
+        )
         _draw_connections(top_left, dataset)
         _draw_scattered(top_right, dataset)
         _draw_kinds(bottom_left, dataset)
@@ -197,7 +199,7 @@ def _draw_connections(axes: Axes, dataset: xr.Dataset) -> None:
         values = dataset[f"{_CONNECTED}gradient_alignment"].sel(layer=layer).transpose("connected_seed", "net").values
         axes.plot(places, values.T, marker, ms=3, color=FEEDBACK_COLOURS["random"], alpha=0.5)
         axes.plot(places, values.mean(0), marker=marker, lw=1, color=FEEDBACK_COLOURS["random"], label=f"layer {layer}")
-    axes.set_xticks(places, ["dense", "locally\nconnected", "convolutional"])
+    axes.set_xticks(places, ["dense", "locally connected", "convolutional"])
     axes.set(xlabel="connections of the net", ylabel="gradient alignment (cosine)")
     axes.axhline(0, color="0.8", lw=0.8, zorder=0)
     axes.legend()
@@ -226,7 +228,7 @@ def _draw_kinds(axes: Axes, dataset: xr.Dataset) -> None:
                   label=FEEDBACK_LABELS[variant])  # fmt: skip
     _name_axes(axes, 1.0, 2.0, 5.0)
     axes.set_ylim(top=1.6 * float(aligned.sel(variant=shown).max()))  # room for the legend
-    axes.legend(ncols=2)
+    axes.legend(ncols=2, columnspacing=1.0, handlelength=1.0)
 
 
 def _name_axes(axes: Axes, *ticks: float) -> None:
@@ -249,7 +251,7 @@ def _draw_recoveries(axes: Axes, recovered: xr.DataArray) -> None:
     axes.axvline(1, color=RULE_COLOURS["backprop"], lw=1, ls=":")
     axes.set_yticks(range(len(variants)), [FEEDBACK_LABELS[variant] for variant in variants])
     axes.invert_yaxis()
-    axes.set(xlabel="recovery: 0 readout only, 1 backprop", ylabel="feedback")
+    axes.set(xlabel="recovery: 0 readout only, 1 backprop")
 
 
 def caption(dataset: xr.Dataset) -> str:

@@ -239,7 +239,8 @@ def plot(dataset: xr.Dataset) -> Figure:
     """Draw accuracy on clean and corrupted labels, gradient and weight alignment, and overlap, for every noise."""
     after = dataset.isel(epoch=slice(1, None))
     activations = dataset.activation.values
-    titles = [f"{activation}: {title}" for activation in activations for title in _TITLES]
+    names = ["ReLU" if activation == "relu" else activation for activation in activations]
+    titles = [f"{name}: {title}" for name in names for title in _TITLES]
     with figure_style():
         figure, every = panels(10.4, 2.6 * len(activations), titles, rows=len(activations))
         for i, activation in enumerate(activations):
@@ -250,7 +251,7 @@ def plot(dataset: xr.Dataset) -> Figure:
             _draw(row[3], of.overlap)
             for axes, label in zip(row, _LABELS, strict=True):
                 axes.set(xscale="log", xlabel="epochs", ylabel=label)
-            row[0].legend(title="label noise")
+            row[3].legend(title="label noise", loc=(0.5, 0.1))  # where no curve runs
     return figure
 
 

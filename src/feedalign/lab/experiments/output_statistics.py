@@ -173,7 +173,7 @@ def _draw_course(axes: Axes, dataset: xr.Dataset) -> None:
             label = LABELS[activation] if target == TARGETS[0] else None
             axes.plot(dataset.step, mean, style, color=colour, lw=1.2, label=label)
     axes.set(xscale="log", xlabel="step", ylabel="weight alignment", ylim=(0.6, 1.0))  # where it declines
-    axes.legend(loc="upper left", fontsize=7)
+    axes.legend(loc="center right", fontsize=7)
 
 
 def caption(dataset: xr.Dataset) -> str:

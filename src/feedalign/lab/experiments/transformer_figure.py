@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from feedalign.lab.panels import panels
-from feedalign.style import RULE_COLOURS, figure_style, layer_colours
+from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, layer_colours
 
 # By the name of an arm without its norm.
 COLOURS = {
@@ -28,6 +28,7 @@ COLOURS = {
     "sign-symmetry": "#7B3294",
 }
 STYLES = {"post-norm": "-", "pre-norm": "--"}
+COUNTED = {2: "pairs", 3: "triples"}  # of characters
 
 
 def draw(dataset: xr.Dataset, recovered: Mapping[str, xr.DataArray]) -> Figure:
@@ -39,7 +40,7 @@ def draw(dataset: xr.Dataset, recovered: Mapping[str, xr.DataArray]) -> Figure:
     """
     with figure_style():
         titles = ("learning", "gradient alignment by block, DFA", "what is recovered")
-        figure, (left, middle, right) = panels(10.4, 4.6, titles, width_ratios=(1.1, 1, 1))
+        figure, (left, middle, right) = panels(11.2, 4.6, titles, width_ratios=(1.1, 1.1, 0.8))
         _draw_bits(left, dataset)
         _draw_alignment(middle, dataset)
         _draw_recovery(right, recovered)
@@ -51,12 +52,18 @@ def _draw_bits(axes: Axes, dataset: xr.Dataset) -> None:
     for arm in dataset.arm.values:
         rule, style = _look(arm)
         bits = dataset.bits.sel(arm=arm).mean(("seed", "draw"))[1:]
-        label = rule if style == "-" else None
+        label = _label(rule) if style == "-" else None
         axes.plot(bits.step, bits, style, color=COLOURS[rule], lw=1.2, label=label)
-    for order in (2, 3):
-        axes.axhline(float(dataset.ngram_bits.sel(order=order)), color="0.8", lw=0.8, zorder=0)
+    for order, name in COUNTED.items():
+        counted = float(dataset.ngram_bits.sel(order=order))
+        axes.axhline(counted, color="0.8", lw=0.8, zorder=0)
+        axes.text(1.01, counted, name, color="0.4", fontsize=7, va="center", transform=axes.get_yaxis_transform())
+    for norm, style in STYLES.items():
+        axes.plot([], [], style, color="0.4", lw=1.2, label=norm)
     axes.set(xlabel="step", ylabel="bits per character")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, columnspacing=1.0, handlelength=2.2, fontsize=7
+    )
 
 
 def _draw_alignment(axes: Axes, dataset: xr.Dataset) -> None:
@@ -68,11 +75,13 @@ def _draw_alignment(axes: Axes, dataset: xr.Dataset) -> None:
             continue
         for block, colour in zip(dataset.block.values, colours, strict=True):
             values = dataset.gradient_alignment.sel(arm=arm, block=block).mean(("seed", "draw"))
-            label = f"block {block}, {rule.removeprefix('dfa, ')}" if style == "-" else None
+            label = f"block {block}, {rule.removeprefix('dfa, ')} feedback" if style == "-" else None
             axes.plot(values.step, values, style, color=colour, lw=2 if "shared" in rule else 0.9, label=label)
     axes.axhline(0, color="0.8", lw=0.8, zorder=0)
     axes.set(xlabel="step", ylabel="gradient alignment (cosine)")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, columnspacing=1.0, handlelength=2.2, fontsize=7
+    )
 
 
 def _draw_recovery(axes: Axes, recovered: Mapping[str, xr.DataArray]) -> None:
@@ -86,8 +95,17 @@ def _draw_recovery(axes: Axes, recovered: Mapping[str, xr.DataArray]) -> None:
         axes.errorbar(mean, -place, xerr=reach, fmt="o", ms=5, lw=1, color=COLOURS[rule], markerfacecolor=face)
     axes.axvline(0, color=COLOURS["frozen"], lw=0.8, zorder=0)
     axes.axvline(1, color=COLOURS["backprop"], lw=0.8, zorder=0)
-    axes.set_yticks(range(0, -len(recovered), -1), list(recovered), fontsize=7)
-    axes.set(xlabel="(frozen - bits) / (frozen - backprop)", ylabel="arm", ylim=(-len(recovered), 1))
+    names = [_label(arm).replace(" feedback", " feedback\n").replace("\n, ", ",\n") for arm in recovered]
+    axes.set_yticks(range(0, -len(recovered), -1), names, fontsize=8)
+    axes.set(xlabel="part of backprop's gain\n(0: frozen blocks, 1: backprop)", ylim=(-len(recovered), 1))
+
+
+def _label(arm: str) -> str:
+    """Return the name of an arm as a reader sees it."""
+    rule, _, rest = arm.partition(", ")
+    for feedback in ("own", "shared"):
+        rest = rest.replace(feedback, f"{feedback} feedback")
+    return ", ".join(filter(None, [RULE_LABELS[rule] + (" blocks" if rule == "frozen" else ""), rest]))
 
 
 def _look(arm: str) -> tuple[str, str]:

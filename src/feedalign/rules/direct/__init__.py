@@ -4,7 +4,7 @@ from feedalign.rules.direct.conditioned import ConditionedDFA
 from feedalign.rules.direct.dfa import DFA, DRTP
 from feedalign.rules.direct.kolen_pollack import DirectKolenPollack
 from feedalign.rules.direct.rule import DirectRule, check_direct
-from feedalign.rules.direct.signal import direct_signal, mask_of, signal
+from feedalign.rules.direct.sender import direct_signal, signal
 
 __all__ = [
     "DFA",
@@ -14,6 +14,5 @@ __all__ = [
     "DirectRule",
     "check_direct",
     "direct_signal",
-    "mask_of",
     "signal",
 ]

@@ -13,8 +13,8 @@ from feedalign.anatomy import Entries, Mask
 from feedalign.checks import number_between, whole_number
 from feedalign.errors import PointsError
 from feedalign.feedback import Feedback
-from feedalign.rules.direct.entries import with_error
 from feedalign.rules.direct.rule import DirectRule
+from feedalign.rules.direct.sender import with_error
 from feedalign.rules.distributed import Processes
 
 
@@ -38,25 +38,17 @@ class ConditionedDFA(DirectRule):
     * *Norm-preserving.* c keeps the mean square length of P e at that of e, over the errors averaged, so that a
       learning rate that suits DFA keeps its meaning. Equal and uncorrelated outputs give P = I: DFA.
 
-    A backward pass changes P for the passes after it, never its own; P is renewed after the first one and then after
-    every `every` of them. *Every* backward pass is one: with gradients accumulated over k of them, give a multiple of
-    k. Measuring (`gradient_alignment`, `AlignmentMonitor`, `alignment.descent`) is none. Average and P are buffers,
-    saved in `state_dict`. Under `DistributedDataParallel` the errors of all processes count; of an ensemble, those of
-    all networks, which share P. A compiled model works P out at every pass, and keeps it at those.
+    A backward pass changes P for later passes, never for itself. P is renewed after the first backward pass, and then
+    once in `every` backward passes. With gradients accumulated over k backward passes, give a multiple of k. Measuring
+    (`gradient_alignment`, `AlignmentMonitor`, `alignment.descent`) does not count. Average and P are buffers, saved in
+    `state_dict`. Under `DistributedDataParallel` the errors of all processes count; of an ensemble, those of all
+    networks, which share P. A compiled model computes P in every pass, and keeps it where a renewal is due.
+
+    The other arguments are those of `DirectRule`.
 
     Args:
-        model: see `DirectRule`.
-        points: see `DirectRule`.
-        feedback: recipe of F_l.
-        seed: see `DirectRule`.
         every: backward passes from one renewal of P to the next.
         decay: in [0, 1); the average reaches back over some 1/(1 − decay) passes.
-        example_input: see `DirectRule`.
-        output: see `DirectRule`.
-        batch_dims: see `DirectRule`.
-        error_at: see `DirectRule`.
-        mask: see `DirectRule`.
-        recompute: see `DirectRule`.
 
     Raises:
         ArgumentError: `every` below 1, or `decay` outside [0, 1).

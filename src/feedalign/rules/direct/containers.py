@@ -14,8 +14,8 @@ from torch.utils.hooks import BackwardHook
 
 from feedalign.anatomy import names_above
 from feedalign.errors import PointsError
-from feedalign.rules.direct.point_hooks import CuttingPass
-from feedalign.rules.slot import Slot
+from feedalign.rules.direct.hooks import CuttingPass
+from feedalign.rules.slot import Hooks
 from feedalign.torch_private import backward_hooks, has_own_backward_hooks
 
 
@@ -27,13 +27,8 @@ def around_points(model: nn.Module, points: Iterable[nn.Module]) -> dict[str, nn
     return {n: m for n, m in model.named_modules() if n in above - {""} and m not in of_points}
 
 
-class ContainerHooks:
+class ContainerHooks(Hooks):
     """The two hooks of one module around points."""
-
-    __slots__ = ("name", "slot")
-
-    def __init__(self, slot: Slot, name: str) -> None:
-        self.slot, self.name = slot, name
 
     def before(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return what goes on in the inputs' place, so that the gradient of the inputs is seen; None for the same."""
@@ -68,17 +63,8 @@ class Ends:
     def of(self, name: str, module: nn.Module, hook: BackwardHook, output: Any) -> tuple[int, Tensor] | None:
         """Return the number of the run with which a module ends, and the activation whose gradient the hooks see.
 
-        Args:
-            name: of the module.
-            module: has just run.
-            hook: calls the backward hooks of the module.
-            output: of the module.
-
-        Returns:
-            None where the module does not end with a point: torch calls the hooks if the output has a gradient.
-
-        Raises:
-            PointsError: nobody would call the hooks, although a point lies within the module.
+        None where the module, which has just run, does not end with a point: torch calls the hooks if the output has a
+        gradient. PointsError where nobody would call the hooks, although a point lies within the module.
         """
         first = self.begun.pop()
         inside = {i: run for i, run in self.runs.items() if i >= first}

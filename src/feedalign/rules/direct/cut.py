@@ -15,10 +15,9 @@ from feedalign.errors import PointsError
 from feedalign.feedback import Form
 from feedalign.rules.accounting import check_recording
 from feedalign.rules.direct.containers import Ends
-from feedalign.rules.direct.point_hooks import CuttingPass
-from feedalign.rules.direct.sender import Sender, check_shapes
+from feedalign.rules.direct.hooks import CuttingPass
+from feedalign.rules.direct.sender import Sender, check_shapes, signal
 from feedalign.rules.direct.sending import receive, send
-from feedalign.rules.direct.signal import signal
 from feedalign.rules.direct.taking import Taking
 from feedalign.torch_private import backward_pass
 
@@ -31,33 +30,21 @@ LARGE = 2**18
 
 
 class Run(NamedTuple):
-    """One run of a point in a forward pass.
+    """One run of a point in a forward pass. A module that runs twice has two runs."""
 
-    Attributes:
-        name: of the point. A module that runs twice has two runs.
-        matrix: the numbers that are held for the point.
-        form: how F is made of them.
-        shape: of the activation.
-        waits: whether the signal is made when the turn of the block comes.
-    """
-
-    name: str
-    matrix: Tensor
-    form: Form
-    shape: torch.Size
-    waits: bool
+    name: str  # of the point
+    matrix: Tensor  # the numbers that are held for the point
+    form: Form  # how F is made of them
+    shape: torch.Size  # of the activation
+    waits: bool  # whether the signal is made when the turn of the block comes
 
 
 class Uncoupled(CuttingPass):
-    """A pass that cuts the graph at the points and sends nothing there.
-
-    Attributes:
-        names: of the points reached so far. A module that runs twice is here twice.
-    """
+    """A pass that cuts the graph at the points and sends nothing there."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.names: list[str] = []
+        self.names: list[str] = []  # of the points reached so far; a module that runs twice is here twice
 
     def reached(self, name: str, output: Any) -> Any:
         """Return the output of a point without its past."""
@@ -153,11 +140,9 @@ class Cut(CuttingPass):
         return send(output, self.signals, hidden, keep=self.learns)
 
     def signals(self, error: Tensor, hidden: Sequence[Tensor]) -> list[Tensor]:
-        """Return what each activation is sent, and let the rule learn from the error.
+        """Return what each activation is sent for an error [*batch, C], and let the rule learn from the error.
 
-        Args:
-            error: dloss/doutput, [*batch, C].
-            hidden: the activations if the rule learns its feedback; else empty.
+        `hidden` has the activations if the rule learns its feedback; else it is empty.
         """
         self.slot.enter_backward(Uncoupled())
         if not torch.compiler.is_compiling():

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from feedalign.anatomy import Entries, Mask
 from feedalign.checks import one_of
 from feedalign.feedback import Feedback
-from feedalign.rules.direct.entries import entries_with_error
 from feedalign.rules.direct.rule import DirectRule
+from feedalign.rules.direct.sender import with_error
 
 Reduction = Literal["mean", "sum"]
 
@@ -33,20 +33,12 @@ class DFA(DirectRule):
     loss's reduction factor, so `reduction` puts one in; it has also lost the factor of a `GradScaler`, so in mixed
     precision use bfloat16, which needs no scaler.
 
+    The other arguments are those of `DirectRule`.
+
     Args:
-        model: see `DirectRule`.
-        points: see `DirectRule`.
-        feedback: see `DirectRule`.
-        seed: see `DirectRule`.
-        example_input: see `DirectRule`.
         error: "true" sends e, "sign" its sign.
         reduction: with `error="sign"`, the loss's: "mean" divides the signs by the number of batch entries (the
             product of all batch axes), "sum" by nothing. Not used with `error="true"`.
-        output: see `DirectRule`.
-        batch_dims: see `DirectRule`.
-        error_at: see `DirectRule`.
-        mask: see `DirectRule`.
-        recompute: see `DirectRule`.
 
     Raises:
         ArgumentError: unknown `error` or `reduction`.
@@ -102,19 +94,11 @@ class DRTP(DirectRule):
     targets, nor where weights of the loss or masks set e to zero: there this rule is a one-sided sign of the error. An
     entry whose error has underflowed to exactly 0 sends nothing.
 
+    The other arguments are those of `DirectRule`.
+
     Args:
-        model: see `DirectRule`.
-        points: see `DirectRule`.
-        feedback: see `DirectRule`.
-        seed: see `DirectRule`.
-        example_input: see `DirectRule`.
         reduction: of the loss, whose factor the target does not carry: "mean" divides by the number of batch
             entries (the product of all batch axes), "sum" by nothing. Nor does it carry the factor of a `GradScaler`.
-        output: see `DirectRule`.
-        batch_dims: see `DirectRule`.
-        error_at: see `DirectRule`.
-        mask: see `DirectRule`.
-        recompute: see `DirectRule`.
 
     Raises:
         ArgumentError: unknown `reduction`.
@@ -158,4 +142,5 @@ class DRTP(DirectRule):
 
 
 def _reduced(message: Tensor, error: Tensor, reduction: str) -> Tensor:
-    return message / entries_with_error(error) if reduction == "mean" else message
+    """Put the loss's reduction factor into a message that has lost it. Entries without an error do not count."""
+    return message / with_error(error).sum().clamp(min=1) if reduction == "mean" else message

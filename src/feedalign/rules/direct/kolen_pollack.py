@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from feedalign.anatomy import Entries, Mask
 from feedalign.checks import flag
 from feedalign.feedback import Feedback
-from feedalign.rules.direct.entries import with_error
 from feedalign.rules.direct.rule import DirectRule
+from feedalign.rules.direct.sender import with_error
 from feedalign.rules.distributed import Processes
-from feedalign.rules.rates import check_rates
+from feedalign.rules.learning import check_rates
 
 
 class DirectKolenPollack(DirectRule):
@@ -25,22 +25,16 @@ class DirectKolenPollack(DirectRule):
     Of the last hidden layer that is the Kolen–Pollack update of the transposed readout; below it, F_l follows a
     readout that the layer does not have. The error sent in a step goes through F_l as it was before the step.
 
-    The update takes place in the backward pass, in buffers, without gradients: *every* backward pass is one. With
-    gradients accumulated over k of them F_l is updated, and decays, k times for each step of the optimizer. A
-    `GradScaler`'s factor would be in the update: use bfloat16. Activations are kept until the backward pass. Under
-    `DistributedDataParallel` F_l learns from the batches of all processes.
+    The update takes place in the backward pass, in buffers, without gradients. *Every* backward pass makes an update:
+    with gradients accumulated over k backward passes, F_l is updated, and decays, k times for each step of the
+    optimizer. A `GradScaler`'s factor would be in the update: use bfloat16. Activations are kept until the backward
+    pass. Under `DistributedDataParallel` F_l learns from the batches of all processes.
+
+    The other arguments are those of `DirectRule`.
 
     Args:
-        model: see `DirectRule`.
-        points: see `DirectRule`.
         feedback: recipe of the initial F_l.
-        seed: see `DirectRule`.
-        example_input: see `DirectRule`.
-        output: see `DirectRule`.
-        batch_dims: see `DirectRule`.
         error_at: see `DirectRule`. The module must not be run in an activation checkpoint.
-        mask: see `DirectRule`.
-        recompute: see `DirectRule`.
         lr: η; e has the loss's reduction factor, so η belongs to the loss as an optimizer's does.
         weight_decay: λ, as in `torch.optim.SGD`, so the decay of a step is η λ: 10⁻³ with both defaults.
         centred: whether the mean over the batch entries, h̄_l, is taken off. Then F_l is not pushed along the mean

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 def run_pass(rule: DirectRule, cut: Cut, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run the model of a rule under a pass, and return its output, tied to what the pass has cut off.
 
-    Raises:
-        PointsError: a point was not reached, or runs above the place of the error, or its block gets no gradient.
-        OutputError: the error cannot be taken, or no loss could send it.
+    PointsError if a point was not reached, or runs above the place of the error, or its block gets no gradient;
+    OutputError if the error cannot be taken, or no loss could send it.
     """
     try:
         output = rule.run_under(cut, args, kwargs)
@@ -45,7 +44,7 @@ def _tied_at_the_end(rule: DirectRule, cut: Cut, output: Any) -> Any:
     if all(after is before for after, before in zip(tied, tapped, strict=True)):
         return output
     if cut.learning and cut.sent_in is not None and not torch.compiler.is_compiling():  # compiled code keeps no hook
-        _refuse_ways_around(cut, tapped, problems.loss_around_the_entry(rule.error_tap.entry))
+        _refuse_ways_around(cut, tapped, _loss_around_the_entry(rule.error_tap.entry))
     return rule.error_tap.put(output, tapped, tied)
 
 
@@ -59,8 +58,19 @@ def _refuse_ways_around(cut: Cut, tapped: tuple[Tensor, ...], words: str) -> Non
         if cut.sent_in != backward_pass():
             raise OutputError(words)
 
-    for operation in {origin(one) for one in tapped} - {None}:
-        operation.register_prehook(check)
+    for operation in {origin(one) for one in tapped}:
+        if operation is not None:
+            operation.register_prehook(check)
+
+
+def _loss_around_the_entry(entry: object) -> str:
+    """Return the words for a loss that passes by what the wrapped model returns."""
+    output, given = ("the output", "the output") if entry is None else (f"output={entry!r}", "the entry")
+    return (
+        f"{output} is not passed by this loss, which is computed from what the model itself has made of {given}, so "
+        f"the backward pass sends no error to the hidden layers; compute the loss from {given} that the wrapped model "
+        f"returns, name the module that gives {given} in error_at=, or take this gradient within net.backprop()"
+    )
 
 
 def _tied_inside(rule: DirectRule, cut: Cut, output: Any) -> Any:
@@ -105,12 +115,8 @@ def _check_blocks(rule: DirectRule, cut: Cut) -> None:
 def check_block(rule: DirectRule, point: str, ran: Collection[str]) -> None:
     """Raise PointsError if a block is to learn, has run, and the activation at its end carries no gradient.
 
-    A block that a pass skips, as layer dropout does, has not run.
-
-    Args:
-        rule: knows the blocks.
-        point: at the end of the block.
-        ran: the modules with parameters that have run since the point before; of a chain all have run.
+    A block that a pass skips, as layer dropout does, has not run. `ran` has the modules with parameters that have run
+    since the point before; of a chain all have run.
     """
     blocks = [block for block in rule.blocks if block.point == point]
     every = is_chain(rule.model)

@@ -7,21 +7,20 @@ and is freed. Backprop cannot do that: its last block must learn first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from feedalign.anatomy import State, activation_of, detached, same_state, tensors_in
+from feedalign.anatomy import State, activation_of, detached, same_modes, same_state, tensors_in
 from feedalign.errors import PointsError
 from feedalign.rules.accounting import account_for
 from feedalign.rules.direct.cut import Uncoupled
+from feedalign.rules.direct.hooks import CuttingPass
 from feedalign.rules.direct.one_pass import check_block, check_readout
-from feedalign.rules.direct.point_hooks import CuttingPass
-from feedalign.rules.direct.sender import Sender, check_shapes
-from feedalign.rules.direct.signal import signal
+from feedalign.rules.direct.sender import Sender, check_shapes, signal
 from feedalign.rules.once import once
 from feedalign.torch_private import has_own_backward_hooks
 
@@ -180,17 +179,8 @@ class Surroundings:
     @contextmanager
     def again(self) -> Iterator[None]:
         """Return to these circumstances for a while."""
-        modes = {module: module.training for module in self.modes}
-        with same_state(self.model):
-            set_modes(self.modes)
+        with same_state(self.model), same_modes(self.model):
+            for module, training in self.modes.items():
+                module.training = training
             self.state.restore()
-            try:
-                yield
-            finally:
-                set_modes(modes)
-
-
-def set_modes(modes: Mapping[nn.Module, bool]) -> None:
-    """Put each module into training mode, or out of it."""
-    for module, training in modes.items():
-        module.training = training
+            yield

@@ -29,9 +29,8 @@ from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Convolution, Feedback, Place, needs_jacobian
 from feedalign.rules.direct.containers import ContainerHooks, around_points
 from feedalign.rules.direct.cut import Cut
-from feedalign.rules.direct.group_norm import GroupNormHook
+from feedalign.rules.direct.hooks import AtPlaces, GroupNormHook, PointHooks, RanHook
 from feedalign.rules.direct.one_pass import run_pass
-from feedalign.rules.direct.point_hooks import AtPlaces, PointHooks, RanHook
 from feedalign.rules.direct.recompute import recomputed
 from feedalign.rules.distributed import Processes, sharded_modules
 from feedalign.rules.wrapped import Wrapped, check_wrapped
@@ -209,9 +208,8 @@ class DirectRule(Wrapped):
     def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the blocks between the points and, if the recipe looks at them, the Jacobians at the points."""
         self.mask.check(args, kwargs)
-        blocks = trace(self.model, self.points, self.error_tap, args, kwargs)
         given = self.model, self.points, self.error_tap, args, kwargs
-        return blocks, mean_jacobians(*given) if self.needs_data else {}
+        return trace(*given), mean_jacobians(*given) if self.needs_data else {}
 
     def draw(self, found: Any) -> None:
         """Draw the matrix of every point."""
@@ -266,9 +264,7 @@ class DirectRule(Wrapped):
 def check_direct(net: object, instead: str) -> None:
     """Raise ArgumentError unless `net` is a model in a direct rule, which has feedback from the output at its points.
 
-    Args:
-        net: what was given.
-        instead: what to do with a model in a sequential rule.
+    `instead` says what to do with a model in a sequential rule.
     """
     check_wrapped(net)
     if not isinstance(net, DirectRule):

@@ -1,17 +1,20 @@
-"""What a direct rule sends in one pass, and what it learns from the error."""
+"""What a direct rule sends to its points in one pass, and what it learns from the error."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from feedalign.anatomy import PassMasks, real_features, real_rows, without_padding
 from feedalign.errors import FeedbackShapeError
 from feedalign.feedback import Form
-from feedalign.rules.direct.signal import mask_of, of_point
 from feedalign.rules.distributed import Processes
+from feedalign.rules.learning import keep
 
 if TYPE_CHECKING:
     from feedalign.rules.direct.rule import DirectRule
@@ -21,12 +24,12 @@ class Sender:
     """The message and the matrices of one forward pass. What the rule learns after it began does not change them.
 
     Attributes:
-        feedback: the recipe and the matrices.
         message: from the error at the output to what is sent.
         processes: those that train the model together.
         forms: how the matrices are made of what is held, by point.
         outputs: C.
         masks: which entries of the inputs are real; None if all of them are.
+        kept: what is held, by key, as it was when the pass began; only under a rule that learns its feedback.
     """
 
     def __init__(self, rule: DirectRule, *, learning: bool = True, masks: PassMasks | None = None) -> None:
@@ -36,8 +39,8 @@ class Sender:
         in_several = rule.learns_feedback or rule.gathers
         self.processes = Processes.of_this_pass(rule.shards) if in_several else Processes()
         self.forms, self.outputs = self.feedback.forms, self.feedback.places[0].outputs
-        kept = {key: self.feedback.get_buffer(key).clone() for key in self._keys()} if rule.learns_feedback else {}
-        self.kept: dict[str, Tensor] = kept
+        keys = set(self.feedback.keys.values()) if rule.learns_feedback else set()
+        self.kept: dict[str, Tensor] = {key: self.feedback.get_buffer(key).clone() for key in keys}
 
     def matrix(self, point: str) -> Tensor:
         """Return the numbers that are held for a point, as they were when the pass began."""
@@ -50,7 +53,7 @@ class Sender:
 
     def mask_of(self, point: str, message: Tensor) -> Tensor | None:
         """Return which entries of a point's activation are real, for a message or an error of all batch axes."""
-        return mask_of(self.masks, point, self.forms[point], message)
+        return None if self.masks is None else self.masks.at(point, self.forms[point], message)
 
     def begin(self, error: Tensor) -> Tensor:
         """Return what is sent to the points for an error [*batch, C], and let the rule keep what it gathers.
@@ -71,9 +74,7 @@ class Sender:
         what the points make of it, as it was when the pass began, weighted by the squares of their scales, and by
         how many tokens they had when the feedback was drawn.
 
-        A change that is not finite is left out: a training loop that skips such a batch keeps its weights, and so the
-        feedback must stay as well. An empty batch is no update either. Only where several processes train together, the
-        batches of the others still count.
+        An empty batch is no update. Only where several processes train together, the batches of the others still count.
         """
         if not error.numel() and self.processes.group is None:
             return
@@ -92,10 +93,7 @@ class Sender:
             now = form.used(held)
             if form.shared:
                 changed = now + (changed - start) * (self._weight(point) / form.used(self._total_weight(key)))
-            now.copy_(torch.where(changed.isfinite().all(), changed, now))
-
-    def _keys(self) -> set[str]:
-        return set(self.feedback.keys.values())
+            keep(changed, now)
 
     def _total_weight(self, key: str) -> Tensor:
         """Return the sum of the weights of the points that use each row of a shared matrix, [rows, 1]."""
@@ -126,12 +124,7 @@ def _without_padding(
 def check_shapes(point: str, form: Form, outputs: int, activation: torch.Size, output: torch.Size) -> None:
     """Raise FeedbackShapeError unless an activation and the output, [*batch, C], fit the matrix of a point.
 
-    Args:
-        point: its name.
-        form: of its matrix.
-        outputs: columns of F.
-        activation: shape of the activation.
-        output: shape of the output.
+    `outputs` is how many columns F has; `activation` and `output` are shapes.
     """
     batch = output[: len(output) - 1 - form.summed]
     sample = activation[len(batch) :]
@@ -145,3 +138,65 @@ def check_shapes(point: str, form: Form, outputs: int, activation: torch.Size, o
         "wrap it again"
         + ("; for samples of several lengths or sizes give feedback=feedback.Tokenwise() or Channelwise()" * tokens)
     )
+
+
+def direct_signal(
+    error: Float[Tensor, "*batch outputs"], feedback: Float[Tensor, "features outputs"]
+) -> Float[Tensor, "*batch features"]:
+    r"""Send the output error to one hidden layer.
+
+    .. math:: F_l e
+
+    The factor g'(a_l) of δ_l is autograd's, applied below the feedback point.
+
+    Args:
+        error: dloss/doutput [*batch, outputs]; already carries the loss's reduction factor.
+        feedback: F_l [features, outputs].
+
+    Returns:
+        F_l e of every sample, [*batch, features], in the feedback's precision.
+    Source: Nøkland (2016).
+    """
+    if error.dtype != feedback.dtype:
+        error = error.to(feedback.dtype)
+    return functional.linear(error, feedback)
+
+
+def signal(
+    message: Float[Tensor, "*batch columns"],
+    stored: Float[Tensor, "stored columns"],
+    form: Form,
+    shape: Sequence[int],
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Send a message to one point, through the few numbers that its matrix is made of.
+
+    Args:
+        message: what the rule sends, behind the matrix R that all points share, if there is one.
+        stored: the numbers that are held for the point.
+        form: how F of the point is made of them.
+        shape: of the activation.
+        mask: which entries of the inputs are real; None if all of them are.
+
+    Returns:
+        F_l times the message, in the shape of the activation, and zeros where the mask says padding.
+    """
+    if mask is None and form.is_full and not form.summed and len(shape) == message.ndim:  # the usual case, in short
+        return direct_signal(message, stored)
+    message = of_point(message, form)
+    sent = form.up(direct_signal(message, form.used(stored)), shape)
+    return without_padding(sent, mask, message.shape[:-1])
+
+
+def with_error(error: Float[Tensor, "*batch outputs"]) -> Tensor:
+    """Return which entries of a batch have an error, [*batch].
+
+    An entry whose error is exactly zero, such as padding under `ignore_index`, teaches nothing. It must not change what
+    the others are sent either, so rules that count or average leave it out.
+    """
+    return (error != 0).any(-1)
+
+
+def of_point(message: Float[Tensor, "*batch columns"], form: Form) -> Float[Tensor, "*batch columns"]:
+    """Return a message, or an error, for a point: summed over the batch axes of the output that the point lacks."""
+    return message.sum(tuple(range(-1 - form.summed, -1))) if form.summed else message

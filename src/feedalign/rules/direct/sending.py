@@ -57,7 +57,7 @@ def send(output: Tensor, signals: Signals, hidden: Sequence[Tensor], *, keep: bo
         output: where the error is taken, [*batch, C].
         signals: called as signals(error, hidden); returns what each of `hidden` is sent.
         hidden: activations, or tokens of `receive`.
-        keep: whether `signals` is to get `hidden`; otherwise it gets nothing, and nothing is kept.
+        keep: whether `signals` gets `hidden`. Otherwise it gets nothing, and nothing is kept.
     """
     tied: Tensor = _Send.apply(output, signals, keep, *hidden)  # type: ignore[no-untyped-call]
     return tied

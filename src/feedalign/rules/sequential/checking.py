@@ -21,13 +21,8 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 5e-3, tor
 def refusal_of(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> PointsError | None:
     """Return why the transposed weight of a layer cannot be replaced; None if the layer computes what its formula says.
 
-    Call it from a hook that runs behind all others, while the weights are there.
-
-    Args:
-        name: of the layer.
-        layer: in evaluation mode.
-        inputs: what the layer was given by position.
-        output: what the layer returned, after its hooks.
+    Call it from a hook that runs behind all others, while the weights are there. The layer is in evaluation mode.
+    `inputs` were given by position; `output` is that after the layer's hooks.
     """
     known = known_layer(layer)
     if known is None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from feedalign.anatomy import Entries, Mask
 from feedalign.feedback import Feedback
-from feedalign.rules.rates import check_rates
+from feedalign.rules.learning import check_rates
 from feedalign.rules.sequential.rule import SequentialRule
 
 
@@ -22,17 +22,15 @@ class KolenPollack(SequentialRule):
     λ = `weight_decay`, the difference B_l − W_lᵀ shrinks by 1 − η λ each step, and the rule becomes backprop. Another
     optimizer moves W_l otherwise, and then B_l only follows roughly.
 
-    The update takes place in the backward pass, in buffers, without gradients: *every* backward pass is one. With
-    gradients accumulated over k of them B_l is updated, and decays, k times for each step of the optimizer; of a layer
-    that runs several times in a pass, each time. A `GradScaler`'s factor would be in the update: use bfloat16. Under
-    `DistributedDataParallel` B_l learns from the batches of all processes.
+    The update takes place in the backward pass, in buffers, without gradients. *Every* backward pass makes an update:
+    with gradients accumulated over k backward passes, B_l is updated, and decays, k times for each step of the
+    optimizer. A layer that runs several times in a pass makes an update each time. A `GradScaler`'s factor would be in
+    the update: use bfloat16. Under `DistributedDataParallel` B_l learns from the batches of all processes.
+
+    The other arguments are those of `SequentialRule`.
 
     Args:
-        model: see `SequentialRule`.
-        points: layers, see `SequentialRule`.
         feedback: recipe of the initial B_l.
-        seed: see `SequentialRule`.
-        example_input: see `SequentialRule`.
         lr: η, that of the optimizer.
         weight_decay: λ, as in `torch.optim.SGD`, so the decay of a step is η λ.
 
@@ -42,6 +40,7 @@ class KolenPollack(SequentialRule):
     """
 
     learns_feedback: ClassVar[bool] = True
+    real_weights: ClassVar[bool] = True
 
     def __init__(
         self,

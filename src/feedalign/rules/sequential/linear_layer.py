@@ -18,17 +18,11 @@ Formula = Callable[[Any, Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Gradients(NamedTuple):
-    """The backward pass of a layer, written out: quicker than autograd through the formula.
+    """The backward pass of a layer, written out: quicker than autograd through the formula."""
 
-    Attributes:
-        hold: whether they hold for a layer.
-        of_input: dloss/dinput from (layer, shape of the input, weight, dloss/doutput).
-        of_weight: dloss/dweight from (layer, input, shape of the weight, dloss/doutput).
-    """
-
-    hold: Callable[[Any], bool]
-    of_input: Callable[[Any, torch.Size, Tensor, Tensor], Tensor]
-    of_weight: Callable[[Any, Tensor, torch.Size, Tensor], Tensor]
+    hold: Callable[[Any], bool]  # whether they hold for a layer
+    of_input: Callable[[Any, torch.Size, Tensor, Tensor], Tensor]  # of (layer, shape of the input, weight, dloss/dout)
+    of_weight: Callable[[Any, Tensor, torch.Size, Tensor], Tensor]  # of (layer, input, shape of the weight, dloss/dout)
 
 
 def product(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ARG001
@@ -46,26 +40,18 @@ class LinearLayer:
     """How the layers of a class hold their weight, and what they compute with it.
 
     As a matrix, a weight is [fan-in, outputs]. Of a weight [out, in, *kernel] the fan-in is in × kernel.
-
-    Attributes:
-        kind: the class. Its subclasses count as well, if their output is that of the formula.
-        formula: what a layer computes from an input, a weight and a bias.
-        weight: name of the attribute that holds the weight: a parameter, or what a parametrization or pruning computes.
-        bias: name of the attribute that holds the bias; a layer without this attribute, or with None, has no bias.
-        transposed: whether the weight is stored as [*kernel, in, out].
-        copies: number of leading axes of the weight that count copies of the layer; all copies share one B.
-        output_axes: number of axes, behind those of the copies, that count outputs.
-        gradients: the backward pass, written out; None where it is not.
     """
 
-    kind: type[nn.Module]
-    formula: Formula = product
+    kind: type[nn.Module]  # its subclasses count as well, if their output is that of the formula
+    formula: Formula = product  # what a layer computes from an input, a weight and a bias
+    # Names of attributes. The weight is a parameter, or what a parametrization or pruning computes. A layer without the
+    # second attribute, or with None, has no bias.
     weight: str = "weight"
     bias: str = "bias"
-    transposed: bool = False
-    copies: int = 0
-    output_axes: int = 1
-    gradients: Gradients | None = None
+    transposed: bool = False  # whether the weight is stored as [*kernel, in, out]
+    copies: int = 0  # leading axes of the weight that count copies of the layer; all copies share one B
+    output_axes: int = 1  # axes, behind those of the copies, that count outputs
+    gradients: Gradients | None = None  # the backward pass, written out; None where it is not
 
     def weight_now(self, layer: nn.Module) -> Tensor:
         """Return the weight that the layer would compute with now, detached.

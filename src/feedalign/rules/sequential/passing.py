@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from feedalign.rules.accounting import check_recording
 from feedalign.rules.distributed import Processes
+from feedalign.rules.learning import keep
 from feedalign.rules.once import differentiated_once, once
 from feedalign.rules.sequential.linear_layer import Gradients
-from feedalign.rules.slot import Slot
+from feedalign.rules.slot import Hooks
 
 if TYPE_CHECKING:
     from feedalign.rules.sequential.rule import SequentialRule
@@ -119,24 +120,16 @@ class LayerByLayer:
 
 @torch.no_grad()
 def learn_layer(rule: SequentialRule, name: str, layer: nn.Module, processes: Processes, gradient: Tensor) -> None:
-    """Let a rule change the matrix of one layer, from the gradient of the layer's weight.
-
-    A change that is not finite is left out: a training loop that skips such a batch keeps its weights, and so the
-    feedback must stay as well.
-    """
+    """Let a rule change the matrix of one layer, from the gradient of the layer's weight."""
     matrix = rule.feedback[name]
     changed = matrix.clone()
     known = rule.known[name]
     rule.learn(changed, known.as_matrix(known.where_it_moves(layer, gradient)).to(matrix.dtype))
-    changed = processes.averaged(changed)
-    matrix.copy_(torch.where(changed.isfinite().all(), changed, matrix))
+    keep(processes.averaged(changed), matrix)
 
 
-class LayerHooks:
+class LayerHooks(Hooks):
     """The two hooks of one layer, before and after the layer runs."""
-
-    def __init__(self, slot: Slot, name: str) -> None:
-        self.slot, self.name = slot, name
 
     def before(self, layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Hook before the layer's forward."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, ClassVar
 
@@ -197,13 +198,10 @@ class SequentialRule(Wrapped):
 
         seen = {name: module for name, module in self.model.named_modules() if _has_parameters(name, module)}
         seen |= self.hooked
-        handles = [module.register_forward_hook(partial(see, name)) for name, module in seen.items()]
-        try:
-            with evaluating(self.model):
-                self.model(*args, **kwargs)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with ExitStack() as handles, evaluating(self.model):
+            for name, module in seen.items():
+                handles.enter_context(module.register_forward_hook(partial(see, name)))
+            self.model(*args, **kwargs)
         return ran
 
     def _candidates(self) -> tuple[str, ...]:

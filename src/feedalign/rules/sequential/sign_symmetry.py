@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -22,20 +22,21 @@ class SignSymmetry(SequentialRule):
 
     The signs are those at the forward pass. `feedback_matrices` holds M_l, [fan-in, outputs], non-negative.
 
+    The other arguments are those of `SequentialRule`.
+
     Args:
-        model: see `SequentialRule`.
-        points: layers, see `SequentialRule`.
         feedback: recipe whose absolute value is M_l; unless given, Gaussian of standard deviation 1/√fan-in, and for
             "uniform" every entry 1/√fan-in.
         seed: see `SequentialRule`; of the magnitudes of each batch too. Their generator is the rule's own and is saved
             in `state_dict`, so that a resumed run draws what an unbroken one would.
-        example_input: see `SequentialRule`.
         magnitude: "uniform", "batchwise" or "fixed".
 
     Raises:
         ArgumentError: unknown `magnitude`, or a recipe other than Rademacher with "uniform".
     Source: Liao, Leibo and Poggio (2016); Moskovitz, Litwin-Kumar and Abbott (2018).
     """
+
+    real_weights: ClassVar[bool] = True
 
     def __init__(
         self,

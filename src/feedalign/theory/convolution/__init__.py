@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
+from feedalign.checks import Array
 from feedalign.extras import needs
-from feedalign.geometry import Array, Geometry, Offset
+from feedalign.geometry import Geometry, Offset
 
 if TYPE_CHECKING:
     from feedalign.theory.convolution.estimates import channelwise_estimate, random_estimate

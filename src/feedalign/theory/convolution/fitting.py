@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike
 from scipy.linalg import lstsq, polar
 from scipy.sparse.linalg import svds
 
-from feedalign.checks import finite_array, instance_of, random_generator, sequence, whole_number
+from feedalign.checks import Array, finite_array, instance_of, random_generator, sequence, whole_number
 from feedalign.errors import ArgumentError
-from feedalign.geometry import Array, Geometry
+from feedalign.geometry import Geometry
 from feedalign.theory.convolution.matching import best_match
 from feedalign.theory.convolution.unrolling import unrolled
 
@@ -72,7 +72,8 @@ def optimal_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.rando
     matrices = []
     for (channels, _, _), mode in zip(shapes, modes, strict=True):
         signs = rng.choice([-1.0, 1.0], channels)
-        matrices.append(_scaled(np.kron(signs[:, None], _widened(mode, outputs))))
+        patterns = mode[:, np.arange(outputs) % mode.shape[1]]  # modes that are fewer than outputs are used in turn
+        matrices.append(_scaled(np.kron(signs[:, None], patterns)))
     return matrices
 
 
@@ -182,11 +183,6 @@ def _cosine_modes(height: int, width: int, number: int) -> Array:
     order = sorted(np.ndindex(height, width), key=lambda mode: (mode[0] / height) ** 2 + (mode[1] / width) ** 2)
     modes = np.stack([np.outer(waves[0][:, y], waves[1][:, x]).ravel() for y, x in order[:number]], axis=1)
     return modes / np.linalg.norm(modes, axis=0)
-
-
-def _widened(modes: Array, outputs: int) -> Array:
-    """Return one mode for each output, [positions, C]; where modes are fewer than outputs, they are used in turn."""
-    return modes[:, np.arange(outputs) % modes.shape[1]]
 
 
 def _scaled(matrix: Array) -> Array:

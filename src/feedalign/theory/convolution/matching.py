@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import eigh, orth
 
+from feedalign.checks import Array
 from feedalign.errors import ArgumentError
-from feedalign.geometry import Array, Geometry, Pair
+from feedalign.geometry import Geometry, Pair
 from feedalign.memory import check_memory
 from feedalign.theory.convolution.overlaps import feedback_of, nearest_kernel, rows_by_group
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
-from feedalign.checks import instance_of, real_array
+from feedalign.checks import Array, instance_of, real_array
 from feedalign.errors import FeedbackShapeError
-from feedalign.geometry import Array, Geometry, Offset
+from feedalign.geometry import Geometry, Offset
 
 
 def inner_products(
@@ -100,12 +100,7 @@ def nearest_kernel(left: ArrayLike, right: ArrayLike, geometry: Geometry) -> Arr
 
 
 def feedback_of(F_out: ArrayLike, F_in: ArrayLike, geometry: Geometry) -> tuple[Array, Array]:
-    """Return feedback as two matrices [o·p, c] and [i·q, d]; NaN and infinity may be in them.
-
-    Raises:
-        ArgumentError: an argument is no matrix of real numbers, or geometry is no `Geometry`.
-        FeedbackShapeError: a matrix has another number of rows than the layer has features.
-    """
+    """Return feedback, checked, as two matrices [o·p, c] and [i·q, d]; NaN and infinity may be in them."""
     instance_of("geometry", geometry, Geometry, "make one with Geometry(...) or Geometry.of(layer, in_shape)")
     found = []
     for name, value, shape in (("F_out", F_out, geometry.out_shape), ("F_in", F_in, geometry.in_shape)):

@@ -18,14 +18,11 @@ Source: Refinetti et al. (2021), section 3; conditioned feedback follows from it
 from feedalign.extras import needs
 
 with needs("theory", __name__):
-    from feedalign.theory.linear.conditioner import conditioner
     from feedalign.theory.linear.drawing import draw_feedback
-    from feedalign.theory.linear.first_steps import first_steps
-    from feedalign.theory.linear.population import population
+    from feedalign.theory.linear.first_steps import conditioner, first_steps
     from feedalign.theory.linear.residual import ResidualTraining, train_residual
-    from feedalign.theory.linear.residuals import residuals
-    from feedalign.theory.linear.state import State
-    from feedalign.theory.linear.training import Training, train
+    from feedalign.theory.linear.state import State, residuals
+    from feedalign.theory.linear.training import Training, population, train
 
 __all__ = [
     "ResidualTraining",

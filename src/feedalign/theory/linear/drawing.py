@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from feedalign.checks import one_of, random_generator, whole_number, whole_numbers
+from feedalign.checks import Array, one_of, random_generator, whole_number, whole_numbers
 from feedalign.errors import ArgumentError
 
-Array = NDArray[np.float64]
 Kind = Literal["gaussian", "orthonormal"]
 
 

@@ -9,12 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from feedalign.checks import finite_array, sequence
+from feedalign.checks import Array, finite_array, sequence
 from feedalign.errors import ArgumentError
-
-Array = NDArray[np.float64]
 
 
 def check_matrix(name: str, value: Any, shape: tuple[int | str, ...]) -> Array:

@@ -27,17 +27,10 @@ each matrix below it, so the readout is a *sum* of readouts, W_{L+1} = Σ_k A_{L
 
 .. math:: d_L = A_{L+1}^T e, \qquad d_{l-1} = d_l + A_l^T S_l^T G d_l.
 
-While the blocks are small, δ_l ≈ W_{L+1}ᵀ e at *every* depth. Let the feedback matrices of the different depths be
-orthonormal and orthogonal to each other (random ones of large width nearly are). Then Bessel's inequality says, of any
-readout whatever, Σ_l cos²(W_{L+1}ᵀ e, F_l e) ≤ 1: own feedback shares one unit of squared cosine out among L + 1
-depths, and shared feedback can have cosine 1 at all of them. How the unit is shared out: A_{L+1,k} gathers e c_kᵀ
-along F_k, and from zero weights the first entry, from c_0 = A_0 x, sets out two orders in time before the others. So
-the readout aligns with the feedback of the embedding, and the blocks get what is left (`readout_shares`).
-
-**Conditioning.** Let S = Σ_yx Σ_xy. With shared feedback the first steps make A_l ∝ S for every l ≥ 1, whatever the
-depth. In a plain network with orthonormal feedback they make A_l ∝ S^p with p = 2^{l−2}, 1 for the second layer: the
-exponent doubles from layer to layer. So the alignment matrices of a deep residual network are no worse conditioned than
-those of a shallow one, and those of a deep plain network are.
+While the blocks are small, δ_l ≈ W_{L+1}ᵀ e at *every* depth. If the feedback matrices of the depths are orthonormal
+and orthogonal to each other, Bessel's inequality says Σ_l cos²(W_{L+1}ᵀ e, F_l e) ≤ 1, of any readout. Shared feedback
+can have cosine 1 at every depth. The page on deep linear networks in the documentation says which layer aligns under
+own feedback, and what depth does to the conditioning.
 
 Source: ours; the plain network's theory is that of Refinetti et al. (2021), section 3.
 """
@@ -49,13 +42,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from feedalign.checks import finite_array, positive_number, whole_number
+from feedalign.checks import Array, finite_array, positive_number, whole_number
 from feedalign.errors import ArgumentError, DivergenceError
 from feedalign.theory.linear.maps import check_feedback
-
-Array = NDArray[np.float64]
 
 # As for the plain network: solutions have alignment matrices of size one.
 _DIVERGED = 1e12

@@ -9,15 +9,14 @@ import math
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.linalg import null_space
 from scipy.stats import wishart
 
-from feedalign.checks import finite_array, number_at_least, one_of, random_generator, whole_number
+from feedalign.checks import Array, finite_array, number_at_least, one_of, random_generator, whole_number
 from feedalign.errors import ArgumentError
 from feedalign.theory.shallow.order_parameters import OrderParameters, check_state
 
-Array = NDArray[np.float64]
 ReadoutKind = Literal["random", "uniform", "alternating"]
 FeedbackKind = Literal["random", "positive", "initial", "orthogonal"]
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feedalign.checks import Array
 from feedalign.theory.shallow.compiling import compiled_with_reordered_sums
 from feedalign.theory.shallow.integrals import activate, activation_slope, residual
 from feedalign.theory.shallow.ode import DIVERGED
 from feedalign.theory.shallow.order_parameters import OrderParameters
 from feedalign.theory.shallow.setting import Setting
-
-Array = NDArray[np.float64]
 
 
 class Explicit:

@@ -21,13 +21,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from feedalign.checks import one_of
+from feedalign.checks import Array, one_of
 from feedalign.theory.shallow.compiling import compiled
 from feedalign.theory.shallow.orthants import orthant_moment
-
-Array = NDArray[np.float64]
 
 ERF, LINEAR, RELU = 0, 1, 2
 ACTIVATIONS = {"erf": ERF, "relu": RELU, "linear": LINEAR}

@@ -17,12 +17,10 @@ Source: Refinetti et al. (2021), appendix; Saad & Solla (1995).
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feedalign.checks import Array
 from feedalign.theory.shallow.compiling import compiled
 from feedalign.theory.shallow.integrals import RELU, i2, i3, i4, j2
-
-Array = NDArray[np.float64]
 
 # Order parameters are O(1); a state this large has no digits left for the differences that drive it.
 DIVERGED = 1e12

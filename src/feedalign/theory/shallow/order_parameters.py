@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from feedalign.checks import finite_array, instance_of
+from feedalign.checks import Array, finite_array, instance_of
 from feedalign.errors import ArgumentError
 from feedalign.theory.shallow.compiling import compiled
 from feedalign.theory.shallow.integrals import activation_code, i2
-
-Array = NDArray[np.float64]
 
 # Eigenvalues of overlaps are negative by rounding where they come from weights, by the solver's error (of the size of
 # its tolerances, where units coincide) where they come from integration; beyond, it is a user's mistake.

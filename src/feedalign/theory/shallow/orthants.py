@@ -14,11 +14,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feedalign.checks import Array
 from feedalign.theory.shallow.compiling import compiled
-
-Array = NDArray[np.float64]
 
 
 def _double_exponential(step: float, half: int) -> tuple[Array, Array, Array]:

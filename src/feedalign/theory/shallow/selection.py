@@ -11,27 +11,21 @@ this point, and the units differ by F_k alone. From there the equations are dete
 lead to. The prediction is this one trajectory: w = 0 and v = 0 at the beginning, and η → 0, so that the student stays
 in the span of the teacher, Q = R T⁻¹ Rᵀ.
 
-The minimum is not always the one with the largest v·F. The unit with the largest |F_k| turns to the teacher unit with
-the largest |A_m|. The unit with the second largest |F_k| follows nearly as fast toward the same teacher unit. While it
-turns back, a unit with smaller |F_k|, which has turned less, can take the next teacher unit. So the two orders differ
-where the largest |F_k| are close to each other.
-
 Limits. The prediction is for small weights, η → 0, and as many student as teacher units. Close to the border between
-two minima the start, η, or overlaps T that were not given can decide.
+two minima the start, η, or overlaps T that were not given can decide. The page on shallow networks in the documentation
+says why the minimum is not always the one with the largest v·F.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from feedalign.checks import finite_array, positive_number
+from feedalign.checks import Array, finite_array, positive_number
 from feedalign.errors import ArgumentError
 from feedalign.theory.shallow.order_parameters import OrderParameters
 from feedalign.theory.shallow.solutions import check_equal_sizes, nearest_minimum
 from feedalign.theory.shallow.solving import integrate
-
-Array = NDArray[np.float64]
 
 # At this η the η² terms, which the flow does not have, are a millionth of the others.
 _SMALL_LR = 1e-6

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from feedalign.checks import finite_array, number_at_least, one_of, positive_number, whole_number
+from feedalign.checks import Array, finite_array, number_at_least, one_of, positive_number, whole_number
 from feedalign.errors import ArgumentError
 from feedalign.theory.shallow.integrals import activation_code
 from feedalign.theory.shallow.order_parameters import OrderParameters, check_state
 
-Array = NDArray[np.float64]
 Rule = Literal["dfa", "bp"]
 
 LONGEST = 2.0**53
@@ -21,25 +20,15 @@ LONGEST = 2.0**53
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """How a student learns; `make` turns what the user gave into checked numbers.
+    """How a student learns; `make` turns what the user gave into checked numbers."""
 
-    Attributes:
-        feedback: F, the fixed vector that takes the place of v under DFA, [K]; all NaN for backprop without feedback.
-        backprop: whether the error travels through v itself.
-        activation: code of the activation.
-        lr: η, learning rate of the first layer.
-        lr_readout: η_v, learning rate of the second layer.
-        noise_std: σ, standard deviation of the label noise.
-        batch_size: inputs a step averages its update over.
-    """
-
-    feedback: Array
-    backprop: bool
-    activation: int
-    lr: float
-    lr_readout: float
-    noise_std: float
-    batch_size: int
+    feedback: Array  # F, the fixed vector that takes the place of v under DFA, [K]; NaN for backprop without feedback
+    backprop: bool  # whether the error travels through v itself
+    activation: int  # code of the activation
+    lr: float  # η, learning rate of the first layer
+    lr_readout: float  # η_v, learning rate of the second layer
+    noise_std: float  # σ, standard deviation of the label noise
+    batch_size: int  # inputs a step averages its update over
 
     @classmethod
     def make(

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from feedalign.checks import one_of, refused, whole_number, whole_numbers
+from feedalign.checks import Array, one_of, refused, whole_number, whole_numbers
 from feedalign.errors import ArgumentError, DivergenceError
 from feedalign.memory import check_memory
 from feedalign.streams import numpy_generator
@@ -27,8 +27,6 @@ from feedalign.theory.shallow.order_parameters import OrderParameters
 from feedalign.theory.shallow.reduced import Reduced
 from feedalign.theory.shallow.setting import LONGEST, Rule, Setting, check_times
 from feedalign.theory.shallow.trajectory import Trajectory
-
-Array = NDArray[np.float64]
 
 # The explicit simulation keeps all weights in memory: 8 GB of them at most.
 MOST_WEIGHTS = 10**9

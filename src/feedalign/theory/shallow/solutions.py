@@ -24,11 +24,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-from feedalign.checks import finite_array, shown, whole_number
+from feedalign.checks import Array, finite_array, shown, whole_number
 from feedalign.errors import ArgumentError
 from feedalign.theory.shallow.order_parameters import OrderParameters, check_state
-
-Array = NDArray[np.float64]
 
 # As many as fit into memory with ease: K = 7 for erf (645,120 minima), K = 9 for relu (362,880).
 MOST_MINIMA = 10**6
@@ -125,23 +123,11 @@ def can_recover(A: ArrayLike, F: ArrayLike) -> bool:
     The answer is yes where, for each sign, F has at least as many entries as A. A zero F_k counts for neither sign,
     since its unit never learns. A zero A_m asks for nothing.
 
-    Why the condition is necessary. Each step of DFA (one input a step) changes the *balance* of a unit,
-
-    .. math:: B_k = |w_k|^2 / N - 2 (η / η_v) F_k v_k,
-
-    by exactly (η F_k g'(λ_k) Δ)² |x|² / N², because relu has g'(λ) λ = g(λ). The balance never falls. The change is of
-    second order in η, so for a small learning rate the balance is constant. From small initial weights then
-    F_k v_k = (η_v / 2η) |w_k|² / N for every unit. A unit whose v_k has the opposite sign of F_k can exist, but the
-    length of its w_k stays as small as the initial weights, so its contribution v_k |w_k| is small as well.
-
-    A larger learning rate raises the balance while errors remain, and the unit gets a length. Such a unit is still no
-    part of a solution. Its first layer moves along F_k / v_k times the descent direction, which is uphill. So a
-    solution with F_k v_k < 0 in a unit of its own teacher direction is unstable: DFA leaves the solution.
-
-    A solution needs, for every teacher unit, a student unit along ± w̃_m whose v_k has the sign of A_m. This v_k has the
-    sign of F_k, by the argument above. So every A_m needs an F_k of its own sign.
-
-    The condition is also sufficient in every run of the experiment relu-recovery. This direction is not proved.
+    The condition is necessary. A solution needs, for every teacher unit, a student unit along ± w̃_m whose v_k has the
+    sign of A_m. And v_k has the sign of F_k in every unit of a solution: from small weights, a step of DFA with a small
+    learning rate keeps |w_k|² / N = 2 (η / η_v) F_k v_k, since relu has g'(λ) λ = g(λ). With a larger learning rate,
+    DFA leaves a solution with F_k v_k < 0, where it moves w_k uphill. The page on shallow networks in the documentation
+    has the proof. The condition is also sufficient in every run of the experiment relu-recovery. This is not proved.
 
     Args:
         A: second layer of the teacher, [M].
@@ -149,8 +135,8 @@ def can_recover(A: ArrayLike, F: ArrayLike) -> bool:
 
     Raises:
         ArgumentError: A or F is no vector of finite numbers.
-    Source: the condition is that of Refinetti et al. (2021), section 2, there for positive A; the balance is derived in
-        this project, after the balance of layers under gradient descent (Du, Hu & Lee, 2018, arXiv:1806.00900).
+    Source: the condition is that of Refinetti et al. (2021), section 2, there for positive A; the argument is this
+        project's, after the balance of layers under gradient descent (Du, Hu & Lee, 2018, arXiv:1806.00900).
     """
     A = finite_array("A", A, ("M",))
     F = finite_array("F", F, ("K",))

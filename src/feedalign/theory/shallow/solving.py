@@ -8,17 +8,15 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.integrate import solve_ivp
 
-from feedalign.checks import one_of, positive_number
+from feedalign.checks import Array, one_of, positive_number
 from feedalign.errors import DivergenceError, TimeLimitError
 from feedalign.theory.shallow.ode import DIVERGED, covariance, drift
 from feedalign.theory.shallow.order_parameters import OrderParameters, generalisation_error
 from feedalign.theory.shallow.setting import Rule, Setting, check_times
 from feedalign.theory.shallow.trajectory import Trajectory
-
-Array = NDArray[np.float64]
 
 METHODS = ("LSODA", "RK45", "RK23", "DOP853", "Radau", "BDF")
 

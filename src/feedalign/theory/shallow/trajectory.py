@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from feedalign.checks import Array
 from feedalign.errors import ArgumentError
 from feedalign.theory.shallow.compiling import compiled
 from feedalign.theory.shallow.order_parameters import OrderParameters, generalisation_error
 from feedalign.theory.shallow.setting import Setting
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,15 +1,16 @@
-"""The hooks of one feedback point, before and after its module runs."""
+"""The hooks that a direct rule sets on the modules of a model, and what a pass must do when one of them calls."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import BackwardHook
 
 from feedalign.anatomy import Problem
 from feedalign.errors import PointsError
-from feedalign.rules.slot import Slot
+from feedalign.rules.slot import Hooks, Slot
 from feedalign.torch_private import backward_hooks
 
 
@@ -49,18 +50,13 @@ class CuttingPass:
         return None
 
 
-class PointHooks:
+class PointHooks(Hooks):
     """The two hooks of one point. The pass that is running says what goes on in the output's place.
 
     Torch calls the backward hooks of a module where the gradient passes what the module returned. The graph is cut
     inside of that call, so torch would never call them. They are called here instead, below the cut, with what the rule
     sends.
     """
-
-    __slots__ = ("name", "slot")
-
-    def __init__(self, slot: Slot, name: str) -> None:
-        self.slot, self.name = slot, name
 
     def before(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Return what goes on in the inputs' place, so that the gradient of the inputs is seen; None for the same."""
@@ -85,13 +81,8 @@ class PointHooks:
         return running.reached(self.name, output)
 
 
-class RanHook:
+class RanHook(Hooks):
     """The hook of a module with parameters, which notes that the module has run."""
-
-    __slots__ = ("name", "slot")
-
-    def __init__(self, slot: Slot, name: str) -> None:
-        self.slot, self.name = slot, name
 
     def __call__(self, *_: Any) -> None:
         """Note the module in the pass that is running."""
@@ -112,3 +103,23 @@ class AtPlaces:
         """Return what goes on in the Tensor's place; None for the Tensor itself."""
         running = self.slot.now
         return running.taken(place, tensor) if isinstance(running, CuttingPass) else None
+
+
+class GroupNormHook:
+    """The hook before a group norm runs: gives an input that begins a block in the usual memory format.
+
+    In torch 2.13, the backward pass of group norm ends the process (SIGSEGV) where the input lies on the CPU, is stored
+    channels last and needs no gradient. The input needs none where the group norm comes first after a point.
+    """
+
+    __slots__ = ("slot",)
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+
+    def __call__(self, _module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Return what goes on in the inputs' place; None for the same."""
+        if torch.compiler.is_compiling() or not isinstance(self.slot.now, CuttingPass):
+            return None
+        begins = bool(inputs) and isinstance(inputs[0], Tensor) and not inputs[0].requires_grad
+        return (inputs[0].contiguous(), *inputs[1:]) if begins else None

@@ -1,6 +1,9 @@
-"""Learning rate and decay of learned feedback."""
+"""Learned feedback, of both families: its learning rate and decay, and which changes are kept."""
 
 from __future__ import annotations
+
+import torch
+from torch import Tensor
 
 from feedalign.checks import number_at_least
 from feedalign.errors import ArgumentError
@@ -15,3 +18,11 @@ def check_rates(lr: float, weight_decay: float) -> tuple[float, float]:
             "of the two"
         )
     return lr, weight_decay
+
+
+def keep(changed: Tensor, held: Tensor) -> None:
+    """Put the numbers that a rule has learned in the place of those that are held, if all of them are finite.
+
+    A training loop that skips a batch whose gradients are not finite keeps its weights, and so the feedback stays too.
+    """
+    held.copy_(torch.where(changed.isfinite().all(), changed, held))

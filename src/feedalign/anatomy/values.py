@@ -1,15 +1,16 @@
-"""What modules return: Tensors in nested tuples, lists, dicts and dataclasses, and how autograd connects them."""
+"""What modules take and give: Tensors in nested tuples, lists, dicts and dataclasses; how autograd connects them."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 from collections import UserDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import Node, get_gradient_edge
 
 from feedalign.anatomy import problems
@@ -30,7 +31,7 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor], *, objects: bool = Fa
         return change(value)
     entries = entries_of(value)
     plain_object = objects and not entries and hasattr(value, "__dict__")
-    if plain_object and not isinstance(value, (type, torch.nn.Module)) and not callable(value):
+    if plain_object and not isinstance(value, (type, nn.Module)) and not callable(value):
         entries = vars(value)
     changed = {key: new for key, old in entries.items() if (new := mapped(old, change, objects=objects)) is not old}
     if not changed:
@@ -67,6 +68,32 @@ def tensors_in(value: Any) -> list[Tensor]:
     return [tensor for entry in entries_of(value).values() for tensor in tensors_in(entry)]
 
 
+@torch.inference_mode(False)
+def recordable(value: Any) -> Any:
+    """Return a value in which no Tensor was made in inference mode: autograd cannot use such Tensors."""
+    return mapped(value, lambda tensor: tensor.clone() if tensor.is_inference() else tensor)
+
+
+def arguments(model: nn.Module, x: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments, by position and by keyword, with which a model takes a batch; autograd can use them.
+
+    Args:
+        model: the bare model, not wrapped in a rule.
+        x: one input; a tuple of several; or a mapping from the names of the inputs, as tokenizers return it. A named
+            tuple (such as a packed sequence) is one input. So is a mapping that does not fit the model's signature.
+    """
+    x = recordable(x)
+    if type(x) is tuple:
+        return x, {}
+    if isinstance(x, Mapping) and all(isinstance(name, str) for name in x):
+        try:
+            inspect.signature(model.forward).bind(**x)
+        except TypeError:
+            return (x,), {}
+        return (), dict(x)
+    return (x,), {}
+
+
 def is_computed_from(result: Tensor, source: Tensor) -> bool:
     """Return whether autograd's graph leads from one Tensor to another."""
     if result is source or source.grad_fn is None:
@@ -89,13 +116,7 @@ def origin(result: Tensor) -> Node | None:
 
 
 def leaves_below(results: Iterable[Tensor], leaves: Iterable[Tensor], ends: Iterable[Tensor] = ()) -> set[int]:
-    """Return the ids of those leaves to which autograd's graph leads from one of the results.
-
-    Args:
-        results: where to begin.
-        leaves: to look for.
-        ends: Tensors through which no way leads on.
-    """
+    """Return the ids of the leaves to which autograd's graph leads from the results. No way leads on through `ends`."""
     known = {get_gradient_edge(leaf).node: id(leaf) for leaf in leaves if leaf.requires_grad}
     return {known[node] for node in operations_below(results, ends) if node in known} if known else set()
 
@@ -118,7 +139,7 @@ def detached(output: Any) -> Any:
 
 
 def activation_in(output: Any) -> Tensor | None:
-    """Return the activation a module gives: its output, or the first entry of a tuple or list; None if that is none."""
+    """Return a module's output, or its first entry if it is a tuple or list; None unless that is a Tensor of floats."""
     first = output[0] if isinstance(output, (tuple, list)) and output else output
     return first if isinstance(first, Tensor) and first.is_floating_point() else None
 
@@ -133,7 +154,7 @@ def activation_of(name: str, output: object) -> Tensor:
 
 def entries_of(value: Any) -> dict[Any, Any]:
     """Return the entries of a tuple, list, dict or dataclass by index, key or name; nothing of any other value."""
-    if isinstance(value, (dict, UserDict)):  # the latter as tokenizers return it
+    if isinstance(value, (dict, UserDict)):  # tokenizers return a UserDict
         return dict(value)
     if isinstance(value, (tuple, list)):
         return dict(enumerate(value))

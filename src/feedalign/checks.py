@@ -1,4 +1,12 @@
-"""Checks of numbers, words, flags, sequences and objects."""
+"""Argument checks for the whole house: each function returns its argument as plain Python or numpy, or refuses it.
+
+Every refusal is an `ArgumentError` that says which argument, what was expected, what was got, and what to do. A bool is
+never a number here, and neither is text, a `Decimal`, a complex number or a `Tensor`. NaN and infinity are numbers
+only where a function says so.
+
+Everywhere `name` is the name of the argument, for the message, and `value` is what the user gave. `advice` says what to
+do instead, for the end of the message; unless given, a sentence that fits what was got stands there.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +18,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from feedalign.errors import ArgumentError
 
+Array = NDArray[np.float64]
 Kind = TypeVar("Kind")
 
 INT64 = np.iinfo(np.int64)
@@ -35,43 +45,25 @@ def refused(name: str, expected: str, value: object, advice: str = "") -> Argume
     return ArgumentError(f"{name} must be {expected}, got {shown(value)}{f'; {advice}' if advice else ''}")
 
 
-def finite_number(name: str, value: object, *, advice: str = "") -> float:
-    """Return a finite real number as a float.
-
-    Args:
-        name: of the argument, for the message.
-        value: what the user gave: a Python or numpy number, or a numpy array without axes.
-        advice: what to do instead, for the end of the message. A sentence that fits what was got, unless given.
-
-    Raises:
-        ArgumentError: it is no real number, or NaN, infinite, or too large for a float.
-    """
-    return _number(name, value, "a finite number", math.isfinite, advice)
+def finite_number(name: str, value: object) -> float:
+    """Return a finite real number, of Python or numpy or in an array without axes, as a float."""
+    return _number(name, value, "a finite number", math.isfinite, "")
 
 
 def positive_number(name: str, value: object, *, advice: str = "") -> float:
-    """Return a finite number above 0 as a float; arguments and errors as in `finite_number`."""
+    """Return a finite number above 0 as a float."""
     return _number(name, value, "a finite number above 0", lambda number: number > 0, advice)
 
 
 def number_at_least(name: str, value: object, least: float, *, advice: str = "") -> float:
-    """Return a finite number that is `least` or more as a float; arguments and errors as in `finite_number`."""
+    """Return a finite number that is `least` or more as a float."""
     return _number(name, value, f"a finite number of at least {least:g}", lambda number: number >= least, advice)
 
 
 def number_between(name: str, value: object, low: float, high: float, *, ends: str = "[]", advice: str = "") -> float:
     """Return a number from `low` to `high` as a float.
 
-    Args:
-        name: see `finite_number`.
-        value: see `finite_number`.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        ends: which ends belong to the interval: "[]" both, "[)" the lower, "(]" the upper, "()" none.
-        advice: see `finite_number`.
-
-    Raises:
-        ArgumentError: it is no real number, or outside the interval.
+    `ends` says which ends belong to the interval: "[]" both, "[)" the lower, "(]" the upper, "()" none.
     """
 
     def inside(number: float) -> bool:
@@ -86,15 +78,7 @@ def whole_number(
 ) -> int:
     """Return a whole number as an int; a float without a fraction, such as 1e3, is one.
 
-    Args:
-        name: see `finite_number`.
-        value: see `finite_number`.
-        at_least: smallest number that is allowed; the smallest 64-bit integer unless given.
-        at_most: largest number that is allowed; the largest 64-bit integer unless given.
-        advice: see `finite_number`.
-
-    Raises:
-        ArgumentError: it is no whole number, or outside these limits.
+    Limits that are not given are those of 64-bit integers.
     """
     expected = "a whole number"
     if at_least is not None:
@@ -111,17 +95,7 @@ def whole_number(
 
 
 def whole_numbers(name: str, value: object, at_least: int | None = None, *, length: int | None = None) -> list[int]:
-    """Return a sequence of whole numbers, for example sizes or seeds, as a list of ints.
-
-    Args:
-        name: see `finite_number`.
-        value: a list, a tuple, a range or a numpy vector.
-        at_least: smallest number that is allowed.
-        length: how many numbers there must be; any number of them, also none, unless given.
-
-    Raises:
-        ArgumentError: it is no sequence, has another length, or an entry is no whole number of at least `at_least`.
-    """
+    """Return a sequence of whole numbers, for example sizes or seeds, as a list of ints; see `sequence`."""
     return [
         whole_number(f"{name}[{i}]", entry, at_least)
         for i, entry in enumerate(sequence(name, value, "whole numbers", length=length))
@@ -132,14 +106,11 @@ def sequence(name: str, value: Any, of: str, *, length: int | None = None) -> li
     """Return the entries of a sequence as a list; whoever calls checks the entries.
 
     Args:
-        name: see `finite_number`.
-        value: a list, a tuple, a range or a numpy array, which is cut along its first axis.
+        name: of the argument.
+        value: a list, a tuple, a range or a numpy array, which is cut along its first axis. Text, iterators and endless
+            ranges are refused.
         of: what the entries are, in the plural, for the message.
         length: how many entries there must be; any number of them, also none, unless given.
-
-    Raises:
-        ArgumentError: it is text, an iterator or anything else without a length and an order; it is an endless range;
-            or it has another length.
     """
     count = "" if length is None else f"{length} "
     ordered = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
@@ -155,15 +126,9 @@ def sequence(name: str, value: Any, of: str, *, length: int | None = None) -> li
 
 
 def names_in(name: str, value: Any, most: int) -> tuple[str, ...]:
-    """Return names of modules as a tuple.
+    """Return names of modules, in anything that can be iterated, as a tuple.
 
-    Args:
-        name: see `finite_number`.
-        value: names in a list, a set, an iterator or anything else that can be iterated.
-        most: how many different names there can be. Only one more is read, since an iterator may be endless.
-
-    Raises:
-        ArgumentError: it cannot be iterated, or an entry is no name.
+    There can be `most` different names. Only one more is read, since an iterator may be endless.
     """
     try:
         names = tuple(itertools.islice(value, most + 1))
@@ -176,22 +141,14 @@ def names_in(name: str, value: Any, most: int) -> tuple[str, ...]:
 
 
 def flag(name: str, value: object) -> bool:
-    """Return True or False; 0, 1, None and text are refused.
-
-    Raises:
-        ArgumentError: it is neither a Python nor a numpy bool.
-    """
+    """Return True or False, of Python or numpy; 0, 1, None and text are refused."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
     raise refused(name, "True or False", value, "use bool(...) if its truth is meant")
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:
-    """Return one of a few words.
-
-    Raises:
-        ArgumentError: it is another word, or no word.
-    """
+    """Return one of a few words."""
     known = list(choices)
     if isinstance(value, str) and value in known:
         return str(value)
@@ -199,11 +156,7 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
 
 
 def instance_of(name: str, value: object, kind: type[Kind], advice: str = "") -> Kind:
-    """Return an object of a given class, unchanged.
-
-    Raises:
-        ArgumentError: it is an object of another class.
-    """
+    """Return an object of a given class, unchanged."""
     if isinstance(value, kind):
         return value
     article = "an" if kind.__name__[0] in "AEIOU" else "a"
@@ -211,12 +164,54 @@ def instance_of(name: str, value: object, kind: type[Kind], advice: str = "") ->
 
 
 def random_generator(name: str, value: object) -> np.random.Generator:
-    """Return numpy's generator of random numbers, unchanged.
-
-    Raises:
-        ArgumentError: it is anything else, for example a seed.
-    """
+    """Return numpy's generator of random numbers, unchanged; anything else, such as a seed, is refused."""
     return instance_of(name, value, np.random.Generator, "make one with numpy.random.default_rng(seed)")
+
+
+def real_array(name: str, value: ArrayLike, shape: tuple[int | str, ...] | None = None) -> Array:
+    """Return a new float64 array of real numbers, NaN and infinity allowed.
+
+    Args:
+        name: of the argument.
+        value: anything that numpy makes an array of integers or floats of. Bools, text, complex numbers, objects and
+            masked entries are refused.
+        shape: what the shape must be: a number for an axis of that size, a letter such as "K" for an axis of any size
+            above 0. Any shape unless given, also an empty one.
+    """
+    wanted = "" if shape is None else f" of shape [{', '.join(map(str, shape))}]"
+    try:
+        found = np.asarray(value)
+    except Exception as error:  # an object's own __array__ may raise anything; numpy raises three kinds itself
+        raise refused(name, f"an array of real numbers{wanted}", value, f"numpy says: {shown(str(error))}") from error
+    if found.dtype.kind not in "iuf" or np.ma.is_masked(value):
+        raise refused(
+            name,
+            f"an array of real numbers{wanted}",
+            value,
+            f"numpy reads it as {found.dtype}; convert it to a list of floats or an array of floats",
+        )
+    if shape is not None and not _fits(found.shape, shape):
+        raise ArgumentError(f"{name} must be an array{wanted}, got shape {list(found.shape)}")
+    with np.errstate(over="ignore"):  # a longdouble beyond float64 becomes infinite, and is then judged as that
+        return np.array(found, dtype=np.float64)
+
+
+def finite_array(name: str, value: ArrayLike, shape: tuple[int | str, ...] | None = None) -> Array:
+    """Return a new float64 array of finite numbers; see `real_array`."""
+    found = real_array(name, value, shape)
+    if not (finite := np.isfinite(found)).all():
+        place = [int(i) for i in np.argwhere(~finite)[0]]
+        raise ArgumentError(
+            f"{name} must hold finite numbers only, got {found[tuple(place)]} at {name}{place if place else ''}; "
+            "check what it was calculated from"
+        )
+    return found
+
+
+def _fits(found: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
+    return len(found) == len(wanted) and all(
+        have > 0 if isinstance(want, str) else have == want for have, want in zip(found, wanted, strict=True)
+    )
 
 
 def _number(name: str, value: object, expected: str, fits: Callable[[float], bool], advice: str) -> float:
