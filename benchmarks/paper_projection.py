@@ -11,10 +11,10 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+from _projection import project
 from _timing import save
 
 from feedalign.lab.experiments import get
-from feedalign.lab.experiments.common.projection import project
 
 EXPERIMENTS = ("layerwise", "deep-dynamics", "width", "gradient-perturbation")
 

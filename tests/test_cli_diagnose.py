@@ -190,8 +190,10 @@ def test_a_run_that_diverges_has_its_own_status(arguments: list[str], capsys: py
 
 def test_the_folder_is_looked_at_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
-    assert main(["diagnose", "--model", "my_nets:raises", "--runs", "file/runs"]) == 3
-    assert "cannot write into file/runs" in capsys.readouterr().err
+    assert main(["diagnose", "--model", "my_nets:raises", "--runs", "file/runs"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("feedalign: runs=file/runs cannot be written: ")
+    assert told.endswith("file is a file, not a folder; give another runs\n")
 
 
 @pytest.mark.parametrize(

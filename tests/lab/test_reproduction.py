@@ -18,7 +18,8 @@ import feedalign as fa
 from feedalign.errors import ArgumentError, OutputError
 from feedalign.lab import reproduction
 from feedalign.lab.changes import read_options
-from feedalign.lab.experiments import Progress, Verdict, alignment_matrices
+from feedalign.lab.experiments import Verdict, alignment_matrices
+from feedalign.lab.progress import Progress
 from feedalign.lab.report import Result
 from feedalign.lab.runs import LocalWorkers, RunStore, ThisProcess
 

@@ -1,25 +1,48 @@
-"""The commands but for training: arguments and printing only."""
+"""The commands: arguments and printing only."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import lazy_loader
 
-from feedalign.cli.printing import out, progress, show_table
+from feedalign.cli.printing import out, progress, say, show_run, show_table
 from feedalign.errors import ArgumentError
-from feedalign.lab.diagnose_command import DiagnoseConfig
-from feedalign.lab.own_setting import TheoryConfig
+from feedalign.lab.options import DiagnoseConfig, TheoryConfig, TrainConfig
 
 if TYPE_CHECKING:
     import tyro
 
     from feedalign.lab.report import Result
+    from feedalign.lab.runs import Executor
 else:
     # Nothing that takes time is loaded before `main` runs: until then, Ctrl-C would end in a traceback. Each command
     # loads what it needs itself, so that help and usage errors come without waiting for torch.
     tyro = lazy_loader.load("tyro")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who computes jobs.
+
+    Attributes:
+        workers: number of local processes that compute; 1 computes in this process.
+        executor: local processes, or Ray, which starts here or joins a cluster (needs the extra feedalign[cluster]).
+        address: of a Ray cluster, such as auto or ray://HOST:10001; one is started on this machine unless given.
+    """
+
+    workers: int = 2
+    executor: Literal["local", "ray"] = "local"
+    address: str | None = None
+
+    def chosen(self) -> Executor:
+        """Return the executor."""
+        from feedalign.lab.runs import chosen_executor
+
+        return chosen_executor(self.executor, self.workers, self.address)
 
 
 def reproduce(
@@ -32,9 +55,7 @@ def reproduce(
     report: Path = Path("feedalign-report.html"),
     seeds: int = 0,
     table: Path = Path("results/seed_robustness.csv"),
-    workers: int = 2,
-    executor: Literal["local", "ray"] = "local",
-    address: str | None = None,
+    computed_by: Annotated[Workers, tyro.conf.arg(name="")] = Workers(),
 ) -> int:
     """Run experiments, check their claims, write one report. Finished runs are not run again.
 
@@ -48,24 +69,81 @@ def reproduce(
         report: the page to write.
         seeds: number of other base seeds to run as well; each part of a claim is counted over them.
         table: CSV file to which these counts are added, and from which the report takes them.
-        workers: number of local processes that compute; 1 computes in this process.
-        executor: local processes, or Ray, which starts here or joins a cluster (needs the extra feedalign[cluster]).
-        address: of a Ray cluster, such as auto or ray://HOST:10001; one is started on this machine unless given.
+        computed_by: who computes.
     """
     from feedalign import lab
 
     changes = lab.changes.read_options(set_) if set_ else None  # which loads NumPy
     done = lab.reproduce(
         names, preset, dataset, runs, report, changes=changes, seeds=seeds, table=table,
-        executor=lambda: lab.runs.chosen_executor(executor, workers, address),  # which loads xarray
-        progress=progress, finished=show_verdicts,
+        executor=computed_by.chosen, progress=progress, finished=show_verdicts,
     )  # fmt: skip
     for row in done.robustness:
-        out.print(f"{row.experiment}: {row.words} other base seeds: {row.claim}", markup=False)
+        say(f"{row.experiment}: {row.words} other base seeds: {row.claim}")
     if done.robustness:
-        out.print(f"table: {table}", markup=False)
-    out.print(f"{done.supported} of {len(done.results)} claims supported; report: {done.report}", markup=False)
+        say(f"table: {table}")
+    say(f"{done.supported} of {len(done.results)} claims supported; report: {done.report}")
     return 0 if done.supported == len(done.results) else 1
+
+
+def train_command(args: Sequence[str]) -> Callable[..., int]:
+    """Return `feedalign train`, whose options have the values of the TOML file in the arguments as defaults.
+
+    Raises:
+        ArgumentError: the file cannot be read, or holds something unknown.
+    """
+    named = args[1] if args[:1] == ["train"] and len(args) > 1 and not args[1].startswith("-") else None
+    default = TrainConfig()
+    if named is not None:
+        from feedalign.lab import own_training
+
+        default = own_training.config_of(Path(named))
+
+    def train(
+        file: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE.toml]")] = None,
+        config: Annotated[TrainConfig, tyro.conf.arg(name="")] = default,
+        *,
+        runs: Path = Path("runs"),
+    ) -> int:
+        """Train a network with a rule, and measure its alignment along the way. An interrupted run goes on.
+
+        Args:
+            file: a TOML file with a table [train]; options on the command line go before what the file says. The file
+                comes first.
+            config: what to train.
+            runs: folder of the runs.
+        """
+        if file is not None and named is None:
+            raise ArgumentError(f"{file} must come before the options: feedalign train {file} --lr 0.1")
+        from feedalign.lab import own_training
+
+        run = own_training.compute(config, runs, progress)
+        broken = run.dataset.diverged_at.notnull()  # then there is no network
+        kept = "metrics.csv and figure.svg" if broken else "metrics.csv, figure.svg and the trained network"
+        return show_run(own_training, run, f"result.nc, {kept}")
+
+    return train
+
+
+def sweep(
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.toml")],
+    *,
+    runs: Path = Path("runs"),
+    computed_by: Annotated[Workers, tyro.conf.arg(name="")] = Workers(),
+) -> int:
+    """Train a grid of networks beside their controls: one table, one figure. Finished runs are not run again.
+
+    Args:
+        file: a TOML file with a table [train], what the runs have in common, and a table [grid], lists of values by
+            key. Backprop and the readout alone are added by themselves.
+        runs: folder of the runs.
+        computed_by: who computes.
+    """
+    from feedalign.lab import sweep as sweeps
+
+    executor = computed_by.chosen()
+    found = sweeps.compute(sweeps.sweep_of(file), runs, executor, progress)
+    return show_run(sweeps, found, "table.csv, figure.svg and result.nc")
 
 
 def theory(
@@ -84,11 +162,7 @@ def theory(
     from feedalign.lab import own_setting
 
     run = own_setting.compute(config, runs, progress, max_seconds=max_seconds)
-    show_table(*own_setting.table(run.dataset))
-    for line in own_setting.summary(run.dataset):
-        out.print(line, markup=False)
-    out.print(f"figure.svg and result.nc are in {run.folder}", markup=False)
-    return 1 if own_setting.diverged(run.dataset) else 0
+    return show_run(own_setting, run, "figure.svg and result.nc")
 
 
 def diagnose(
@@ -105,8 +179,8 @@ def diagnose(
     from feedalign.lab import diagnose_command
 
     found, folder = diagnose_command.compute(config, runs, progress)
-    out.print(found.table(), markup=False)
-    out.print(f"figure.svg and result.nc are in {folder}", markup=False)
+    say(found.table())
+    say(f"figure.svg and result.nc are in {folder}")
     return 1 if found.diverged else 0
 
 
@@ -118,7 +192,7 @@ def explore(*, port: int = 8050) -> int:
     """
     from feedalign import lab
 
-    lab.explore.serve(port, lambda line: out.print(line, markup=False))
+    lab.explore.serve(port, say)
     return 0
 
 
@@ -154,7 +228,7 @@ def runs(
         raise ArgumentError("expected runs list, runs show HASH, or runs clean [--everything]")
     if action == "show":
         for line in stored.description(stored.show(runs, which)):
-            out.print(line, markup=False)
+            say(line)
         return 0
     found = stored.clean(runs, everything=everything) if action == "clean" else stored.entries(runs)
     show_table(*stored.table(found))
@@ -180,7 +254,7 @@ def data(
     """
     from feedalign.lab.data import fetch
 
-    out.print(f"{name} is in {fetch(name, folder, source, from_folder)}", markup=False)
+    say(f"{name} is in {fetch(name, folder, source, from_folder)}")
     return 0
 
 
@@ -188,6 +262,6 @@ def show_verdicts(result: Result) -> None:
     """Print an experiment's name, what was changed in its config, and the verdicts on its claim."""
     out.print(f"[bold]{result.experiment.NAME}[/bold]")
     for change in result.changes:
-        out.print(f"  changed: {change.words}", markup=False)
+        say(f"  changed: {change.words}")
     for verdict in result.verdicts:
-        out.print(f"  {verdict.word}: {verdict.claim}: {verdict.numbers}", markup=False)
+        say(f"  {verdict.word}: {verdict.claim}: {verdict.numbers}")

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
-from feedalign.cli.commands import data, diagnose, explore, list_, reproduce, runs, theory
+from feedalign.cli.commands import data, diagnose, explore, list_, reproduce, runs, sweep, theory, train_command
 from feedalign.cli.printing import err, out
-from feedalign.cli.training import sweep, train_command
 from feedalign.errors import ArgumentError, FeedalignError, TimeLimitError
 from feedalign.terminal import any_encoding, never_missing
 

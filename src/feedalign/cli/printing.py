@@ -6,24 +6,38 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from feedalign.terminal import Output
 
 if TYPE_CHECKING:
-    from feedalign.lab.experiments import Progress
+    from feedalign.lab.progress import Progress
+    from feedalign.lab.runs import StoredRun
 
 out = Output("stdout")
 err = Output("stderr")
+
+
+def say(line: str) -> None:
+    """Print a line as it is."""
+    out.print(line, markup=False)
 
 
 def show_table(heading: list[str], rows: list[list[str]]) -> None:
     """Print a table, as wide as it is: rich would cut it to the width it takes a pipe to have."""
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
     for row in (heading, *rows):
-        out.print(
-            "  ".join(f"{entry:{width}}" for entry, width in zip(row, widths, strict=True)).rstrip(), markup=False
-        )
+        say("  ".join(f"{entry:{width}}" for entry, width in zip(row, widths, strict=True)).rstrip())
+
+
+def show_run(room: ModuleType, run: StoredRun, files: str) -> int:
+    """Print what a room of the laboratory says of its run, and where the files are; return the exit status."""
+    show_table(*room.table(run.dataset))
+    for line in room.summary(run.dataset):
+        say(line)
+    say(f"{files} are in {run.folder}")
+    return 1 if room.diverged(run.dataset) else 0
 
 
 @contextmanager

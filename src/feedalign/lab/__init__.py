@@ -21,25 +21,6 @@ if TYPE_CHECKING:
     )
     from feedalign.lab.reproduction import Reproduction, reproduce
 
-__getattr__, __dir__, _ = lazy_loader.attach(
-    __name__,
-    submodules=[
-        "changes",
-        "data",
-        "diagnose_command",
-        "experiments",
-        "explore",
-        "files",
-        "own_setting",
-        "own_training",
-        "report",
-        "runs",
-        "sweep",
-        "training",
-    ],
-    submod_attrs={"reproduction": ["Reproduction", "reproduce"]},
-)
-
 __all__ = [
     "Reproduction",
     "changes",
@@ -56,3 +37,9 @@ __all__ = [
     "sweep",
     "training",
 ]
+
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submodules={*__all__} - {"Reproduction", "reproduce"},
+    submod_attrs={"reproduction": ["Reproduction", "reproduce"]},
+)

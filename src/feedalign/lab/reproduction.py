@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from feedalign.errors import ArgumentError
-from feedalign.lab.experiments import DATASETS, NAMES, Experiment, Watch, check_names, get, unwatched
+from feedalign.lab.experiments import DATASETS, NAMES, Experiment, check_names, get
 from feedalign.lab.files import check_file, check_folder
+from feedalign.lab.progress import Watch, unwatched
 from feedalign.lab.robustness import SEED_STRIDE, Robustness, counted, merge, read
 
 if TYPE_CHECKING:
@@ -76,8 +77,7 @@ def reproduce(
         executor: who computes the jobs of the experiments, such as `feedalign.lab.runs.LocalWorkers(2)`, or a function
             that returns the executor and is called once the other arguments are checked; this process, one job after
             another, unless given.
-        progress: called with the number of jobs in words, returns a context manager that is entered while they are
-            computed; what the context manager gives is called with (done, total).
+        progress: called with "3 jobs"; returns a context manager that gives a function of (done, total) to be called.
         finished: called with each result as soon as its claim is checked.
 
     Returns:
@@ -105,9 +105,8 @@ def reproduce(
     from feedalign.lab.runs import ThisProcess, run_jobs
 
     chosen = executor() if callable(executor) else executor or ThisProcess()
-    checking = _Checking(
-        [_Plan(get(name), preset, dataset, seeds, changes or {}) for name in names], runs, table, finished
-    )
+    plans = [_planned(get(name), preset, dataset, seeds, changes or {}) for name in names]
+    checking = _Checking(plans, runs, table, finished)
     if jobs := checking.jobs():
         with progress(f"{len(jobs)} jobs") as told:
             run_jobs(jobs, runs, chosen, told, checking.tell)
@@ -165,6 +164,16 @@ class _Checking:
                 self.finished(result)
 
 
+def _planned(experiment: Experiment, preset: str, dataset: str | None, seeds: int, values: Mapping[str, Any]) -> _Plan:
+    """Return the plan of an experiment with other values, by the name of the field, than those of the preset."""
+    from feedalign.lab.changes import changed
+
+    presets = experiment.CONFIGS if dataset is None else experiment.ON_DATASET[dataset]
+    config, changes = changed(presets[preset], values)
+    configs = [replace(config, first_seed=config.first_seed + SEED_STRIDE * i) for i in range(seeds + 1)]
+    return _Plan(experiment, preset, dataset, changes, configs)
+
+
 @dataclass(frozen=True)
 class _Plan:
     """One experiment of a reproduction.
@@ -173,41 +182,22 @@ class _Plan:
         experiment: its module.
         preset: "quick" or "paper".
         dataset: data set that was asked for; None for the preset's own.
-        seeds: number of other base seeds.
-        values: that replace those of the preset, by the name of the field.
+        changes: how the config differs from the preset's.
+        configs: the config that was asked for, and the same at the other base seeds.
     """
 
     experiment: Experiment
     preset: str
     dataset: str | None
-    seeds: int
-    values: Mapping[str, Any]
-
-    @property
-    def chosen(self) -> tuple[Any, tuple[Change, ...]]:
-        """The preset's config with the changes, and the changes."""
-        from feedalign.lab.changes import changed
-
-        presets = self.experiment.CONFIGS if self.dataset is None else self.experiment.ON_DATASET[self.dataset]
-        return changed(presets[self.preset], self.values)
-
-    @property
-    def configs(self) -> list[Any]:
-        """The config that was asked for, and the same at the other base seeds."""
-        config, _ = self.chosen
-        return [replace(config, first_seed=config.first_seed + SEED_STRIDE * i) for i in range(self.seeds + 1)]
+    changes: tuple[Change, ...]
+    configs: Sequence[Any]
 
     def jobs(self, runs: Path) -> list[Job]:
         """Return the jobs of all configs whose result is not put together yet."""
         from feedalign.lab.runs import RunStore
 
-        store = RunStore(runs)
-        return [
-            job
-            for config in self.configs
-            if not store.has(self.experiment.NAME, config)
-            for job in self.experiment.jobs(config)
-        ]
+        missing = [config for config in self.configs if not RunStore(runs).has(self.experiment.NAME, config)]
+        return [job for config in missing for job in self.experiment.jobs(config)]
 
     def checked(self, runs: Path) -> tuple[Result, list[Robustness]]:
         """Return the result, whose jobs are all finished, and a row for each part of its claim if seeds are asked."""
@@ -221,23 +211,22 @@ class _Plan:
         ]
         command = ["feedalign", "reproduce", name, "--preset", self.preset]
         command += ["--dataset", self.dataset] if self.dataset is not None else []
-        _, changes = self.chosen
-        for change in changes:
+        for change in self.changes:
             command += ["--set", change.option]
-        checks = [self._check(run.dataset, changes) for run in found]
-        result = Result(self.experiment, found[0], checks[0], shlex.join(command), changes)
-        if not self.seeds:
+        checks = [self._check(run.dataset) for run in found]
+        result = Result(self.experiment, found[0], checks[0], shlex.join(command), self.changes)
+        if not checks[1:]:
             return result, []
         return result, counted(name, found[0].config_hash, self.preset, self.dataset, checks[1:])
 
-    def _check(self, dataset: xr.Dataset, changes: Sequence[Change]) -> list[Verdict]:
+    def _check(self, dataset: xr.Dataset) -> list[Verdict]:
         """Return the verdicts. A check may need values that the changes took away, and says so in words of its own."""
         try:
             return self.experiment.check(dataset)
         except (LookupError, ValueError) as error:
-            if not changes:
+            if not self.changes:
                 raise
             raise ArgumentError(
-                f"{self.experiment.NAME} cannot be judged with {'; '.join(change.words for change in changes)} "
+                f"{self.experiment.NAME} cannot be judged with {'; '.join(change.words for change in self.changes)} "
                 f"({error}); keep the values that its claim speaks of"
             ) from error

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from feedalign.errors import DataError
 from feedalign.lab.experiments import Verdict
-from feedalign.lab.files import replacing
+from feedalign.lab.files import csv_text, write_file
 
 # Distance of two base seeds. Base seeds share no random stream, however near they are.
 SEED_STRIDE = 100_000
@@ -117,7 +117,4 @@ def merge(path: Path, rows: Iterable[Robustness]) -> None:
     replaced = {(row.experiment, row.preset, row.dataset) for row in new}
     kept = [row for row in read(path) if (row.experiment, row.preset, row.dataset) not in replaced]
     table = sorted([*kept, *new], key=lambda row: (row.experiment, row.preset, row.dataset, row.part))
-    with replacing(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Robustness)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in table)
+    write_file(path, csv_text([field.name for field in fields(Robustness)], map(astuple, table)).encode())

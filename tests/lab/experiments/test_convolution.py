@@ -11,7 +11,8 @@ import pytest
 import xarray as xr
 
 from feedalign.lab.experiments import Experiment, convolution
-from feedalign.lab.experiments.common.convnets import VARIANTS, Connected, NetConfig, recovery, trainings
+from feedalign.lab.experiments.common.convnets import VARIANTS, Connected, NetConfig, Training, recovery
+from feedalign.lab.experiments.common.grid import jobs_on_grid
 from feedalign.lab.runs import compute_job
 
 Refused = Callable[[Experiment, xr.Dataset], set[int]]
@@ -59,7 +60,7 @@ def test_dense_layers_can_align_with_anything_and_training_respects_every_bound(
 
 def measured(config: convolution.Config, connected: Connected, variant: str, scattered: float = 0.0) -> xr.Dataset:
     """The run of the first seed."""
-    (job,) = trainings(config, connected, variant, 1, scattered)
+    (job,) = jobs_on_grid(Training, config, connected=[connected], variant=[variant], scattered=[scattered], seed=[0])
     return compute_job(job)
 
 

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from feedalign.lab.experiments import Experiment, output_statistics
-from feedalign.lab.experiments.common.outputs import covariance
+from feedalign.lab.experiments.common.output_pairs import covariance
 from feedalign.lab.experiments.output_statistics_job import ACTIVATIONS, whitened
 
 Refused = Callable[[Experiment, xr.Dataset], set[int]]

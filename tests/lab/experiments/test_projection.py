@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from feedalign.lab.experiments import deep_dynamics
 from feedalign.lab.experiments.common.ensemble_training import EnsembleTraining
-from feedalign.lab.experiments.common.projection import Pace, images_of, pace, project
+
+SPEC = importlib.util.spec_from_file_location("_projection", Path(__file__).parents[3] / "benchmarks/_projection.py")
+assert SPEC is not None
+assert SPEC.loader is not None
+projection = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(projection)
+Pace, images_of, pace, project = projection.Pace, projection.images_of, projection.pace, projection.project
 
 JOB = EnsembleTraining(
     dataset="digits", train_images=96, hidden=(8,), activation="tanh", rule="dfa", lr=1e-3, draw=0, epochs=4,
@@ -19,7 +28,7 @@ JOB = EnsembleTraining(
 def test_steps_and_seconds_add_up_and_like_jobs_are_measured_once() -> None:
     asked: list[EnsembleTraining] = []
 
-    def known(job: EnsembleTraining) -> Pace:
+    def known(job: EnsembleTraining) -> Any:
         asked.append(job)
         return Pace(step=0.5, measurement=3.0) if job.rule == "dfa" else Pace(step=0.25, measurement=0.0)
 

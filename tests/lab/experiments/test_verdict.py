@@ -14,7 +14,7 @@ from scipy import stats
 
 from feedalign.errors import ArgumentError
 from feedalign.lab.experiments import LEVEL, Verdict, get, holm
-from feedalign.lab.experiments.common.verdict import weakest
+from feedalign.lab.experiments.common.verdict import weakest, weakest_of
 
 SIDES = ("above", "below")
 
@@ -148,3 +148,13 @@ def test_an_unknown_experiment_lists_the_known_ones() -> None:
         match="no experiment is called 'layer_wise'; expected one of two-phases, degeneracy-breaking",
     ):
         get("layer_wise")
+
+
+def test_the_weakest_group_decides_and_its_sample_names_it() -> None:
+    groups = {"strong": [2.0, 2.1, 2.2], "weak": [0.4, 0.6, 0.5], "middle": [0.9, 1.0, 1.1]}
+    for threshold in (0.0, 0.45, 3.0):
+        found = weakest_of("so", groups, threshold, sample="a seed")
+        assert found == Verdict.of_mean("so", groups["weak"], threshold, sample="a seed; weak")
+        assert found.supported == all(
+            Verdict.of_mean("so", values, threshold, sample="a seed").supported for values in groups.values()
+        )

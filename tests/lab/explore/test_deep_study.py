@@ -40,16 +40,16 @@ def test_epoch_by_epoch_is_the_same_as_a_whole_training(training: DeepTraining) 
         net = RULES[rule](network, feedback=Uniform(), seed=3)
         with one_thread():
             train(
-                net, data.train_x, data.train_y, loss_fn=cross_entropy, epochs=2, batch_size=BATCH_SIZE,
+                net, data.train_images, data.train_labels, loss_fn=cross_entropy, epochs=2, batch_size=BATCH_SIZE,
                 optimizer=torch.optim.SGD(net.parameters(), lr=0.1), order=torch_generator(3, "order"),
             )  # fmt: skip
-            expected = gradient_alignment(net, cross_entropy, data.train_x[:PROBE], data.train_y[:PROBE])  # type: ignore[arg-type]
+            expected = gradient_alignment(net, cross_entropy, data.train_images[:PROBE], data.train_labels[:PROBE])  # type: ignore[arg-type]
         last = training.moments[rule][-1]
         assert last.epoch == 2
         assert last.gradient == tuple(expected.layers.values())
         assert last.weight == tuple(weight_alignment(net).layers.values())
         with torch.no_grad():
-            assert last.accuracy == (net(data.test_x).argmax(1) == data.test_y).double().mean().item()
+            assert last.accuracy == (net(data.test_images).argmax(1) == data.test_labels).double().mean().item()
 
 
 def test_the_networks_have_the_same_start_and_then_part(training: DeepTraining) -> None:

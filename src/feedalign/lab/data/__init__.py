@@ -4,14 +4,12 @@ from feedalign.extras import needs
 
 with needs("lab", __name__):
     from feedalign.lab.data.fetching import fetch
-    from feedalign.lab.data.image_data import ImageData
+    from feedalign.lab.data.image_data import ImageData, of_classes
     from feedalign.lab.data.loading import NAMES, load
     from feedalign.lab.data.ngrams import NGram, ngram
     from feedalign.lab.data.noise import accuracy_by_mask, label_noise
     from feedalign.lab.data.recall import NO_TARGET, associative_recall
-    from feedalign.lab.data.subsets import new_labels, of_classes
-    from feedalign.lab.data.text import TextData, every_window, load_text, windows
-    from feedalign.lab.data.topics import python_topics
+    from feedalign.lab.data.text import TextData, every_window, load_text, python_topics, windows
     from feedalign.lab.data.transforms import flatten, prepare, resize, standardise
 
 __all__ = [
@@ -28,7 +26,6 @@ __all__ = [
     "label_noise",
     "load",
     "load_text",
-    "new_labels",
     "ngram",
     "of_classes",
     "prepare",

@@ -37,12 +37,10 @@ def from_records(train: Sequence[bytes], test: bytes, label_bytes: int = 1) -> C
     train_records, test_records = (
         np.frombuffer(content, dtype=np.uint8).reshape(-1, record) for content in (b"".join(train), test)
     )
-    return {
-        CIFAR10.train_images.name: train_records[:, label_bytes:].tobytes(),
-        CIFAR10.train_labels.name: train_records[:, label_bytes - 1].tobytes(),
-        CIFAR10.test_images.name: test_records[:, label_bytes:].tobytes(),
-        CIFAR10.test_labels.name: test_records[:, label_bytes - 1].tobytes(),
-    }
+    return _by_name(
+        train_records[:, label_bytes:].tobytes(), train_records[:, label_bytes - 1].tobytes(),
+        test_records[:, label_bytes:].tobytes(), test_records[:, label_bytes - 1].tobytes(),
+    )  # fmt: skip
 
 
 def from_pickles(train: Sequence[bytes], test: bytes, labels_key: str) -> Contents:
@@ -58,12 +56,7 @@ def from_pickles(train: Sequence[bytes], test: bytes, labels_key: str) -> Conten
     """
     train_labels, train_images = zip(*(batch(content, labels_key, PICTURE) for content in train), strict=True)
     test_labels, test_images = batch(test, labels_key, PICTURE)
-    return {
-        CIFAR10.train_images.name: b"".join(train_images),
-        CIFAR10.train_labels.name: b"".join(train_labels),
-        CIFAR10.test_images.name: test_images,
-        CIFAR10.test_labels.name: test_labels,
-    }
+    return _by_name(b"".join(train_images), b"".join(train_labels), test_images, test_labels)
 
 
 def from_png(train: Sequence[bytes], train_labels: bytes, test: bytes, test_labels: bytes) -> Contents:
@@ -78,12 +71,13 @@ def from_png(train: Sequence[bytes], train_labels: bytes, test: bytes, test_labe
     Raises:
         DataError: a batch is no such PNG, or the labels are no list of bytes.
     """
-    return {
-        CIFAR10.train_images.name: b"".join(_planes(content).tobytes() for content in train),
-        CIFAR10.train_labels.name: _labels(train_labels),
-        CIFAR10.test_images.name: _planes(test).tobytes(),
-        CIFAR10.test_labels.name: _labels(test_labels),
-    }
+    train_images = b"".join(_planes(content).tobytes() for content in train)
+    return _by_name(train_images, _labels(train_labels), _planes(test).tobytes(), _labels(test_labels))
+
+
+def _by_name(*parts: bytes) -> Contents:
+    """Return train images, train labels, test images and test labels, each by the name of its file."""
+    return dict(zip((file.name for file in CIFAR10.files), parts, strict=True))
 
 
 def _planes(png: bytes) -> NDArray[np.uint8]:

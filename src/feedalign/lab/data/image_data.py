@@ -1,10 +1,15 @@
-"""What every data set is once loaded: images and labels, train and test."""
+"""What every data set is once loaded: images and labels, train and test; and parts of one, by class or by number."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
+
+from feedalign.checks import refused, whole_number, whole_numbers
+from feedalign.streams import torch_generator
 
 
 @dataclass(frozen=True, eq=False)
@@ -13,9 +18,9 @@ class ImageData:
 
     Attributes:
         name: the name `load` knows it by.
-        train_images: uint8 [n, c, h, w], 0 black to 255 white.
+        train_images: uint8 [n, c, h, w], 0 black to 255 white. Once they are prepared for a network, floating [n, ...].
         train_labels: int64 [n], in 0..classes-1.
-        test_images: uint8 [n, c, h, w].
+        test_images: like the train images.
         test_labels: int64 [n].
         classes: how many labels there are.
     """
@@ -26,3 +31,47 @@ class ImageData:
     test_images: Tensor
     test_labels: Tensor
     classes: int
+
+
+def of_classes(data: ImageData, classes: Sequence[int]) -> ImageData:
+    """Return the images of these classes, in the data set's order.
+
+    Args:
+        data: a data set.
+        classes: at least two labels, each once. The first becomes label 0, the second label 1, and so on.
+
+    Raises:
+        ArgumentError: a label is unknown or stands twice, or there are fewer than two.
+    """
+    wanted = whole_numbers("classes", classes, 0)
+    if len(wanted) < 2 or len(set(wanted)) < len(wanted) or max(wanted) >= data.classes:
+        expected = f"at least two different labels of {data.name}, which are 0 to {data.classes - 1}"
+        raise refused("classes", expected, classes)
+    new = torch.full((data.classes,), -1)  # of each label; −1 if it is not kept
+    new[wanted] = torch.arange(len(wanted))
+    train, test = new[data.train_labels], new[data.test_labels]
+    return replace(
+        data,
+        train_images=data.train_images[train >= 0],
+        train_labels=train[train >= 0],
+        test_images=data.test_images[test >= 0],
+        test_labels=test[test >= 0],
+        classes=len(wanted),
+    )
+
+
+def of_samples(data: ImageData, samples: int, seed: int) -> ImageData:
+    """Return the data set with fewer training images, drawn without replacement; the test images stay.
+
+    Args:
+        data: a data set.
+        samples: number of training images. A smaller number gives the first images of a larger one.
+        seed: decides which images are drawn, and their order.
+
+    Raises:
+        ArgumentError: `samples` is below 1, or above what there is.
+    """
+    there = len(data.train_labels)
+    count = whole_number("samples", samples, 1, there, advice=f"{data.name} has {there} training images here")
+    drawn: Tensor = torch.randperm(there, generator=torch_generator(seed, "subset"))[:count]
+    return replace(data, train_images=data.train_images[drawn], train_labels=data.train_labels[drawn])

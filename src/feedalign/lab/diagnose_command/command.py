@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,14 @@ from typing import Any
 import xarray as xr
 
 from feedalign.diagnosis import Diagnosis, check_numbers, diagnose, seeded
-from feedalign.errors import ArgumentError, DataError
-from feedalign.lab.diagnose_command.config import DiagnoseConfig
+from feedalign.errors import ArgumentError
 from feedalign.lab.diagnose_command.data_set import subject_of
 from feedalign.lab.diagnose_command.own_model import made_by
 from feedalign.lab.diagnose_command.subject import Subject
-from feedalign.lab.experiments import Progress, Watch, unwatched
-from feedalign.lab.files import replacing
+from feedalign.lab.files import check_folder, write_file
+from feedalign.lab.options import DiagnoseConfig
 from feedalign.lab.own_code import at_home
+from feedalign.lab.progress import Progress, Watch, unwatched
 from feedalign.lab.recipes import recipe_of
 from feedalign.lab.runs import run_once
 from feedalign.rules import Wrapped
@@ -43,20 +42,19 @@ def compute(config: DiagnoseConfig, runs: Path = Path("runs"), progress: Watch =
     Args:
         config: what to diagnose, and how.
         runs: folder of the runs; made if missing.
-        progress: called with "diagnose", returns a context manager that is entered while the networks are trained;
-            what the context manager gives is called with (steps done, steps in all).
+        progress: called with "diagnose"; returns a context manager that gives a function of (done, total) to be called.
 
     Returns:
         What was found, and the folder of the run, which holds figure.svg and result.nc.
 
     Raises:
-        ArgumentError: a value is out of range, or what the user gave cannot be diagnosed; says why.
+        ArgumentError: a value is out of range, what the user gave cannot be diagnosed, or `runs` cannot be written.
         DataError: the data set was not fetched or is damaged, or the run cannot be stored or read.
     """
     numbers = {name: getattr(config, name) for name in ("seed", "steps", "lr", "samples", "probe")}
     check_numbers(**numbers)
     _check_kind(config)
-    _check_writable(runs)
+    check_folder("runs", runs)
     home = nullcontext if config.model is None else at_home
     with home(), seeded(config.seed):
         subject = subject_of(config) if config.model is None else made_by(config.model, config.points)
@@ -65,8 +63,7 @@ def compute(config: DiagnoseConfig, runs: Path = Path("runs"), progress: Watch =
             identity = Identity(config, subject.digest(config.steps, max(config.samples, config.probe)))
         run = run_once(NAME, identity, lambda: _diagnosed(subject, config, numbers, tell), runs)
     found = Diagnosis.from_dataset(run.dataset)
-    with replacing(run.folder / "figure.svg") as aside:
-        aside.write_bytes(svg(found.figure()))
+    write_file(run.folder / "figure.svg", svg(found.figure()))
     return found, run.folder
 
 
@@ -96,13 +93,3 @@ def _check_kind(config: DiagnoseConfig) -> None:
     for name in OF_DATASETS if config.model is not None else ():
         if getattr(config, name) != getattr(DiagnoseConfig, name):
             raise ArgumentError(f"{name} is for a data set; with --model the function makes network and batches")
-
-
-def _check_writable(folder: Path) -> None:
-    """Raise DataError unless a folder can be made or written at this path; leave nothing behind."""
-    try:
-        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-        with tempfile.TemporaryDirectory(prefix=".feedalign-", dir=existing):
-            pass
-    except OSError as error:
-        raise DataError(f"cannot write into {folder} ({error.strerror}); choose another folder") from error

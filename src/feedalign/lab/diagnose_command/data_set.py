@@ -14,8 +14,8 @@ from torch.nn import functional
 from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError
 from feedalign.lab.data import load, prepare
-from feedalign.lab.diagnose_command.config import DiagnoseConfig
 from feedalign.lab.diagnose_command.subject import Subject
+from feedalign.lab.options import DiagnoseConfig
 from feedalign.networks import MLP
 
 # A diagnosis trains two nets and measures each some thirty times on the probe. With this many weights that takes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from feedalign.errors import ArgumentError
 from feedalign.lab.experiments.catalogue import CLAIMS, DATASETS, NAMES
 from feedalign.lab.experiments.common.verdict import LEVEL, Verdict, holm
-from feedalign.lab.progress import Progress, Watch, unwatched
+from feedalign.lab.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,14 +26,11 @@ __all__ = [
     "LEVEL",
     "NAMES",
     "Experiment",
-    "Progress",
     "Verdict",
-    "Watch",
     "check_names",
     "compute",
     "get",
     "holm",
-    "unwatched",
 ]
 
 # The command line reads the configs before it knows whether anything will be computed.

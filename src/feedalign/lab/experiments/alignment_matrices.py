@@ -1,9 +1,7 @@
 r"""Alignment matrices: the C × C matrices that describe training by DFA, and what their conditioning decides.
 
-Claim: from zero weights a deep linear network keeps W_l = F_l A_l F_{l−1}ᵀ exactly (a law that is tested with the
-rules). Gradient alignment is predicted from the matrices A_l, the Gram matrices of the feedback and the errors'
-covariance, better than by the mean over other draws. The worse the matrices are conditioned, the lower is the gradient
-alignment of the first layer.
+From zero weights a deep linear network keeps W_l = F_l A_l F_{l−1}ᵀ exactly, which is a law (tests/laws). The claim is
+about what the matrices A_l predict.
 
 Setting: full-batch DFA on samples of a noisy linear teacher, whose two outputs have covariance
 [[1, α(1−β)], [α(1−β), α²]].
@@ -22,24 +20,24 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.gathering import chosen, on_grid
-from feedalign.lab.experiments.common.outputs import covariance_root
+from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
+from feedalign.lab.experiments.common.output_pairs import covariance_root, with_pairs
 from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.panels import panels
 from feedalign.lab.runs import Desk, Job
 from feedalign.streams import numpy_generator
-from feedalign.style import figure_style, layer_colours, letter
+from feedalign.style import figure_style, layer_colours
 from feedalign.theory import linear
 
 NAME = "alignment-matrices"
 CLAIM = CLAIMS[NAME]
 
 
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides the result.
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all draws have in common.
 
     Attributes:
-        outputs: pairs (α, β).
         inputs: n_0, number of inputs.
         samples: size of the training set.
         width: width of the hidden layers.
@@ -48,11 +46,9 @@ class Config:
         lr: η, learning rate for the loss's mean over samples.
         steps: steps of full-batch descent.
         measurements: number of measured steps, evenly spaced in log time.
-        draws: independent teachers, samples and feedback matrices.
         first_seed: seed from which every draw gets its own.
     """
 
-    outputs: tuple[tuple[float, float], ...] = ((1.0, 1.0), (0.5, 1.0), (0.2, 1.0), (1.0, 0.2), (0.2, 0.2))
     inputs: int = 20
     samples: int = 200
     width: int = 100
@@ -61,36 +57,37 @@ class Config:
     lr: float = 0.02
     steps: int = 600
     measurements: int = 25
-    draws: int = 8
     first_seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Setting):
+    """Everything that decides the result: besides `Setting`, what is drawn and how often.
+
+    Attributes:
+        outputs: pairs (α, β).
+        draws: independent teachers, samples and feedback matrices.
+    """
+
+    outputs: tuple[tuple[float, float], ...] = ((1.0, 1.0), (0.5, 1.0), (0.2, 1.0), (1.0, 0.2), (0.2, 0.2))
+    draws: int = 8
 
 
 CONFIGS = {"quick": Config(), "paper": Config(inputs=100, samples=1000, width=300, steps=3000, draws=20)}
 ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
 
 
-@dataclass(frozen=True)
-class Training(Job):
+@dataclass(frozen=True, kw_only=True)
+class Training(Setting, Job):
     """One teacher, sample and set of feedback matrices.
 
     Attributes:
         output: (α, β).
-        inputs: as in `Config`, and so are `samples`, `width`, `hidden`, `noise_std`, `lr`, `steps`, `measurements` and
-            `first_seed`.
         draw: number of the draw.
     """
 
     kind = f"{NAME}-training"
     output: tuple[float, float]
-    inputs: int
-    samples: int
-    width: int
-    hidden: int
-    noise_std: float
-    lr: float
-    steps: int
-    measurements: int
-    first_seed: int
     draw: int
 
     def compute(self, desk: Desk) -> xr.Dataset:  # noqa: ARG002 — a matter of a second
@@ -123,18 +120,14 @@ class Training(Job):
 
 def jobs(config: Config) -> list[Training]:
     """Return a job for every draw of every pair (α, β)."""
-    shared = chosen(config, Training)
-    return [Training(output=output, draw=draw, **shared) for output in config.outputs for draw in range(config.draws)]
+    return jobs_on_grid(Training, config, output=config.outputs, draw=range(config.draws))
 
 
 def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
     """Put draws and pairs (α, β) side by side."""
     dataset = on_grid(results, outputs=len(config.outputs), draw=config.draws)
     dataset.predicted_alignment.attrs["long_name"] = "from A, G and the errors' covariance"
-    return dataset.assign_coords(
-        alpha=("outputs", [alpha for alpha, _ in config.outputs]),
-        beta=("outputs", [beta for _, beta in config.outputs]),
-    )
+    return with_pairs(dataset, config.outputs)
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
@@ -186,8 +179,7 @@ def _ranks(dataset: xr.Dataset) -> Verdict:
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw loss, conditioning of A_2, and gradient alignment measured and predicted, for every pair (α, β)."""
     with figure_style():
-        figure = Figure(figsize=(8.6, 2.8), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
+        figure, (left, middle, right) = panels(8.6, 2.8, ("learning", "conditioning", "gradient alignment, layer 1"))
         for i, colour in enumerate(layer_colours(dataset.sizes["outputs"])):
             cell = dataset.isel(outputs=i)
             label = f"{float(cell.alpha):g}, {float(cell.beta):g}"
@@ -202,11 +194,8 @@ def plot(dataset: xr.Dataset) -> Figure:
         right.legend(loc="lower left")
         left.set(yscale="log", xlabel="step", ylabel="loss / loss(0)")
         left.legend(title="α, β", loc="upper right")
-        letter(left, "a", "learning")
         middle.set(xscale="log", yscale="log", xlabel="step", ylabel="condition number of $A_2$")
-        letter(middle, "b", "conditioning")
         right.set(xscale="log", xlabel="step", ylabel="gradient alignment (cosine)", ylim=(-0.05, 1.05))
-        letter(right, "c", "gradient alignment, layer 1")
     return figure
 
 

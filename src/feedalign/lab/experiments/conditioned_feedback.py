@@ -1,8 +1,6 @@
 r"""Conditioned feedback: badly conditioned outputs are learned as fast as well conditioned ones.
 
-Claim: outputs that are correlated or differ in size make the alignment matrices badly conditioned, and DFA slow. Now
-let hidden layers be sent F_l P e with P = (Σ_yx Σ_xy)^(−½), while the readout keeps e. Then DFA learns in as many steps
-as if the outputs were white, and the signals that hidden layers are sent agree better with backprop.
+Hidden layers are sent F_l P e with P = (Σ_yx Σ_xy)^(−½), while the readout keeps e.
 
 Setting: deep linear networks, full-batch descent on the population: isotropic inputs, and a linear teacher whose two
 outputs have covariance [[1, α(1−β)], [α(1−β), α²]]. DFA starts from zero weights. Backprop, which would not move from
@@ -26,13 +24,14 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.gathering import chosen, on_grid
+from feedalign.lab.experiments.common.grid import in_turn, jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.linear_backprop import backprop_losses
-from feedalign.lab.experiments.common.outputs import covariance_root
-from feedalign.lab.experiments.common.verdict import Side, Verdict, weakest
+from feedalign.lab.experiments.common.output_pairs import covariance_root, with_pairs
+from feedalign.lab.experiments.common.verdict import Verdict, weakest_of
+from feedalign.lab.panels import panels
 from feedalign.lab.runs import Desk, Job
 from feedalign.streams import numpy_generator
-from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter, mean_and_range
+from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, mean_and_range
 from feedalign.theory import linear
 
 Array = NDArray[np.float64]
@@ -43,9 +42,9 @@ RULES = ("dfa", "backprop")
 WHITE = (1.0, 1.0)
 
 
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides the result.
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all draws have in common.
 
     Attributes:
         outputs: pairs (α, β); the first is (1, 1), white outputs.
@@ -56,7 +55,6 @@ class Config:
         lr: η.
         backprop_scale: scale of backprop's initial weights, in units of 1/√fan_in.
         steps: largest number of steps.
-        draws: independent teachers, feedback matrices and initial weights.
         first_seed: seed from which every draw gets its own.
     """
 
@@ -68,42 +66,38 @@ class Config:
     lr: float = 0.02
     backprop_scale: float = 0.3
     steps: int = 1500
-    draws: int = 5
     first_seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Setting):
+    """Everything that decides the result: besides `Setting`, the number of draws.
+
+    Attributes:
+        draws: independent teachers, feedback matrices and initial weights.
+    """
+
+    draws: int = 5
 
 
 CONFIGS = {"quick": Config(), "paper": Config(draws=30, width=300, inputs=50)}
 ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
 
 
-@dataclass(frozen=True)
-class Trainings(Job):
+@dataclass(frozen=True, kw_only=True)
+class Trainings(Setting, Job):
     """One draw: backprop and DFA through every kind of feedback, plain and conditioned, on every pair (α, β).
 
     Attributes:
-        outputs: as in `Config`, and so are `kinds`, `inputs`, `width`, `hidden`, `lr`, `backprop_scale`, `steps` and
-            `first_seed`.
         draw: number of the draw.
     """
 
     kind = f"{NAME}-trainings"
-    outputs: tuple[tuple[float, float], ...]
-    kinds: tuple[Literal["gaussian", "orthonormal"], ...]
-    inputs: int
-    width: int
-    hidden: int
-    lr: float
-    backprop_scale: float
-    steps: int
-    first_seed: int
     draw: int
 
     def compute(self, desk: Desk) -> xr.Dataset:
         """Train, and store how many steps each network needs, and how well the signals agree with backprop."""
-        found = []
-        for i, output in enumerate(self.outputs):
-            found.append(self._trained(output))
-            desk.progress(i + 1, len(self.outputs))
+        found = [self._trained(output) for output in in_turn(desk, self.outputs)]
         return xr.concat(found, "outputs").assign_coords(
             rule=list(RULES),
             conditioned=[False, True],
@@ -156,8 +150,7 @@ def _steps_to(share: float, losses: Array) -> float:
 
 def jobs(config: Config) -> list[Trainings]:
     """Return a job for every draw."""
-    shared = chosen(config, Trainings)
-    return [Trainings(draw=draw, **shared) for draw in range(config.draws)]
+    return jobs_on_grid(Trainings, config, draw=range(config.draws))
 
 
 def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -165,10 +158,7 @@ def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
     dataset = on_grid(results, draw=config.draws).transpose("rule", "conditioned", "kind", "outputs", "draw", "layer")
     dataset.steps.attrs.update(long_name="steps until the loss is 1 % of its start", units="steps")
     dataset.gradient_alignment.attrs["long_name"] = "of the signals that DFA sends, mean until then"
-    return dataset.assign_coords(
-        alpha=("outputs", [alpha for alpha, _ in config.outputs]),
-        beta=("outputs", [beta for _, beta in config.outputs]),
-    )
+    return with_pairs(dataset, config.outputs)
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
@@ -186,13 +176,20 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     gain = gain.mean(("outputs", "kind"), skipna=False)
     draw = "a draw of teacher, feedback and initial weights"
     return [
-        _weakest_cell(
+        weakest_of(
             "conditioned DFA learns ill-conditioned outputs in at most 1.2 times the steps that plain DFA needs for "
             "white ones (mean ratio, weakest pair (α, β) and kind of feedback)",
-            ratio[True],
+            _cells(ratio[True]),
+            1.2,
             "below",
+            sample="a draw of teacher and feedback",
         ),
-        _weakest_cell("plain DFA needs more than 1.2 times these steps (mean ratio, weakest)", ratio[False], "above"),
+        weakest_of(
+            "plain DFA needs more than 1.2 times these steps (mean ratio, weakest)",
+            _cells(ratio[False]),
+            1.2,
+            sample="a draw of teacher and feedback",
+        ),
         Verdict.of_difference(
             "Gaussian feedback: the signals agree better with backprop when conditioned (difference of mean gradient "
             "alignment)",
@@ -209,28 +206,22 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     ]
 
 
-def _weakest_cell(claim: str, ratio: xr.DataArray, side: Side) -> Verdict:
-    """Return the verdict of the pair (α, β) and kind of feedback that speaks most against a ratio beside 1.2."""
-    return weakest(
-        Verdict.of_mean(
-            claim,
-            ratio.sel(kind=kind).isel(outputs=i),
-            1.2,
-            side,
-            sample=f"a draw of teacher and feedback; (α, β) = ({float(ratio.alpha[i]):g}, {float(ratio.beta[i]):g}), "
-            f"{kind} feedback",
+def _cells(ratio: xr.DataArray) -> dict[str, xr.DataArray]:
+    """Return ratios of every pair (α, β) and kind of feedback, [draw], by name."""
+    return {
+        f"(α, β) = ({float(ratio.alpha[i]):g}, {float(ratio.beta[i]):g}), {kind} feedback": ratio.sel(kind=kind).isel(
+            outputs=i
         )
         for kind in ratio.kind.values
         for i in range(ratio.sizes["outputs"])
-    )
+    }
 
 
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw steps and gradient alignment of every pair (α, β), plain and conditioned."""
     places = np.arange(dataset.sizes["outputs"])
     with figure_style():
-        figure = Figure(figsize=(7.6, 2.9), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        figure, (left, right) = panels(7.6, 2.9, ("Gaussian feedback", "what DFA sends"))
         for rule, conditioned in itertools.product(RULES, (False, True)):
             steps = dataset.steps.sel(rule=rule, conditioned=conditioned, kind="gaussian").transpose("draw", "outputs")
             label = f"{RULE_LABELS[rule]}, {'conditioned' if conditioned else 'plain'}"
@@ -247,7 +238,6 @@ def plot(dataset: xr.Dataset) -> Figure:
         left.yaxis.set_major_formatter(ScalarFormatter())
         left.yaxis.set_minor_formatter(NullFormatter())
         left.legend(loc="upper left", fontsize=7, ncols=2)
-        letter(left, "a", "Gaussian feedback")
         for kind, colour, shift in (("gaussian", RULE_COLOURS["dfa"], 0.0), ("orthonormal", "0.35", 0.15)):
             for conditioned, face, word in ((False, "white", "plain"), (True, colour, "conditioned")):
                 mean = dataset.gradient_alignment.sel(kind=kind, conditioned=conditioned).mean("layer")
@@ -262,7 +252,6 @@ def plot(dataset: xr.Dataset) -> Figure:
                 )
         right.set(ylabel="gradient alignment, mean over layers", ylim=(0, 1.05))
         right.legend(loc="lower left", fontsize=7)
-        letter(right, "b", "what DFA sends")
         for axes in (left, right):
             axes.set_xticks(places)
             axes.set_xticklabels([f"{float(cell.alpha):g}, {float(cell.beta):g}" for cell in dataset.outputs])

@@ -1,21 +1,12 @@
 r"""Why convolutions align badly under DFA, and what structured and learned feedback add.
 
-Claims. Under random feedback the gradients below a convolution align less than the gradients below the same layer with
-all its connections: sparse connections cost alignment, and shared weights cost more. Within one net and one draw of
-feedback, the alignability of the layers decides: rows of structured feedback that are moved to other places lower the
-alignability, and gradient alignment falls with it. Between different kinds of feedback, alignability does not decide:
-the feedback with the pattern of the connections has one of the highest bounds, and trains worse than random feedback.
-Feedback learned by a local rule recovers more than random feedback, and more than every fixed structure.
-
 Setting: blocks of a 3 × 3 convolution with stride, batch-norm and ReLU, readout on all positions; Adam, cosine
-schedule. Nets that are connected differently begin as the same function and have the same feedback: the convolutional
-net, the locally connected net (the same connections, nothing shared) and the dense net (all connections). Scattered
-feedback is channelwise feedback of which a share of the rows has changed places; every net has several draws of
-channelwise feedback, each of which is scattered. Scattering keeps architecture, data, initial weights and the entries,
-norm, rank and FᵀF of the feedback; a dense net could not tell. Recovery is (accuracy − readout only) / (backprop −
-readout only). No variant sees forward weights, apart from backprop and, once, "weights".
+schedule. Runs of one seed share initial weights and the order of the data, and all comparisons are paired over seeds.
 
-Runs of one seed share initial weights and the order of the data, and all comparisons are paired over seeds.
+* Nets that are connected differently begin as the same function and have the same feedback.
+* Scattered feedback is channelwise feedback of which a share of the rows has changed places. This keeps architecture,
+  data, initial weights and the entries, norm, rank and FᵀF of the feedback; a dense net could not tell.
+* No variant sees forward weights, apart from backprop and, once, "weights".
 
 Source: the question is from Refinetti et al. (2021), section 5.
 """
@@ -36,17 +27,17 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.convnets import (
     VARIANTS,
     Connected,
-    ConvnetConfig,
+    ConvnetSetting,
     NetConfig,
     Training,
     mean_over_seeds,
     recovery,
-    trainings,
 )
-from feedalign.lab.experiments.common.gathering import on_grid
+from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
 from feedalign.lab.experiments.common.verdict import Verdict
-from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, figure_style, letter
+from feedalign.lab.panels import panels
+from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, figure_style
 
 NAME = "convolution"
 CLAIM = CLAIMS[NAME]
@@ -57,17 +48,17 @@ _SCATTERED, _CONNECTED = "scattered_", "connected_"  # what the variables of the
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ConvnetConfig):
-    """Everything that decides the result: besides `ConvnetConfig`, the net and how often it is trained.
+class Config(ConvnetSetting):
+    """Everything that decides the result: besides `ConvnetSetting`, how often the net is trained.
 
     Attributes:
-        net: the convolutional net, trained by all variants.
+        seeds: runs of each kind; they differ in initial weights, feedback and data order.
         shares: shares of the rows of channelwise feedback that change places.
         feedbacks: draws of channelwise feedback for each net; the rows of each change places.
         connected_seeds: seeds for which the nets with other connections are trained, under random feedback.
     """
 
-    net: NetConfig
+    seeds: int
     shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     feedbacks: int = 3
     connected_seeds: int = 4
@@ -92,22 +83,20 @@ CONFIGS = {"quick": _DIGITS, "paper": _CIFAR10}
 
 def _kinds(config: Config) -> list[Training]:
     """Return the jobs of the convolutional net, by variant and seed."""
-    return [job for variant in VARIANTS for job in trainings(config, "convolutional", variant, config.seeds)]
+    return jobs_on_grid(Training, config, connected=["convolutional"], variant=VARIANTS, seed=range(config.seeds))
 
 
 def _moved(config: Config) -> list[Training]:
     """Return the jobs under scattered feedback, by draw of feedback, share and seed."""
-    return [
-        job
-        for feedback in range(config.feedbacks)
-        for share in config.shares
-        for job in trainings(config, "convolutional", "channelwise", config.seeds, scattered=share, feedback=feedback)
-    ]
+    return jobs_on_grid(
+        Training, config, connected=["convolutional"], variant=["channelwise"], feedback=range(config.feedbacks),
+        scattered=config.shares, seed=range(config.seeds),
+    )  # fmt: skip
 
 
 def _otherwise_connected(config: Config) -> list[Training]:
     """Return the jobs of all nets under random feedback, by net and seed."""
-    return [job for net in NETS for job in trainings(config, net, "random", config.connected_seeds)]
+    return jobs_on_grid(Training, config, connected=NETS, variant=["random"], seed=range(config.connected_seeds))
 
 
 def jobs(config: Config) -> list[Training]:
@@ -123,20 +112,12 @@ def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
     kinds, moved, connected = (
         [found[job] for job in group(config)] for group in (_kinds, _moved, _otherwise_connected)
     )
-    by_variant = on_grid(kinds, variant=len(VARIANTS), seed=config.seeds)
-    by_share = on_grid(moved, feedback=config.feedbacks, share=len(config.shares), seed=config.seeds)
-    by_net = on_grid(connected, net=len(NETS), connected_seed=config.connected_seeds)
-    return xr.merge(
-        [
-            by_variant.assign_coords(variant=list(VARIANTS), seed=range(config.seeds)),
-            _named(by_share, _SCATTERED).assign_coords(
-                feedback=range(config.feedbacks), share=list(config.shares), seed=range(config.seeds)
-            ),
-            _named(by_net, _CONNECTED).assign_coords(net=list(NETS), connected_seed=range(config.connected_seeds)),
-        ],
-        join="exact",
-        compat="no_conflicts",
-    )
+    seeds = range(config.seeds)
+    by_variant = on_grid(kinds, variant=list(VARIANTS), seed=seeds)
+    by_share = on_grid(moved, feedback=range(config.feedbacks), share=config.shares, seed=seeds)
+    by_net = on_grid(connected, net=NETS, connected_seed=range(config.connected_seeds))
+    parts = [by_variant, _named(by_share, _SCATTERED), _named(by_net, _CONNECTED)]
+    return xr.merge(parts, join="exact", compat="no_conflicts")
 
 
 def _named(measured: xr.Dataset, kind: str) -> xr.Dataset:
@@ -179,34 +160,35 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     fixed = recovered.sel(variant=list(STRUCTURED)).max("variant", skipna=False)
     return [
         mean_over_seeds("sparse connections cost gradient alignment (random feedback: dense − locally connected)",
-                        dense - local, 0.0),
-        mean_over_seeds("sharing costs more (random feedback: locally connected − convolutional)", local - shared, 0.0),
+                        dense - local),
+        mean_over_seeds("sharing costs more (random feedback: locally connected − convolutional)", local - shared),
         mean_over_seeds("moving rows of channelwise feedback: correlation of log alignability and gradient alignment "
                         "within one net and draw of feedback", partial_correlation(dataset, "share", "feedback"), 0.5),
         mean_over_seeds("structure raises gradient alignment (channelwise − random)",
-                        aligned.sel(channelwise) - aligned.sel(random), 0.0),
+                        aligned.sel(channelwise) - aligned.sel(random)),
         mean_over_seeds("a high bound does not decide: recovery of random feedback − feedback from the connections",
-                        recovered.sel(random) - recovered.sel(mask), 0.0),
+                        recovered.sel(random) - recovered.sel(mask)),
         mean_over_seeds("learned feedback recovers more than random feedback (difference of recovery)",
                         recovered.sel(learned) - recovered.sel(random), 0.1),
         mean_over_seeds("learned feedback recovers more than the best fixed structure of the same seed",
-                        recovered.sel(learned) - fixed, 0.0),
+                        recovered.sel(learned) - fixed),
     ]  # fmt: skip
 
 
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw what connections, scattering and kinds of feedback do to alignment, and what each feedback recovers."""
     with figure_style():
-        figure = Figure(figsize=(8.6, 6.2), layout="constrained")
-        (top_left, top_right), (bottom_left, bottom_right) = figure.subplots(2, 2, width_ratios=(1.4, 1))
+        titles = (
+            "connections, random feedback", "one net, rows of feedback moved", "one net, kinds of feedback",
+            "what each feedback recovers",
+        )  # fmt: skip
+        figure, (top_left, top_right, bottom_left, bottom_right) = panels(
+            8.6, 6.2, titles, rows=2, width_ratios=(1.4, 1)
+        )
         _draw_connections(top_left, dataset)
-        letter(top_left, "a", "connections, random feedback")
         _draw_scattered(top_right, dataset)
-        letter(top_right, "b", "one net, rows of feedback moved")
         _draw_kinds(bottom_left, dataset)
-        letter(bottom_left, "c", "one net, kinds of feedback")
         _draw_recoveries(bottom_right, recovery(dataset))
-        letter(bottom_right, "d", "what each feedback recovers")
     return figure
 
 

@@ -1,10 +1,8 @@
 r"""Degeneracy breaking: of all solutions, DFA takes one that its feedback decides.
 
-Claim: an erf student with as many units as its teacher has 2^K K! equally good solutions, the signed permutations of
-the teacher. DFA forgets a small start, so feedback and teacher alone decide which solution it takes:
-`shallow.predicted_minimum` follows the equations from zero weights, and predicts it. Every v_k ends with the sign of
-F_k. The order of the units is the one with the largest v·F for K = 2, but for more units often another. The figure
-compares both predictions, and shows that backprop, which does not use F, follows neither.
+An erf student with as many units as its teacher has 2^K K! equally good solutions, the signed permutations of the
+teacher. DFA forgets a small start, so `shallow.predicted_minimum` follows the equations from zero weights. The figure
+compares this prediction with the largest v·F, and shows that backprop, which does not use F, follows neither.
 
 Setting: order-parameter equations from small weights; first layers and feedback are Gaussian. The entries of the
 teacher's readout have different sizes, so that all solutions differ in v. Runs whose error has not fallen to `solved`
@@ -27,52 +25,35 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.gathering import chosen, on_grid
+from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
-from feedalign.lab.experiments.degeneracy_breaking_job import RULES, Students
-from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter
+from feedalign.lab.experiments.degeneracy_breaking_job import RULES, Setting, Students
+from feedalign.lab.panels import panels
+from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 from feedalign.theory import shallow
 
 NAME = "degeneracy-breaking"
 CLAIM = CLAIMS[NAME]
 
 
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides the result.
+@dataclass(frozen=True, kw_only=True)
+class Config(Setting):
+    """Everything that decides the result: besides `Setting`, the number of draws.
 
     Attributes:
-        teachers: second layers A, each with K = M entries of different sizes.
-        input_dim: N, the number of inputs of the initial random first layers.
-        lr: η of both layers.
-        weight_scale: standard deviation of the student's initial weights in both layers.
-        solved: ε_g at which a run has arrived at a solution, and stops.
-        end_time: when a run that has not arrived is stopped, in steps / N.
         draws: number of first layers, starts and feedback vectors for each A; both rules have the same.
-        first_seed: seed from which every draw gets its own.
     """
 
-    teachers: tuple[tuple[float, ...], ...] = ((0.8, 1.5), (0.6, 1.1, 1.8), (0.5, 0.9, 1.4, 2.0))
-    input_dim: int = 500
-    lr: float = 0.1
-    weight_scale: float = 0.01
-    solved: float = 1e-5
-    end_time: float = 1e5
     draws: int = 100
-    first_seed: int = 0
 
 
-CONFIGS = {
-    "quick": Config(),
-    "paper": Config(draws=400, end_time=1e6),
-}
+CONFIGS = {"quick": Config(), "paper": Config(draws=400, end_time=1e6)}
 ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
 
 
 def jobs(config: Config) -> list[Students]:
     """Return a job for every draw."""
-    shared = chosen(config, Students)
-    return [Students(draw=draw, **shared) for draw in range(config.draws)]
+    return jobs_on_grid(Students, config, draw=range(config.draws))
 
 
 def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -161,15 +142,15 @@ def _counts(dataset: xr.Dataset, predicted: str = "predicted_readout") -> dict[t
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw the readout's angle against the feedback's (K = 2), the share at each prediction, and the orders taken."""
     with figure_style():
-        figure = Figure(figsize=(8.6, 2.8), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
-        _draw_angles(left, dataset.isel(teacher=0))
-        letter(left, "a", f"the solution taken, K = {int(dataset.hidden[0])}")
+        of_two, of_three = dataset.isel(teacher=0), dataset.isel(teacher=min(1, len(dataset.hidden) - 1))
+        titles = (
+            f"the solution taken, K = {int(of_two.hidden)}", "runs at the predicted one",
+            f"the order taken, K = {int(of_three.hidden)}",
+        )  # fmt: skip
+        figure, (left, middle, right) = panels(8.6, 2.8, titles)
+        _draw_angles(left, of_two)
         _draw_shares(middle, dataset)
-        letter(middle, "b", "runs at the predicted one")
-        of_three = dataset.isel(teacher=min(1, len(dataset.hidden) - 1))
         _draw_orders(right, of_three)
-        letter(right, "c", f"the order taken, K = {int(of_three.hidden)}")
     return figure
 
 

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from feedalign.errors import ArgumentError
+from feedalign.lab.experiments.common.grid import in_turn
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.shallow_rule import shallow_rule
 from feedalign.streams import numpy_generator
@@ -17,33 +18,44 @@ from feedalign.theory import shallow
 RULES = ("dfa", "backprop")
 
 
-@dataclass(frozen=True)
-class Students(Job):
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all draws have in common.
+
+    Attributes:
+        teachers: second layers A, each with K = M entries of different sizes.
+        input_dim: N, the number of inputs of the initial random first layers.
+        lr: η of both layers.
+        weight_scale: standard deviation of the student's initial weights in both layers.
+        solved: ε_g at which a run has arrived at a solution, and stops.
+        end_time: when a run that has not arrived is stopped, in steps / N.
+        first_seed: seed from which every draw gets its own.
+    """
+
+    teachers: tuple[tuple[float, ...], ...] = ((0.8, 1.5), (0.6, 1.1, 1.8), (0.5, 0.9, 1.4, 2.0))
+    input_dim: int = 500
+    lr: float = 0.1
+    weight_scale: float = 0.01
+    solved: float = 1e-5
+    end_time: float = 1e5
+    first_seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Students(Setting, Job):
     """One draw of first layers, start and feedback for every second layer A, under both rules.
 
     Attributes:
-        teachers: as in `degeneracy_breaking.Config`, and so are `input_dim`, `lr`, `weight_scale`, `solved`, `end_time`
-            and `first_seed`.
         draw: number of the draw.
     """
 
     kind = "degeneracy-breaking-students"
-    teachers: tuple[tuple[float, ...], ...]
-    input_dim: int
-    lr: float
-    weight_scale: float
-    solved: float
-    end_time: float
-    first_seed: int
     draw: int
 
     def compute(self, desk: Desk) -> xr.Dataset:
         """Integrate a student of every teacher; the entries of units that a student does not have are NaN."""
         most = max(map(len, self.teachers))
-        students = []
-        for i, A in enumerate(self.teachers):
-            students.append(self._student(A).pad(unit=(0, most - len(A))))
-            desk.progress(i + 1, len(self.teachers))
+        students = [self._student(A).pad(unit=(0, most - len(A))) for A in in_turn(desk, self.teachers)]
         return xr.concat(students, "teacher").assign_coords(rule=list(RULES))
 
     def _student(self, A: tuple[float, ...]) -> xr.Dataset:

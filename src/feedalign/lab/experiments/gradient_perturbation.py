@@ -1,19 +1,14 @@
 r"""Gradient alignment is worth no particular accuracy: what counts is whether the deviation stays the same.
 
-Claim: backprop with random noise of eight times the gradient's length, an update alignment of 0.12, keeps nearly all
-of its gain over training the readout alone. With noise of twice the gradient's length that is the same in every step,
-an update alignment of 0.45, it loses more than half of the gain. DFA deviates by a bias too, but its bias is part of
-what it learns: DFA recovers much more than backprop under fixed noise of the same update alignment, and no less than
-backprop under random noise of the same. Fixed noise makes the weights of different runs alike, as feedback does: a
-cross-seed overlap alone does not show alignment.
+DFA deviates by a bias, as backprop under fixed noise does, but its bias is part of what it learns. Fixed noise makes
+the weights of different runs alike, as feedback does: a cross-seed overlap alone does not show alignment.
 
 Setting: ensembles of tanh networks with two hidden layers and without biases, SGD on the summed cross-entropy in
-batches of 32, feedback uniform on [−1, 1]. To the gradient g of every weight matrix is added ρ |g| N/|N|, where N is
-Gaussian: drawn anew for every step and network, or once for the draw. The update alignment of a layer is the cosine
+batches of 32, feedback uniform on [−1, 1]. `GradientNoise` adds noise of length ρ |g| to the gradient g of every weight
+matrix: drawn anew for every step and network, or once for the draw. The update alignment of a layer is the cosine
 between what the optimizer is given and the true gradient of the same batch, 1/√(1 + ρ²) under noise.
 
-Thresholds, fixed before the judging run (settings were chosen at first seeds of 1 000 000 and above), stand in the
-verdicts. Recovery is (accuracy − readout only) / (backprop − readout only), of test accuracy at the end. To place DFA,
+Thresholds were fixed before the judging run (settings were chosen at first seeds of 1 000 000 and above). To place DFA,
 the recovery under noise is interpolated linearly in the update alignment, which is averaged over layers and epochs.
 
 Source: Refinetti et al. (2021), section 4: degeneracy breaking. The controls are ours.
@@ -32,11 +27,13 @@ from numpy.typing import NDArray
 
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
-from feedalign.lab.experiments.common.gathering import chosen, on_grid
 from feedalign.lab.experiments.common.gradient_noise import NoiseKind
+from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
+from feedalign.lab.experiments.common.recovery import recovered
 from feedalign.lab.experiments.common.relatives import with_relatives
 from feedalign.lab.experiments.common.verdict import Verdict
-from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter
+from feedalign.lab.panels import panels
+from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 
 NAME = "gradient-perturbation"
 CLAIM = CLAIMS[NAME]
@@ -86,15 +83,11 @@ FIXED_NORM, RANDOM_NORM = 2.0, 8.0  # at which each kind of noise is judged
 
 def jobs(config: Config) -> list[EnsembleTraining]:
     """Return a job for every draw under every rule, and under backprop with every noise."""
-    shared = chosen(config, EnsembleTraining)
     draws = range(config.draws)
-    plain = [EnsembleTraining(rule=rule, draw=draw, **shared) for rule in RULES for draw in draws]
-    return plain + [
-        EnsembleTraining(rule="backprop", noise_kind=kind, noise_norm=norm, draw=draw, **shared)
-        for kind in KINDS
-        for norm in config.norms
-        for draw in draws
-    ]
+    plain = jobs_on_grid(EnsembleTraining, config, rule=RULES, draw=draws)
+    return plain + jobs_on_grid(
+        EnsembleTraining, config, rule=["backprop"], noise_kind=KINDS, noise_norm=config.norms, draw=draws
+    )
 
 
 def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -105,7 +98,7 @@ def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
     rules = on_grid(results[:plain], rule=len(RULES), draw=config.draws)[["update_alignment", *variables]]
     noisy = on_grid(results[plain:], kind=len(KINDS), norm=len(config.norms), draw=config.draws)[variables]
     return xr.merge([rules, noisy.rename({name: f"noisy_{name}" for name in variables})]).assign_coords(
-        rule=list(RULES), kind=list(KINDS), norm=list(config.norms), draw=np.arange(config.draws)
+        rule=list(RULES), kind=list(KINDS), norm=list(config.norms), draw=range(config.draws)
     )
 
 
@@ -127,17 +120,11 @@ def accuracies(values: xr.DataArray) -> xr.DataArray:
 
 
 def recoveries(dataset: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return what DFA, [draw], and backprop under noise, [kind, norm, draw], recover of backprop's gain.
-
-    Not a number where backprop gains nothing.
-    """
+    """Return what DFA, [draw], and backprop under noise, [kind, norm, draw], recover of backprop's gain."""
     plain = accuracies(dataset.test_accuracy)
     backprop, readout = (plain.sel(rule=rule, drop=True) for rule in ("backprop", "readout-only"))
-    gain = (backprop - readout).where(backprop > readout)
-    return (
-        (plain.sel(rule="dfa", drop=True) - readout) / gain,
-        (accuracies(dataset.noisy_test_accuracy) - readout) / gain,
-    )
+    of_dfa, noisy = plain.sel(rule="dfa", drop=True), accuracies(dataset.noisy_test_accuracy)
+    return recovered(of_dfa, readout, backprop), recovered(noisy, readout, backprop)
 
 
 def at_alignment_of_dfa(dataset: xr.Dataset) -> xr.DataArray:
@@ -210,12 +197,12 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw accuracy against update alignment, accuracy over epochs, and overlap against update alignment."""
     with figure_style():
-        figure = Figure(figsize=(8.8, 2.9), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
+        titles = ("accuracy for alignment", f"over training, ρ = {FIXED_NORM:g}", "seeds end together")
+        figure, (left, middle, right) = panels(8.8, 2.9, titles)
         cosines, final = alignment_under_noise(dataset.norm), accuracies(dataset.noisy_test_accuracy)
         overlap = dataset.noisy_overlap.isel(epoch=-1).mean("pair")
         for kind in KINDS:
-            line = {"color": RULE_COLOURS["backprop"], "ls": STYLES[kind], "marker": "o", "ms": 3}
+            line: dict[str, Any] = {"color": RULE_COLOURS["backprop"], "ls": STYLES[kind], "marker": "o", "ms": 3}
             for axes, values in ((left, final), (right, overlap)):
                 of_kind = values.sel(kind=kind)
                 axes.errorbar(cosines, of_kind.mean("draw"), of_kind.std("draw"), label=LABELS[kind], capsize=2, **line)
@@ -228,18 +215,15 @@ def plot(dataset: xr.Dataset) -> Figure:
             curve = dataset.test_accuracy.sel(rule=rule).mean(("draw", "network"))
             middle.plot(curve.epoch, curve, color=colour, lw=1)
             if rule == "readout-only":
-                left.axhline(accuracy.mean(), color=colour, lw=1, label=RULE_LABELS[rule])
+                left.axhline(float(accuracy.mean()), color=colour, lw=1, label=RULE_LABELS[rule])
                 continue
             x = alignment(dataset.update_alignment).sel(rule=rule).mean("draw")
             own = dataset.overlap.isel(epoch=-1).sel(rule=rule).mean("pair")
             for axes, values in ((left, accuracy), (right, own)):
                 axes.errorbar(x, values.mean(), values.std(), fmt="s", ms=5, color=colour, label=RULE_LABELS[rule])
         left.set(xlabel="update alignment (cosine)", ylabel="test accuracy", ylim=(0, 1))
-        letter(left, "a", "accuracy for alignment")
         middle.set(xlabel="epochs", ylabel="test accuracy", ylim=(0, 1))
-        letter(middle, "b", f"over training, ρ = {FIXED_NORM:g}")
         right.set(xlabel="update alignment (cosine)", ylabel="cross-seed overlap", ylim=(-0.1, 1.05))
-        letter(right, "c", "seeds end together")
         right.legend(*left.get_legend_handles_labels(), loc="center left")
     return figure
 

@@ -1,10 +1,8 @@
 r"""Deep networks align layer by layer, from the bottom, and runs from different seeds end at related weights.
 
-Claim: under DFA the gradient alignment of each hidden layer rises, the first layer's first. The order is measured
-without a threshold, and once with one. The weights of runs that share their feedback overlap (cross-seed overlap),
-whatever the initial weights and the order of the data; those of backprop from the same starts do not. (Overlap is the
-mark of any fixed bias in the updates, of which feedback is one: overlap alone does not show alignment.) Training the
-readout alone is the control that shows what the hidden layers contribute.
+The order of the layers is measured without a threshold, and once with one. Overlap is the mark of any fixed bias in the
+updates, of which feedback is one: overlap alone does not show alignment. Training the readout alone is the control that
+shows what the hidden layers contribute.
 
 Setting: an ensemble of tanh (CIFAR-10: ReLU) networks without biases, SGD on the summed cross-entropy in batches of 32,
 feedback uniform on ±1/√features, standardised inputs. The runs of one draw share their feedback; they differ in initial
@@ -28,10 +26,12 @@ from numpy.typing import NDArray
 from feedalign.alignment import onset
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
-from feedalign.lab.experiments.common.gathering import chosen, on_grid
+from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
+from feedalign.lab.experiments.common.recovery import recovered
 from feedalign.lab.experiments.common.relatives import with_relatives
 from feedalign.lab.experiments.common.verdict import Verdict
-from feedalign.style import RULE_COLOURS, RULE_LABELS, band, figure_style, layer_colours, letter
+from feedalign.lab.panels import panels
+from feedalign.style import RULE_COLOURS, RULE_LABELS, band, figure_style, layer_colours
 
 NAME = "layerwise"
 CLAIM = CLAIMS[NAME]
@@ -85,14 +85,12 @@ VARIABLES = ("gradient_alignment", "weight_alignment", "overlap", "train_accurac
 
 def jobs(config: Config) -> list[EnsembleTraining]:
     """Return a job for every draw under every rule."""
-    shared = chosen(config, EnsembleTraining)
-    return [EnsembleTraining(rule=rule, draw=draw, **shared) for rule in RULES for draw in range(config.draws)]
+    return jobs_on_grid(EnsembleTraining, config, rule=RULES, draw=range(config.draws))
 
 
 def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
     """Put rules and draws side by side."""
-    dataset = on_grid(results, rule=len(RULES), draw=config.draws)
-    return dataset[list(VARIABLES)].assign_coords(rule=list(RULES), draw=np.arange(config.draws))
+    return on_grid(results, rule=RULES, draw=range(config.draws))[list(VARIABLES)]
 
 
 def onsets(dataset: xr.Dataset) -> xr.DataArray:
@@ -174,12 +172,10 @@ def _contribution(dataset: xr.Dataset) -> Verdict:
     """Compare test accuracies: how much of backprop's gain over the readout alone DFA reaches."""
     accuracy = dataset.test_accuracy.isel(epoch=-1).mean("network", skipna=False)
     dfa, backprop, readout = (accuracy.sel(rule=rule, drop=True) for rule in RULES)
-    # If backprop gains nothing, there is nothing to recover, and a ratio of two losses would look like a success.
-    recovery = (dfa - readout) / (backprop - readout).where(backprop > readout)
     return Verdict.of_mean(
         "DFA's hidden layers recover more than half of what backprop gains over training the readout alone (test "
         f"accuracy {float(dfa.mean()):.3f} of {float(backprop.mean()):.3f}, readout only {float(readout.mean()):.3f})",
-        recovery,
+        recovered(dfa, readout, backprop),
         0.5,
         sample=f"{_sample(dataset)}, with all rules from the same initial weights",
     )
@@ -189,21 +185,20 @@ def plot(dataset: xr.Dataset) -> Figure:
     """Draw gradient and weight alignment by layer, cross-seed overlap and accuracy, over epochs."""
     after = dataset.isel(epoch=slice(1, None))
     with figure_style():
-        figure = Figure(figsize=(7.2, 5.2), layout="constrained")
-        (top_left, top_right), (bottom_left, bottom_right) = figure.subplots(2, 2)
-        _draw_layers(top_left, after.gradient_alignment, "layer")
-        _draw_layers(top_right, after.weight_alignment, "weight_layer")
-        _draw_rules(bottom_left, after.overlap.mean("pair"))
-        _draw_rules(bottom_right, after.test_accuracy)
-        for axes, text, title, label in (
-            (top_left, "a", "gradients align from the bottom", "gradient alignment (cosine)"),
-            (top_right, "b", "weights follow the feedback", "weight alignment (cosine)"),
-            (bottom_left, "c", "seeds move towards one solution", "cross-seed overlap (cosine)"),
-            (bottom_right, "d", "accuracy beside its controls", "test accuracy"),
-        ):
+        labels = {
+            "gradients align from the bottom": "gradient alignment (cosine)",
+            "weights follow the feedback": "weight alignment (cosine)",
+            "seeds move towards one solution": "cross-seed overlap (cosine)",
+            "accuracy beside its controls": "test accuracy",
+        }
+        figure, every = panels(7.2, 5.2, list(labels), rows=2)
+        _draw_layers(every[0], after.gradient_alignment, "layer")
+        _draw_layers(every[1], after.weight_alignment, "weight_layer")
+        _draw_rules(every[2], after.overlap.mean("pair"))
+        _draw_rules(every[3], after.test_accuracy)
+        for axes, label in zip(every, labels.values(), strict=True):
             axes.set(xscale="log", xlabel="epochs", ylabel=label)
             axes.legend()
-            letter(axes, text, title)
     return figure
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from feedalign.alignment import weight_alignment
 from feedalign.lab.experiments.common.ensembles import alignment_by_network, scaled_ensemble
-from feedalign.lab.experiments.common.outputs import covariance_root
+from feedalign.lab.experiments.common.output_pairs import covariance_root
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.training import one_thread
 from feedalign.rules import DFA
@@ -24,31 +24,48 @@ TARGETS = ("random", "realisable")
 FIRST_MEASURED = 10  # before this step the weights are still those of the start
 
 
-@dataclass(frozen=True)
-class Training(Job):
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all draws have in common.
+
+    Attributes:
+        alphas: values of α.
+        betas: values of β.
+        inputs: n_0, number of inputs, which are Gaussian.
+        samples: size of the training set.
+        width: width of the three hidden layers.
+        init_scale: scale of the initial weights, in units of PyTorch's.
+        lr: η, learning rate for the loss's mean over samples.
+        steps: steps of full-batch descent.
+        measurements: number of measured steps, evenly spaced in log time.
+        first_seed: seed from which every draw gets its own.
+    """
+
+    alphas: tuple[float, ...] = (1.0, 0.5, 0.2)
+    betas: tuple[float, ...] = (1.0, 0.5, 0.2)
+    inputs: int = 9
+    samples: int = 200
+    width: int = 64
+    init_scale: float = 0.1
+    lr: float = 0.08
+    steps: int = 250
+    measurements: int = 20
+    first_seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Setting, Job):
     """One draw of inputs, targets, initial weights and feedback; all pairs (α, β) train side by side.
 
     Attributes:
         activation: "linear", "tanh" or "relu".
         target: "random" or "realisable".
-        alphas: as in `output_statistics.Config`, and so are `betas`, `inputs`, `samples`, `width`, `init_scale`, `lr`,
-            `steps`, `measurements` and `first_seed`.
         draw: number of the draw.
     """
 
     kind = "output-statistics-training"
     activation: Literal["linear", "tanh", "relu"]
     target: str
-    alphas: tuple[float, ...]
-    betas: tuple[float, ...]
-    inputs: int
-    samples: int
-    width: int
-    init_scale: float
-    lr: float
-    steps: int
-    measurements: int
-    first_seed: int
     draw: int
 
     def compute(self, desk: Desk) -> xr.Dataset:

@@ -1,18 +1,13 @@
 r"""Which ReLU students can learn at all: the signs of the feedback decide before learning has begun.
 
-Claim: if the teacher's readout is positive, a student of K units learns a teacher of M units exactly if at least M
-entries of the student's feedback are positive. Random signs fulfil this condition with probability
-2^-K Σ_{k ≤ K−M} binom(K, k).
-
 Why: relu(z) = γ relu(z/γ) only for γ > 0, so every teacher unit needs a student unit whose v_k is positive. A unit
-whose v_k has the opposite sign of F_k cannot serve. At a small learning rate the unit stays as short as it began. At a
-larger learning rate the first layer of the unit moves uphill (see `feedalign.theory.shallow.can_recover`). The readouts
-do not all take the signs of the feedback: in runs that fail, many units with F_k < 0 end with v_k > 0.
+whose v_k has the opposite sign of F_k cannot serve (see `feedalign.theory.shallow.can_recover`). The readouts do not
+all take the signs of the feedback: in runs that fail, many units with F_k < 0 end with v_k > 0.
 
 Setting: reduced simulation, exact in law. All entries of the teacher's readout are one. The feedback has random signs
 and magnitudes uniform on [0.5, 1.5]: an entry near zero would make learning slow, and the runs end at a finite time.
 
-Sizes of `quick`, chosen on first_seed = 5 100 000: with N = 30, nearly all runs have learned or failed by t = 1500.
+Sizes of `quick` were chosen on first_seed = 5 100 000: with N = 30, nearly all runs have learned or failed by t = 1500.
 With 60 runs for each pair, the mean difference from the formula has a standard error of 0.011. A formula that is true
 is then found within the limits in more than 99 % of base seeds.
 
@@ -31,11 +26,12 @@ from scipy import stats
 
 from feedalign.errors import DivergenceError
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.gathering import chosen, on_grid
+from feedalign.lab.experiments.common.grid import in_turn, jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.panels import panels
 from feedalign.lab.runs import Desk, Job
 from feedalign.streams import derived_seed, numpy_generator
-from feedalign.style import figure_style, layer_colours, letter
+from feedalign.style import figure_style, layer_colours
 from feedalign.theory import shallow
 
 NAME = "relu-recovery"
@@ -47,9 +43,9 @@ SUCCESS = 1e-2
 FORMULA_WITHIN = 0.05
 
 
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides the result.
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all runs have in common.
 
     Attributes:
         input_dim: N of the simulation.
@@ -58,7 +54,6 @@ class Config:
         lr: η of both layers.
         weight_scale: standard deviation of the student's initial weights in both layers.
         end_time: in steps / N.
-        runs: independent teachers, starts and feedback vectors for each pair of M and K.
         first_seed: seed from which every run gets its own.
     """
 
@@ -68,42 +63,40 @@ class Config:
     lr: float = 0.1
     weight_scale: float = 0.1
     end_time: float = 2000.0
-    runs: int = 60
     first_seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Setting):
+    """Everything that decides the result: besides `Setting`, the number of runs.
+
+    Attributes:
+        runs: independent teachers, starts and feedback vectors for each pair of M and K.
+    """
+
+    runs: int = 60
 
 
 CONFIGS = {"quick": Config(), "paper": Config(input_dim=500, end_time=10_000.0, runs=200)}
 ON_DATASET: dict[str, dict[str, Config]] = {}  # inputs are Gaussian
 
 
-@dataclass(frozen=True)
-class Students(Job):
+@dataclass(frozen=True, kw_only=True)
+class Students(Setting, Job):
     """One run of every pair (M, K).
 
     Attributes:
-        input_dim: as in `Config`, and so are `teachers`, `most_students`, `lr`, `weight_scale`, `end_time` and
-            `first_seed`.
         run: number of the run.
     """
 
     kind = f"{NAME}-students"
-    input_dim: int
-    teachers: tuple[int, ...]
-    most_students: int
-    lr: float
-    weight_scale: float
-    end_time: float
-    first_seed: int
     run: int
 
     def compute(self, desk: Desk) -> xr.Dataset:
         """Simulate one student for every pair, and store its final error and how many entries of F are positive."""
         cases = pairs(self.teachers, self.most_students)
-        positive, error = np.empty(len(cases), int), np.empty(len(cases))
-        for i, case in enumerate(cases):
-            positive[i], error[i] = self._student(*case)
-            desk.progress(i + 1, len(cases))
-        return xr.Dataset({"positive_feedback": ("case", positive), "generalisation_error": ("case", error)})
+        positive, error = zip(*(self._student(*case) for case in in_turn(desk, cases)), strict=True)
+        return xr.Dataset({"positive_feedback": ("case", [*positive]), "generalisation_error": ("case", [*error])})
 
     def _student(self, M: int, K: int) -> tuple[int, float]:
         """Return how many entries of the feedback are positive, and the final error, infinite if the run diverged."""
@@ -112,14 +105,15 @@ class Students(Job):
         start = shallow.draw_start(np.ones(M), students=K, input_dim=self.input_dim, rng=rng, w_std=scale, v_std=scale)
         of_feedback = numpy_generator(self.first_seed, "feedback", M, K, self.run)
         feedback = of_feedback.choice([-1.0, 1.0], K) * of_feedback.uniform(0.5, 1.5, K)
+        positive = int((feedback > 0).sum())
         try:
             trajectory = shallow.simulate(
                 start, feedback=feedback, lr=self.lr, times=[self.end_time], input_dim=self.input_dim,
                 activation="relu", seed=derived_seed(self.first_seed, "simulation", M, K, self.run),
             )  # fmt: skip
         except DivergenceError:
-            return int((feedback > 0).sum()), np.inf
-        return int((feedback > 0).sum()), float(trajectory.generalisation_error[-1])
+            return positive, np.inf
+        return positive, float(trajectory.generalisation_error[-1])
 
 
 def pairs(teachers: tuple[int, ...], most_students: int) -> list[tuple[int, int]]:
@@ -129,8 +123,7 @@ def pairs(teachers: tuple[int, ...], most_students: int) -> list[tuple[int, int]
 
 def jobs(config: Config) -> list[Students]:
     """Return a job for every run."""
-    shared = chosen(config, Students)
-    return [Students(run=run, **shared) for run in range(config.runs)]
+    return jobs_on_grid(Students, config, run=range(config.runs))
 
 
 def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -186,8 +179,7 @@ def plot(dataset: xr.Dataset) -> Figure:
     learned = dataset.generalisation_error < SUCCESS
     values = sorted({int(M) for M in dataset.teachers})
     with figure_style():
-        figure = Figure(figsize=(7.2, 2.9), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        figure, (left, right) = panels(7.2, 2.9, ("chance of a student", "run by run"))
         for M, colour in zip(values, layer_colours(len(values)), strict=True):
             cases = dataset.teachers == M
             students = dataset.students.values[cases]
@@ -205,13 +197,11 @@ def plot(dataset: xr.Dataset) -> Figure:
             right.plot((surplus + jitter).ravel(), errors.ravel(), ".", ms=3, alpha=0.5, color=colour)
         left.set(xlabel="students K", ylabel="share of runs that learn", ylim=(-0.03, 1.03))
         left.legend(title="teacher units", loc="lower right")
-        letter(left, "a", "chance of a student")
         right.axhline(SUCCESS, color="0.7", lw=0.8, zorder=0)
         right.axvline(-0.5, color="0.7", lw=0.8, ls=":", zorder=0)
         right.set(
             yscale="log", xlabel="positive feedback entries − M", ylabel=r"final generalisation error $\epsilon_g$"
         )
-        letter(right, "b", "run by run")
     return figure
 
 

@@ -1,13 +1,5 @@
 r"""Variations of the shallow network: what aligns with other teachers, other feedback and other starts.
 
-Claim: from small or zero weights the readout v first turns to the feedback F, also with noise on the labels, with a
-teacher whose readout has alternating signs, with positive feedback, with K = M = 4 units, with feedback that is
-orthogonal to the teacher's readout A, and in a ReLU student. A large initial readout hinders it: v has not turned to
-F when the error has halved, unless F is the initial readout itself. The order-parameter equations describe erf students
-in all variations. An erf student ends with the signs of F. Zero weights lead to the same solution as small random
-weights. Even a student that starts near its teacher stays there only if F has the signs of A. Label noise takes a part
-of the alignment. A ReLU student of the readout (1, −1) learns exactly if F has an entry of each sign.
-
 Why noise takes alignment: its fluctuations lengthen w_k in proportion to F_k², and a longer w_k needs a smaller v_k. So
 the readout shrinks most where F is largest.
 
@@ -18,19 +10,9 @@ Setting: K = M = 2 (4 where said so), A = (1, …, 1) unless alternating. For er
 one with a first-layer unit turned, so the two agree in law; for ReLU they do not. Backprop from the same start is the
 control. Variations with the same K share the teacher, the directions of the start and the sizes of random feedback.
 
-Thresholds, chosen on first_seed = 1 000 000 and fixed before the presets were run: largest cosine before ε_g has halved
-> 0.95, more than backprop's by > 0.2, more than that from a large readout by > 0.1, and smallest cosine with F = v(0)
-> 0.95; distance of theory and simulation < 0.05; shares of draws > 0.75; what noise takes > 0.
-
-Why zero and small weights do not always agree: two solutions differ only in which student unit serves which teacher
-unit. The flow from zero weights chooses by the difference of the two teacher units' lengths and of the two |F_k|. Where
-one of these differences is close to zero, what is left of the small start decides. This was so in 8 of 400 draws
-(first_seed = 5 400 000).
-
-Sizes of `quick`, chosen on first_seed = 5 000 000, 5 300 000 and 5 400 000: a part that holds in 97 % of draws is
-supported by 40 draws in 99.9 % of base seeds, by 24 draws in 97 %. All erf students that start from small or zero
-weights, or with a large readout, have halved their error at t = 200. With N below 300, too few inputs have come at the
-first measured times to settle the cosine of a readout that starts from zero.
+Thresholds were chosen on first_seed = 1 000 000, sizes of `quick` on 5 000 000, 5 300 000 and 5 400 000. All erf
+students that start from small or zero weights, or with a large readout, have halved their error at t = 200. With N
+below 300, too few inputs have come at the first measured times to settle the cosine of a readout that starts from zero.
 
 Source: Refinetti et al. (2021), section 2, whose kinds of feedback and starts these are. The claims about large
 readouts, informed starts and noise are this project's.
@@ -45,11 +27,11 @@ import numpy as np
 import xarray as xr
 
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.gathering import chosen, on_grid
-from feedalign.lab.experiments.common.shallow_runs import early_overlap
-from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
+from feedalign.lab.experiments.common.shallow_runs import QUANTITIES, distance, early_overlap
+from feedalign.lab.experiments.common.verdict import Verdict, weakest, weakest_of
 from feedalign.lab.experiments.shallow_variations_figure import plot
-from feedalign.lab.experiments.shallow_variations_job import LEARNED, QUANTITIES, VARIATIONS, Students
+from feedalign.lab.experiments.shallow_variations_job import LEARNED, VARIATIONS, Setting, Students
 
 __all__ = ["CLAIM", "CONFIGS", "NAME", "ON_DATASET", "Config", "caption", "check", "gather", "jobs", "plot"]
 
@@ -57,35 +39,15 @@ NAME = "shallow-variations"
 CLAIM = CLAIMS[NAME]
 
 
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides the result.
+@dataclass(frozen=True, kw_only=True)
+class Config(Setting):
+    """Everything that decides the result: besides `Setting`, the number of draws.
 
     Attributes:
-        input_dim: N of starts and simulation.
-        lr: η of both layers.
-        weight_scale: standard deviation of small weights.
-        spread: standard deviation of the noise on the teacher's weights in an informed start.
-        noise_std: σ of the label noise, in the variation that has it.
-        end_time: of simulation and of the curves in theory, in steps / N.
-        late_time: until when the theory of DFA is followed, in steps / N.
-        measurements: number of measured times after time 0, evenly spaced in log time.
-        seeds: simulated runs per draw and variation.
         draws: independent teachers, starts and feedback vectors.
-        first_seed: seed from which every draw gets its own.
     """
 
-    input_dim: int = 300
-    lr: float = 0.1
-    weight_scale: float = 0.01
-    spread: float = 0.2
-    noise_std: float = 0.5
-    end_time: float = 500.0
-    late_time: float = 30_000.0
-    measurements: int = 40
-    seeds: int = 1
     draws: int = 40
-    first_seed: int = 0
 
 
 CONFIGS = {
@@ -107,8 +69,7 @@ SOLVED = 1e-3  # of ε_g: an informed student that leaves its teacher has arrive
 
 def jobs(config: Config) -> list[Students]:
     """Return a job for every draw."""
-    shared = chosen(config, Students)
-    return [Students(draw=draw, **shared) for draw in range(config.draws)]
+    return jobs_on_grid(Students, config, draw=range(config.draws))
 
 
 def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -126,25 +87,20 @@ def _alignment(dataset: xr.Dataset) -> list[Verdict]:
     simulated = early_overlap(dataset.generalisation_error_simulation, dataset.overlap_simulation)
     simulated = simulated.mean("seed", skipna=False)
     theory = early_overlap(dataset.generalisation_error_theory, dataset.overlap_theory)
+    beyond = theory.sel(rule="dfa") - theory.sel(rule="backprop")
     draw = "a draw of teacher, start and feedback"
     own = dataset.sel(variation="own readout")
     # The smallest cosine is the largest with its sign turned.
     smallest = -early_overlap(own.generalisation_error_simulation, -own.overlap_simulation).mean("seed", skipna=False)
     return [
-        weakest(
-            Verdict.of_mean(
-                "from small or zero weights: the largest cos(v, F) before ε_g has halved (weakest variation)",
-                simulated.sel(variation=name), ALIGNED, sample=f"{draw}; {_simulated(dataset)}; {name}",
-            )
-            for name in FROM_NOTHING
+        weakest_of(
+            "from small or zero weights: the largest cos(v, F) before ε_g has halved (weakest variation)",
+            {name: simulated.sel(variation=name) for name in FROM_NOTHING}, ALIGNED,
+            sample=f"{draw}; {_simulated(dataset)}",
         ),
-        weakest(
-            Verdict.of_difference(
-                "that cosine under DFA minus the same under backprop from the same start (weakest variation)",
-                theory.sel(variation=name, rule="dfa"), theory.sel(variation=name, rule="backprop"), 0.2,
-                sample=f"{draw}, theory; {name}",
-            )
-            for name in BESIDE_BACKPROP
+        weakest_of(
+            "that cosine under DFA minus the same under backprop from the same start (weakest variation)",
+            {name: beyond.sel(variation=name) for name in BESIDE_BACKPROP}, 0.2, sample=f"{draw}, theory",
         ),
         Verdict.of_difference(
             "a large initial readout hinders it: that cosine from a small start minus that from a large readout",
@@ -160,27 +116,18 @@ def _alignment(dataset: xr.Dataset) -> list[Verdict]:
 
 def _agreement(dataset: xr.Dataset) -> list[Verdict]:
     """Compare the mean simulated run with the theory under DFA: the distance of both curves, mean over times."""
-    later = dataset.sel(rule="dfa", variation=list(ERF)).isel(time=slice(1, None))
-    scale = {"generalisation_error": dataset.generalisation_error_theory.sel(rule="dfa").isel(time=0), "overlap": 1.0}
-    words = {"generalisation_error": "ε_g, in units of its start", "overlap": "cos(v, F)"}
-    verdicts = []
-    for name in QUANTITIES:
-        simulated = later[f"{name}_simulation"].mean("seed", skipna=False)
-        distance = (abs(simulated - later[f"{name}_theory"]) / scale[name]).mean("time", skipna=False)
-        verdicts.append(
-            weakest(
-                Verdict.of_mean(
-                    f"erf: the equations of N → ∞ describe {words[name]}: mean distance of simulation and theory "
-                    "(weakest variation)",
-                    distance.sel(variation=variation),
-                    AGREEMENT,
-                    "below",
-                    sample=f"a draw; {_simulated(dataset)}, then mean over times; {variation}",
-                )
-                for variation in ERF
-            )
+    erf = dataset.sel(rule="dfa", variation=list(ERF))
+    distances = {name: distance(erf, name).isel(time=slice(1, None)).mean("time", skipna=False) for name in QUANTITIES}
+    return [
+        weakest_of(
+            f"erf: the equations of N → ∞ describe {words}: mean distance of simulation and theory (weakest variation)",
+            {variation: distances[name].sel(variation=variation) for variation in ERF},
+            AGREEMENT,
+            "below",
+            sample=f"a draw; {_simulated(dataset)}, then mean over times",
         )
-    return verdicts
+        for name, words in QUANTITIES.items()
+    ]
 
 
 def _solutions(dataset: xr.Dataset) -> list[Verdict]:
@@ -235,7 +182,7 @@ def _noise(dataset: xr.Dataset) -> list[Verdict]:
         Verdict.of_mean(
             "because noise lengthens first-layer weights most where F is largest: what noise adds to |w_k|² / N of the "
             "unit with the larger |F_k|, minus what it adds to the other",
-            added[rows, larger] - added[rows, 1 - larger], 0.0, sample=draw,
+            added[rows, larger] - added[rows, 1 - larger], sample=draw,
         ),
     ]  # fmt: skip
 

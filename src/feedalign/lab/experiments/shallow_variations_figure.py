@@ -10,7 +10,8 @@ from scipy import stats
 
 from feedalign.lab.experiments.common.shallow_runs import early_overlap
 from feedalign.lab.experiments.shallow_variations_job import LEARNED, VARIATIONS
-from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter
+from feedalign.lab.panels import panels
+from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 
 LABELS = {
     "plain": "plain",
@@ -39,23 +40,21 @@ SHOWN = {
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw what aligns in every variation, theory beside simulation, and what decides the solution."""
     with figure_style():
-        figure = Figure(figsize=(10.4, 5.6), layout="constrained")
-        panels = figure.subplots(2, 3, width_ratios=(1.25, 1, 1))
-        _draw_variations(panels[0, 0], dataset)
-        letter(panels[0, 0], "a", "what aligns")
-        _draw_curves(panels[0, 1], dataset, "generalisation_error")
-        panels[0, 1].set(yscale="log", ylabel=r"generalisation error $\epsilon_g$", ylim=(2e-4, 2))
-        panels[0, 1].legend(loc="lower left", fontsize=7)
-        letter(panels[0, 1], "b", "one draw: learning")
-        _draw_curves(panels[0, 2], dataset, "overlap")
-        panels[0, 2].set(ylabel=r"overlap $\cos(v, F)$", ylim=(-1.05, 1.08))
-        letter(panels[0, 2], "c", "one draw: aligning")
-        _draw_noise(panels[1, 0], dataset)
-        letter(panels[1, 0], "d", "what label noise takes")
-        _draw_informed(panels[1, 1], dataset)
-        letter(panels[1, 1], "e", "informed starts")
-        _draw_recovery(panels[1, 2], dataset)
-        letter(panels[1, 2], "f", "ReLU, A = (1, −1)")
+        titles = (
+            "what aligns", "one draw: learning", "one draw: aligning", "what label noise takes", "informed starts",
+            "ReLU, A = (1, −1)",
+        )  # fmt: skip
+        figure, every = panels(10.4, 5.6, titles, rows=2, width_ratios=(1.25, 1, 1))
+        variations, learning, aligning, noise, informed, recovery = every
+        _draw_variations(variations, dataset)
+        _draw_curves(learning, dataset, "generalisation_error")
+        learning.set(yscale="log", ylabel=r"generalisation error $\epsilon_g$", ylim=(2e-4, 2))
+        learning.legend(loc="lower left", fontsize=7)
+        _draw_curves(aligning, dataset, "overlap")
+        aligning.set(ylabel=r"overlap $\cos(v, F)$", ylim=(-1.05, 1.08))
+        _draw_noise(noise, dataset)
+        _draw_informed(informed, dataset)
+        _draw_recovery(recovery, dataset)
     return figure
 
 

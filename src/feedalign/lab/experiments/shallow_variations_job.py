@@ -9,14 +9,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from feedalign.lab.experiments.common.shallow_runs import log_times
+from feedalign.lab.experiments.common.grid import in_turn
+from feedalign.lab.experiments.common.shallow_runs import QUANTITIES, log_times
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.shallow_rule import shallow_rule
 from feedalign.streams import derived_seed, numpy_generator
 from feedalign.theory import shallow
 
 RULES = ("dfa", "backprop")
-QUANTITIES = ("generalisation_error", "overlap")
 MOST_UNITS = 4
 LEARNED = 0.1  # of ε_g / ε_g(0); ReLU students that do not learn stay above 0.4
 
@@ -59,35 +59,49 @@ VARIATIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Students(Job):
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all draws have in common.
+
+    Attributes:
+        input_dim: N of starts and simulation.
+        lr: η of both layers.
+        weight_scale: standard deviation of small weights.
+        spread: standard deviation of the noise on the teacher's weights in an informed start.
+        noise_std: σ of the label noise, in the variation that has it.
+        end_time: of simulation and of the curves in theory, in steps / N.
+        late_time: until when the theory of DFA is followed, in steps / N.
+        measurements: number of measured times after time 0, evenly spaced in log time.
+        seeds: simulated runs per draw and variation.
+        first_seed: seed from which every draw gets its own.
+    """
+
+    input_dim: int = 300
+    lr: float = 0.1
+    weight_scale: float = 0.01
+    spread: float = 0.2
+    noise_std: float = 0.5
+    end_time: float = 500.0
+    late_time: float = 30_000.0
+    measurements: int = 40
+    seeds: int = 1
+    first_seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Students(Setting, Job):
     """A student in every variation. Variations with the same number of units share their random numbers.
 
     Attributes:
-        input_dim: as in `shallow_variations.Config`, and so are `lr`, `weight_scale`, `spread`, `noise_std`,
-            `end_time`, `late_time`, `measurements`, `seeds` and `first_seed`.
         draw: number of the draw.
     """
 
     kind = "shallow-variations-students"
-    input_dim: int
-    lr: float
-    weight_scale: float
-    spread: float
-    noise_std: float
-    end_time: float
-    late_time: float
-    measurements: int
-    seeds: int
-    first_seed: int
     draw: int
 
     def compute(self, desk: Desk) -> xr.Dataset:
         """Integrate and simulate every student."""
-        students = []
-        for i, variation in enumerate(VARIATIONS.values()):
-            students.append(self._student(variation))
-            desk.progress(i + 1, len(VARIATIONS))
+        students = [self._student(variation) for variation in in_turn(desk, list(VARIATIONS.values()))]
         return xr.concat(students, "variation").assign_coords(variation=list(VARIATIONS), rule=list(RULES))
 
     def _student(self, variation: Variation) -> xr.Dataset:

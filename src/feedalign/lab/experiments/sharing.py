@@ -1,9 +1,7 @@
 r"""Between a locally connected net and a convolutional net: what sharing weights costs in alignment.
 
-Claim: under random feedback the gradients below a layer without sharing align better than those below a convolution,
-and more of backprop's gain is recovered. (Less sharing never lowers the bound of weight alignment, since the kernels of
-fewer regions are among those of more; and the bound of channelwise feedback does not depend on sharing. Both are laws,
-which are tested; the figure shows them.)
+Less sharing never lowers the bound of weight alignment, since the kernels of fewer regions are among those of more; and
+the bound of channelwise feedback does not depend on sharing. Both are laws (tests/laws); the figure shows them.
 
 Setting: one convolutional net whose output maps are cut into r × r regions with a kernel each, from r = 1, the
 convolution, to single positions, the locally connected net. All nets begin as the same function, with the same feedback
@@ -24,11 +22,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.convnets import ConvnetConfig, NetConfig, Training, recovery, trainings
-from feedalign.lab.experiments.common.gathering import on_grid
+from feedalign.lab.experiments.common.convnets import ConvnetSetting, NetConfig, Training, mean_over_seeds, recovery
+from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
 from feedalign.lab.experiments.common.verdict import Verdict
-from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, RULE_LABELS, figure_style, letter
+from feedalign.lab.panels import panels
+from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, RULE_LABELS, figure_style
 
 NAME = "sharing"
 CLAIM = CLAIMS[NAME]
@@ -37,16 +36,16 @@ LINES = ("-", "--", ":", "-.")  # layers, from the bottom
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ConvnetConfig):
-    """Everything that decides the result: besides `ConvnetConfig`, the nets.
+class Config(ConvnetSetting):
+    """Everything that decides the result: besides `ConvnetSetting`, the nets and the number of seeds.
 
     Attributes:
-        net: the convolutional net.
         regions: numbers of regions along each axis; a layer with fewer positions has one region for each position.
+        seeds: runs of each kind; they differ in initial weights, feedback and data order.
     """
 
-    net: NetConfig
     regions: tuple[int, ...]
+    seeds: int
 
 
 _DIGITS = Config(
@@ -71,35 +70,28 @@ CONFIGS = {"quick": _DIGITS, "paper": ON_DATASET["cifar10"]["paper"]}
 
 def jobs(config: Config) -> list[Training]:
     """Return the jobs, by number of regions, variant and seed."""
-    return [job for r in config.regions for variant in VARIANTS for job in trainings(config, r, variant, config.seeds)]
+    return jobs_on_grid(Training, config, connected=config.regions, variant=VARIANTS, seed=range(config.seeds))
 
 
 def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
     """Put numbers of regions, variants and seeds side by side."""
-    dataset = on_grid(results, regions=len(config.regions), variant=len(VARIANTS), seed=config.seeds)
-    return dataset.assign_coords(regions=list(config.regions), variant=list(VARIANTS), seed=range(config.seeds))
+    return on_grid(results, regions=config.regions, variant=VARIANTS, seed=range(config.seeds))
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
     """Test what sharing does to gradient alignment and recovery under random feedback; nets of one seed are paired."""
     below = dataset.gradient_alignment.sel(variant="random", layer=dataset.layer[:-1]).mean("layer", skipna=False)
     recovered = recovery(dataset).sel(variant="random")
-    sample = "a seed of initial weights, feedback and data order"
-    ends = {"locally connected": -1, "convolutional": 0}
-    aligned, gained = ({name: values.isel(regions=i) for name, i in ends.items()} for values in (below, recovered))
+    aligned, gained = (values.isel(regions=-1) - values.isel(regions=0) for values in (below, recovered))
     return [
-        Verdict.of_difference(
+        mean_over_seeds(
             "random feedback: gradients of layers below align better without sharing: locally connected minus "
             "convolutional net, mean over layers",
-            aligned["locally connected"],
-            aligned["convolutional"],
-            sample=sample,
+            aligned,
         ),
-        Verdict.of_difference(
+        mean_over_seeds(
             "random feedback recovers more of backprop's gain without sharing: locally connected minus convolutional",
-            gained["locally connected"],
-            gained["convolutional"],
-            sample=sample,
+            gained,
         ),
     ]
 
@@ -108,17 +100,14 @@ def plot(dataset: xr.Dataset) -> Figure:
     """Draw bound, gradient alignment and accuracy over the number of regions."""
     regions = dataset.regions.values
     with figure_style():
-        figure = Figure(figsize=(7.6, 3.5), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
+        titles = ("how far weights could align", "how far gradients do", "accuracy beside its controls")
+        figure, (left, middle, right) = panels(7.6, 3.5, titles)
         _draw_bounds(left, dataset)
-        letter(left, "a", "how far weights could align")
         left.set(ylabel="alignability", ylim=(0, 1))
         _draw_gradients(middle, dataset)
-        letter(middle, "b", "how far gradients do")
         middle.set_ylabel("gradient alignment (cosine)")
         middle.axhline(0, color="0.8", lw=0.8, zorder=0)
         _draw_accuracies(right, dataset)
-        letter(right, "c", "accuracy beside its controls")
         right.set_ylabel("test accuracy")
         for axes in (left, middle, right):
             axes.set_xscale("log", base=2)

@@ -9,7 +9,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, layer_colours, letter
+from feedalign.lab.panels import panels
+from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, layer_colours
 
 # By the name of an arm without its norm.
 COLOURS = {
@@ -38,14 +39,11 @@ def draw(dataset: xr.Dataset, recovered: Mapping[str, xr.DataArray]) -> Figure:
         recovered: part of backprop's gain, [seed, draw], by arm.
     """
     with figure_style():
-        figure = Figure(figsize=(11.2, 4.6), layout="constrained")
-        left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 1.1, 0.8))
+        titles = ("learning", "gradient alignment by block, DFA", "what is recovered")
+        figure, (left, middle, right) = panels(11.2, 4.6, titles, width_ratios=(1.1, 1.1, 0.8))
         _draw_bits(left, dataset)
         _draw_alignment(middle, dataset)
         _draw_recovery(right, recovered)
-        letter(left, "a", "learning")
-        letter(middle, "b", "gradient alignment by block, DFA")
-        letter(right, "c", "what is recovered")
     return figure
 
 

@@ -1,11 +1,8 @@
 r"""Align, then memorise: the two phases of DFA in a shallow network.
 
-Claim: from small weights the readout v first turns to the feedback F: cos(v, F) rises to 1 while the generalisation
-error has hardly moved. Backprop from the same start is the control. Then the student learns its teacher, and the cosine
-sinks to the value that the teacher allows, which is still higher than backprop's. (Backprop's cosine sinks as well from
-its own peak, which is low: a sink alone is no mark of DFA.) The order-parameter equations describe erf students. With
-the opposite feedback, −F, an erf student ends at the minimum
-with all signs reversed. A ReLU student has no such minimum and does not learn.
+Backprop from the same start is the control. Its cosine sinks as well, from its own peak, which is low: a sink alone is
+no mark of DFA. With the opposite feedback, −F, an erf student ends at the minimum with all signs reversed. A ReLU
+student has no such minimum and does not learn.
 
 Setting: K = M = 2 erf or ReLU units. The teacher's readout is (1, 1); first layers and feedback are Gaussian; for ReLU
 the feedback is positive. Equal teacher weights make the second phase visible for nearly every F: the cosine of an erf
@@ -25,44 +22,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.gathering import chosen, on_grid
-from feedalign.lab.experiments.common.shallow_runs import phases
-from feedalign.lab.experiments.common.verdict import Verdict, weakest
-from feedalign.lab.experiments.two_phases_job import ACTIVATIONS, QUANTITIES, RULES, SIGNS, Students
-from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter
+from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
+from feedalign.lab.experiments.common.shallow_runs import QUANTITIES, distance, phases
+from feedalign.lab.experiments.common.verdict import Verdict, weakest_of
+from feedalign.lab.experiments.two_phases_job import ACTIVATIONS, RULES, SIGNS, Setting, Students
+from feedalign.lab.panels import panels
+from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 from feedalign.theory import shallow
 
 NAME = "two-phases"
 CLAIM = CLAIMS[NAME]
 
 
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides the result.
+@dataclass(frozen=True, kw_only=True)
+class Config(Setting):
+    """Everything that decides the result: besides `Setting`, the number of draws.
 
     Attributes:
-        input_dim: N of the simulation.
-        hidden: K = M.
-        lr: η of both layers.
-        weight_scale: standard deviation of the student's initial weights in both layers.
-        end_time: of theory and simulation, in steps / N.
-        late_time: end of the longer integration that follows the readout to its solution, under F and −F.
-        measurements: number of measured times after time 0, evenly spaced in log time.
         draws: independent teachers, starts and feedback vectors.
-        seeds: simulated runs per draw and rule.
-        first_seed: seed from which every draw gets its own.
     """
 
-    input_dim: int = 500
-    hidden: int = 2
-    lr: float = 0.1
-    weight_scale: float = 0.01
-    end_time: float = 1000.0
-    late_time: float = 30_000.0
-    measurements: int = 40
     draws: int = 24
-    seeds: int = 6
-    first_seed: int = 0
 
 
 CONFIGS = {
@@ -76,8 +56,7 @@ SOLVED = 1e-5  # at this ε_g the readout is within a per cent of its minimum
 
 def jobs(config: Config) -> list[Students]:
     """Return a job for every draw."""
-    shared = chosen(config, Students)
-    return [Students(draw=draw, **shared) for draw in range(config.draws)]
+    return jobs_on_grid(Students, config, draw=range(config.draws))
 
 
 def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -96,19 +75,16 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     final = overlap[..., -1].mean(axis=-1)
     sample = f"a draw of teacher, start and feedback; mean over {overlap.shape[3]} simulated runs"
     return [
-        weakest(
-            Verdict.of_mean(
-                "DFA: the largest cos(v, F) before ε_g has halved (weaker activation)", of_one, 0.95,
-                sample=f"{sample}; {activation}",
-            )
-            for activation, of_one in zip(ACTIVATIONS, early[:, 0], strict=True)
+        weakest_of(
+            "DFA: the largest cos(v, F) before ε_g has halved (weaker activation)",
+            dict(zip(ACTIVATIONS, early[:, 0], strict=True)), 0.95, sample=sample,
         ),
         Verdict.of_difference(
             "erf: the largest cos(v, F) before ε_g has halved, DFA minus backprop from the same start",
             early[0, 0], early[0, 1], 0.2, sample=sample,
         ),
         Verdict.of_mean(
-            "erf, DFA: then cos(v, F) sinks: its peak before ε_g has halved minus its end", sink, 0.0,
+            "erf, DFA: then cos(v, F) sinks: its peak before ε_g has halved minus its end", sink,
             sample="a draw of teacher, start and feedback, theory",
         ),
         Verdict.of_difference(
@@ -122,20 +98,16 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
 
 def _agreement(dataset: xr.Dataset) -> list[Verdict]:
     """Compare the mean simulated run with the theory: the distance of both curves, mean over times and rules."""
-    scale = {"generalisation_error": dataset.generalisation_error_theory.isel(time=0), "overlap": 1.0}
-    words = {"generalisation_error": "ε_g, in units of its start", "overlap": "cos(v, F)"}
     return [
         Verdict.of_mean(
-            f"erf: the equations of N → ∞ describe {words[name]}: mean distance of simulation and theory",
-            (
-                abs(dataset[f"{name}_simulation"].mean("seed", skipna=False) - dataset[f"{name}_theory"]) / scale[name]
-            ).mean(("rule", "time"), skipna=False),
+            f"erf: the equations of N → ∞ describe {words}: mean distance of simulation and theory",
+            distance(dataset, name).mean(("rule", "time"), skipna=False),
             AGREEMENT,
             "below",
             sample=f"a draw; mean of {dataset.sizes['seed']} simulated runs, then over {dataset.sizes['time']} times "
             "and both rules",
         )
-        for name in QUANTITIES
+        for name, words in QUANTITIES.items()
     ]
 
 
@@ -170,10 +142,11 @@ def plot(dataset: xr.Dataset) -> Figure:
     """Draw ε_g, cos(v, F) and the path of v, one row for each activation; the first draw is drawn strongest."""
     error, overlap = r"generalisation error $\epsilon_g$", r"overlap $\cos(v, F)$"
     with figure_style():
-        figure = Figure(figsize=(10.4, 4.9), layout="constrained")
-        panels = figure.subplots(len(ACTIVATIONS), 4)
-        for row, activation in zip(panels, ACTIVATIONS, strict=True):
-            left, middle, enlarged, plane = row
+        titles = ("learns late", "aligns early", "then gives some of it up", "where v goes")
+        labels = [f"{activation}: {title}" for activation in ("erf", "ReLU") for title in titles]
+        figure, every = panels(10.4, 4.9, labels, rows=len(ACTIVATIONS))
+        for i, activation in enumerate(ACTIVATIONS):
+            left, middle, enlarged, plane = every[4 * i : 4 * i + 4]
             of_one = dataset.sel(activation=activation)
             for axes, name in ((left, "generalisation_error"), (middle, "overlap"), (enlarged, "overlap")):
                 for rule in RULES:
@@ -183,13 +156,8 @@ def plot(dataset: xr.Dataset) -> Figure:
             for axes in (middle, enlarged):
                 axes.axhline(1, color="0.7", lw=0.8, zorder=0)
             _draw_plane(plane, of_one)
-        panels[0, 2].set_ylim(0.85, 1.01)
-        panels[1, 2].set_ylim(0.4, 1.04)
-        panels[0, 0].legend()
-        titles = ("learns late", "aligns early", "then gives some of it up", "where v goes")
-        labels = [f"{activation}: {title}" for activation in ("erf", "ReLU") for title in titles]
-        for axes, label, text in zip(panels.flat, labels, "abcdefgh", strict=True):
-            letter(axes, text, label)
+            enlarged.set_ylim({"erf": (0.85, 1.01), "relu": (0.4, 1.04)}[activation])
+        every[0].legend()
     return figure
 
 

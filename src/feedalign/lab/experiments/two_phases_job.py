@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from feedalign.lab.experiments.common.shallow_runs import log_times
+from feedalign.lab.experiments.common.grid import in_turn
+from feedalign.lab.experiments.common.shallow_runs import QUANTITIES, log_times
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.shallow_rule import shallow_rule
 from feedalign.streams import derived_seed, numpy_generator
@@ -16,39 +17,51 @@ from feedalign.theory import shallow
 
 ACTIVATIONS = ("erf", "relu")
 RULES = ("dfa", "backprop")
-QUANTITIES = ("generalisation_error", "overlap")
 SIGNS = (1, -1)
 UNITS = {"units": "steps / input dimension"}
 
 
-@dataclass(frozen=True)
-class Students(Job):
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all draws have in common.
+
+    Attributes:
+        input_dim: N of the simulation.
+        hidden: K = M.
+        lr: η of both layers.
+        weight_scale: standard deviation of the student's initial weights in both layers.
+        end_time: of theory and simulation, in steps / N.
+        late_time: end of the longer integration that follows the readout to its solution, under F and −F.
+        measurements: number of measured times after time 0, evenly spaced in log time.
+        seeds: simulated runs per draw and rule.
+        first_seed: seed from which every draw gets its own.
+    """
+
+    input_dim: int = 500
+    hidden: int = 2
+    lr: float = 0.1
+    weight_scale: float = 0.01
+    end_time: float = 1000.0
+    late_time: float = 30_000.0
+    measurements: int = 40
+    seeds: int = 6
+    first_seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Students(Setting, Job):
     """An erf and a ReLU student of one teacher, from one start, under both rules.
 
     Attributes:
-        input_dim: as in `two_phases.Config`, and so are `hidden`, `lr`, `weight_scale`, `end_time`, `late_time`,
-            `measurements`, `seeds` and `first_seed`.
         draw: number of the draw.
     """
 
     kind = "two-phases-students"
-    input_dim: int
-    hidden: int
-    lr: float
-    weight_scale: float
-    end_time: float
-    late_time: float
-    measurements: int
-    seeds: int
-    first_seed: int
     draw: int
 
     def compute(self, desk: Desk) -> xr.Dataset:
         """Integrate and simulate both students."""
-        students = []
-        for i, activation in enumerate(ACTIVATIONS):
-            students.append(self._student(activation))
-            desk.progress(i + 1, len(ACTIVATIONS))
+        students = [self._student(activation) for activation in in_turn(desk, ACTIVATIONS)]
         return xr.concat(students, "activation").assign_coords(
             activation=list(ACTIVATIONS),
             rule=list(RULES),

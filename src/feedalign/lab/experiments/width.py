@@ -1,17 +1,14 @@
 r"""Does over-parametrisation help alignment? It does where the weights start small, and not from PyTorch's weights.
 
-Claim: from initial weights at a tenth of PyTorch's scale, wider networks end with better aligned gradients under DFA.
-From PyTorch's own initial weights they end with worse aligned gradients, and the weights of runs that share their
-feedback overlap less. So it is the initial weights, which know nothing of the feedback, that keep wide networks from
-aligning: a wide network fits the data by a small change of many weights, and most of what it began with remains. It
-also needs its hidden layers less: the wider it is, the less DFA gains over training the readout alone.
+The initial weights know nothing of the feedback. A wide network fits the data by a small change of many weights, and
+most of what it began with remains. It also needs its hidden layers less.
 
 Setting: ensembles of tanh networks with two hidden layers of equal width and without biases, SGD on the summed
 cross-entropy in batches of 32, feedback uniform on ±1/√features, so that the columns of a feedback matrix have the same
 length at every width. The learning rate is the same at every width.
 
-Thresholds, fixed before the judging run (settings were chosen at first seeds of 1 000 000 and above): every trend is a
-slope over the base-2 logarithm of the width, by least squares within a draw, and must differ from zero.
+Thresholds were fixed before the judging run (settings were chosen at first seeds of 1 000 000 and above): every trend
+is a slope over the base-2 logarithm of the width, by least squares within a draw, and must differ from zero.
 
 Source: Refinetti et al. (2021) ask this of shallow networks, as does the experiment `overparametrisation`.
 """
@@ -28,10 +25,11 @@ from matplotlib.figure import Figure
 
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
-from feedalign.lab.experiments.common.gathering import chosen, on_grid
+from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
 from feedalign.lab.experiments.common.verdict import Verdict
-from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter
+from feedalign.lab.panels import panels
+from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 
 NAME = "width"
 CLAIM = CLAIMS[NAME]
@@ -82,25 +80,16 @@ STYLES = ("-", "--", ":")  # of the scales of the initial weights
 
 def jobs(config: Config) -> list[EnsembleTraining]:
     """Return a job for every rule, scale of the initial weights, width and draw."""
-    shared = chosen(config, EnsembleTraining)
-    return [
-        EnsembleTraining(rule=rule, init_scale=scale, hidden=(width,) * config.layers, draw=draw, **shared)
-        for rule in RULES
-        for scale in config.init_scales
-        for width in config.widths
-        for draw in range(config.draws)
-    ]
+    hidden = [(width,) * config.layers for width in config.widths]
+    draws = range(config.draws)
+    return jobs_on_grid(EnsembleTraining, config, rule=RULES, init_scale=config.init_scales, hidden=hidden, draw=draws)
 
 
 def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
     """Put rules, scales of the initial weights, widths and draws side by side."""
     variables = ["gradient_alignment", "weight_alignment", "overlap", "train_accuracy", "test_accuracy"]
-    dataset = on_grid(
-        results, rule=len(RULES), init_scale=len(config.init_scales), width=len(config.widths), draw=config.draws
-    )[variables]
-    return dataset.assign_coords(
-        rule=list(RULES), init_scale=list(config.init_scales), width=list(config.widths), draw=np.arange(config.draws)
-    )
+    draws = range(config.draws)
+    return on_grid(results, rule=RULES, init_scale=config.init_scales, width=config.widths, draw=draws)[variables]
 
 
 def slopes(values: xr.DataArray) -> xr.DataArray:
@@ -132,30 +121,26 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
             f"initial weights at {small:g} of PyTorch's: wider networks end with better aligned gradients ({widths}): "
             "slope for a doubling of the width",
             slopes(aligned.sel(init_scale=small)),
-            0.0,
             sample=sample,
         ),
         Verdict.of_mean(
             "PyTorch's initial weights: wider networks end with worse aligned gradients: slope for a doubling",
             slopes(aligned.sel(init_scale=1.0)),
-            0.0,
-            "below",
+            side="below",
             sample=sample,
         ),
         Verdict.of_mean(
             "PyTorch's initial weights: the runs of a draw end less alike in wider networks: slope of the cross-seed "
             "overlap for a doubling",
             slopes(overlap.sel(init_scale=1.0)),
-            0.0,
-            "below",
+            side="below",
             sample=sample,
         ),
         Verdict.of_mean(
             "PyTorch's initial weights: DFA gains less over training the readout alone in wider networks: slope of the "
             "difference of test accuracies for a doubling",
             slopes(gain),
-            0.0,
-            "below",
+            side="below",
             sample=sample,
         ),
     ]
@@ -163,15 +148,15 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
 
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw gradient alignment, weight alignment, overlap and accuracy against the width."""
-    panels = (
-        ("a", "gradient_alignment", "gradients", "gradient alignment (cosine)"),
-        ("b", "weight_alignment", "weights", "weight alignment (cosine)"),
-        ("c", "overlap", "seeds", "cross-seed overlap (cosine)"),
-        ("d", "test_accuracy", "accuracy", "test accuracy"),
-    )
+    shown = {
+        "gradient_alignment": "gradient alignment (cosine)",
+        "weight_alignment": "weight alignment (cosine)",
+        "overlap": "cross-seed overlap (cosine)",
+        "test_accuracy": "test accuracy",
+    }
     with figure_style():
-        figure = Figure(figsize=(10.4, 2.8), layout="constrained")
-        for axes, (text, name, title, axis) in zip(figure.subplots(1, 4), panels, strict=True):
+        figure, every = panels(10.4, 2.8, ("gradients", "weights", "seeds", "accuracy"))
+        for axes, (name, axis) in zip(every, shown.items(), strict=True):
             values, of_accuracy = at_end(dataset[name]), name == "test_accuracy"
             for scale, style in zip(dataset.init_scale.values, STYLES, strict=False):
                 for rule in RULES if of_accuracy else RULES[:1]:
@@ -184,7 +169,6 @@ def plot(dataset: xr.Dataset) -> Figure:
             axes.set_xscale("log", base=2)
             axes.set(xlabel="width", ylabel=axis, ylim=(0, 1.02))
             axes.legend()
-            letter(axes, text, title)
     return figure
 
 

@@ -140,6 +140,12 @@ def form(key: str, *parts: str) -> html.Form:
     return html.Form(id=key, className="controls", **data)
 
 
+def section(key: str, title: str, words: str, controls: html.Form, results: list[Any]) -> html.Section:
+    """Return a section of the page: words above, controls beside results below."""
+    beside = html.Div([controls, html.Div(results)], className="beside")
+    return html.Section([html.H2(title, id=key), html.P(words), beside])
+
+
 def chart(key: str, title: str, explanation: str, figure: Any = None) -> html.Figure:
     """Return a place for a figure, with its title above and its explanation below."""
     graph = dcc.Graph(

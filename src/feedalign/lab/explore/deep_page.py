@@ -10,7 +10,7 @@ from dash import Dash, html
 
 from feedalign.errors import FeedalignError, OutputError
 from feedalign.lab.explore.answering import answer_at
-from feedalign.lab.explore.controls import Choice, Dial, SeedField, chart, form, group
+from feedalign.lab.explore.controls import Choice, Dial, SeedField, chart, form, group, section
 from feedalign.lab.explore.deep_study import COMPARED, DeepSetting, DeepTraining
 from feedalign.lab.explore.figures import deep_figures
 from feedalign.style import RULE_LABELS
@@ -69,23 +69,16 @@ def layout() -> html.Section:
         group("Learning", NUMBERS["lr"], NUMBERS["epochs"], SEED),
         BUTTONS,
     )
-    results = html.Div(
-        [
-            html.P("Press Train.", id="progress", role="status"),
-            html.Div(id="deep-troubles", className="troubles", role="alert"),
-            html.Div([chart(name, *texts, figure=empty[name]) for name, texts in CHARTS.items()], className="charts"),
-        ]
+    results = [
+        html.P("Press Train.", id="progress", role="status"),
+        html.Div(id="deep-troubles", className="troubles", role="alert"),
+        html.Div([chart(name, *texts, figure=empty[name]) for name, texts in CHARTS.items()], className="charts"),
+    ]
+    words = (
+        "Two networks with the same initial weights learn handwritten digits, one by DFA and one by backprop. Watch "
+        "the layers align, from the bottom up."
     )
-    return html.Section(
-        [
-            html.H2("A deep network, live", id="deep"),
-            html.P(
-                "Two networks with the same initial weights learn handwritten digits, one by DFA and one by backprop. "
-                "Watch the layers align, from the bottom up."
-            ),
-            html.Div([controls, results], className="beside"),
-        ]
-    )
+    return section("deep", "A deep network, live", words, controls, results)
 
 
 def setting_of(choices: dict[str, Any]) -> DeepSetting:

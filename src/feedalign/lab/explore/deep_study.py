@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from feedalign.alignment import AlignmentMonitor
@@ -107,13 +106,13 @@ class _Learner:
 
     def __init__(self, rule: str, setting: DeepSetting, moments: list[Moment]) -> None:
         self.images = images()
-        sizes = [self.images.train_x.shape[1], *[setting.width] * setting.layers, self.images.classes]
+        sizes = [self.images.train_images.shape[1], *[setting.width] * setting.layers, self.images.classes]
         network = MLP(sizes, setting.activation, seed=setting.seed)
         self.net: Wrapped = RULES[rule](network, feedback=Uniform(), seed=setting.seed)
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=setting.lr)
         self.order = torch_generator(setting.seed, "order")
         self.moments = moments
-        probe = self.images.train_x[:PROBE], self.images.train_y[:PROBE]
+        probe = self.images.train_images[:PROBE], self.images.train_labels[:PROBE]
         self.monitor = AlignmentMonitor(self.net, cross_entropy, *probe, every="log")
 
     @one_thread()
@@ -121,8 +120,8 @@ class _Learner:
         """Train for an epoch, after `done` epochs."""
         train(
             self.net,
-            self.images.train_x,
-            self.images.train_y,
+            self.images.train_images,
+            self.images.train_labels,
             loss_fn=cross_entropy,
             optimizer=self.optimizer,
             epochs=1,
@@ -133,7 +132,7 @@ class _Learner:
 
     def _measure(self, done: int) -> Callable[[int], None]:
         """Return what `train` calls before each step of an epoch, and once after the last one."""
-        per_epoch = steps_per_epoch(len(self.images.train_x), BATCH_SIZE)
+        per_epoch = steps_per_epoch(len(self.images.train_images), BATCH_SIZE)
 
         def measure(step: int) -> None:
             epoch = done + step / per_epoch
@@ -145,7 +144,7 @@ class _Learner:
             if measured is None or measured.gradient is None:
                 return
             with torch.no_grad():
-                right = self.net(self.images.test_x).argmax(1) == self.images.test_y
+                right = self.net(self.images.test_images).argmax(1) == self.images.test_labels
             gradient, weight = measured.gradient.layers, measured.weight.layers
             self.moments.append(
                 Moment(epoch, right.double().mean().item(), tuple(gradient.values()), tuple(weight.values()))
@@ -154,28 +153,9 @@ class _Learner:
         return measure
 
 
-@dataclass(frozen=True, eq=False)
-class Images:
-    """The digits as vectors.
-
-    Attributes:
-        train_x: [n, pixels].
-        train_y: [n].
-        test_x: [m, pixels].
-        test_y: [m].
-        classes: how many labels there are.
-    """
-
-    train_x: Tensor
-    train_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
-    classes: int
-
-
 @functools.cache
-def images() -> Images:
-    """Return the digits that come with scikit-learn, standardised."""
+def images() -> data.ImageData:
+    """Return the digits that come with scikit-learn, standardised, as vectors."""
     digits = data.load("digits")
     train_x, test_x = data.prepare(digits)
-    return Images(train_x, digits.train_labels, test_x, digits.test_labels, digits.classes)
+    return replace(digits, train_images=train_x, test_images=test_x)

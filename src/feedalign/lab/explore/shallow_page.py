@@ -10,7 +10,7 @@ from dash import Dash, html
 
 from feedalign.errors import FeedalignError
 from feedalign.lab.explore.answering import Shown, answer_at
-from feedalign.lab.explore.controls import Choice, Dial, SeedField, Tick, chart, form, group
+from feedalign.lab.explore.controls import Choice, Dial, SeedField, Tick, chart, form, group, section
 from feedalign.lab.explore.figures import shallow_figures
 from feedalign.lab.explore.shallow_study import Pick, ShallowSetting, study
 
@@ -53,24 +53,16 @@ def layout() -> html.Section:
         group("F, feedback", *UNITS["F"]),
         group("Random start", SEED, SIMULATE),
     )
-    results = html.Div(
-        [
-            html.Div(id="shallow-troubles", className="troubles", role="alert"),
-            html.Div([chart(name, *texts) for name, texts in CHARTS.items()]
-                     + [html.Div([html.H3("Which minimum does DFA pick?"), html.Div(id="pick")], className="chart")],
-                     className="charts"),
-        ],
-    )  # fmt: skip
-    return html.Section(
-        [
-            html.H2("A shallow network, in theory", id="shallow"),
-            html.P(
-                "A student of K hidden units learns from a teacher of M hidden units, one example at a time. The "
-                "curves are exact for infinitely many inputs. Move a control, and the curves follow."
-            ),
-            html.Div([controls, results], className="beside"),
-        ]
+    pick = html.Div([html.H3("Which minimum does DFA pick?"), html.Div(id="pick")], className="chart")
+    results = [
+        html.Div(id="shallow-troubles", className="troubles", role="alert"),
+        html.Div([*(chart(name, *texts) for name, texts in CHARTS.items()), pick], className="charts"),
+    ]
+    words = (
+        "A student of K hidden units learns from a teacher of M hidden units, one example at a time. The curves are "
+        "exact for infinitely many inputs. Move a control, and the curves follow."
     )
+    return section("shallow", "A shallow network, in theory", words, controls, results)
 
 
 def setting_of(choices: dict[str, Any]) -> ShallowSetting:

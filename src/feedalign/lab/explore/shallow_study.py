@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,35 +103,42 @@ def study(setting: ShallowSetting) -> ShallowStudy:
         v_std=START_STD,
     )
     times = np.geomspace(FIRST_TIME, setting.end_time, 160)
-    theory: dict[str, shallow.Trajectory] = {}
+    common: dict[str, Any] = {
+        "feedback": setting.F, "lr": setting.lr, "activation": setting.activation, "noise_std": setting.noise_std,
+    }  # fmt: skip
     troubles: list[str] = []
-    for rule in RULES:
-        found = _tried(f"{RULE_LABELS[rule]}, theory", _integrated, setting, start, rule, times, troubles)
-        if found is not None:
-            theory[rule] = found
-    simulation = None
-    if setting.simulate:
-        # As many points as can be told apart on the screen.
-        simulation = _tried("DFA, simulated", _simulated, setting, start, "dfa", times[::4], troubles)
+
+    def integrated(rule: str) -> shallow.Trajectory | None:
+        limits: dict[str, Any] = {"max_seconds": setting.max_seconds, "rtol": RTOL, "atol": ATOL}
+        return _tried(
+            setting,
+            f"{RULE_LABELS[rule]}, theory",
+            lambda at: shallow.integrate(start, times=at, rule=shallow_rule(rule), **limits, **common),
+            times,
+            troubles,
+        )
+
+    def simulated(at: Array) -> shallow.Trajectory:
+        steps, seed = np.unique(np.rint(at * INPUT_DIM)), derived_seed(setting.seed, "simulation")
+        return shallow.simulate(start, times=steps / INPUT_DIM, input_dim=INPUT_DIM, seed=seed, **common)
+
+    theory = {rule: found for rule in RULES if (found := integrated(rule)) is not None}
+    # As many simulated points as can be told apart on the screen.
+    simulation = _tried(setting, "DFA, simulated", simulated, times[::4], troubles) if setting.simulate else None
     pick = _pick(setting, theory["dfa"].final) if "dfa" in theory else None
     return ShallowStudy(setting, theory, simulation, pick, tuple(troubles))
 
 
-_Computation = Callable[[ShallowSetting, shallow.OrderParameters, str, Array], shallow.Trajectory]
-
-
 def _tried(
-    name: str,
-    compute: _Computation,
     setting: ShallowSetting,
-    start: shallow.OrderParameters,
-    rule: str,
+    name: str,
+    compute: Callable[[Array], shallow.Trajectory],
     times: Array,
     troubles: list[str],
 ) -> shallow.Trajectory | None:
     """Return a curve as far as it is finite, None if there is nothing of it; add to `troubles` what went wrong."""
     try:
-        return compute(setting, start, rule, times)
+        return compute(times)
     except TimeLimitError as error:
         troubles.append(
             f"{name}: after {setting.max_seconds:g} seconds the computation had only reached the time "
@@ -141,38 +149,9 @@ def _tried(
         troubles.append(f"{name}: {error}.")
         before = times[times < error.time]
     try:
-        return compute(setting, start, rule, before) if len(before) else None
+        return compute(before) if len(before) else None
     except (DivergenceError, TimeLimitError):  # close to the divergence, other steps of the solver can end elsewhere
         return None
-
-
-def _integrated(setting: ShallowSetting, start: shallow.OrderParameters, rule: str, times: Array) -> shallow.Trajectory:
-    return shallow.integrate(
-        start,
-        feedback=setting.F,
-        lr=setting.lr,
-        times=times,
-        activation=setting.activation,
-        noise_std=setting.noise_std,
-        rule=shallow_rule(rule),
-        max_seconds=setting.max_seconds,
-        rtol=RTOL,
-        atol=ATOL,
-    )
-
-
-def _simulated(setting: ShallowSetting, start: shallow.OrderParameters, rule: str, times: Array) -> shallow.Trajectory:
-    return shallow.simulate(
-        start,
-        feedback=setting.F,
-        lr=setting.lr,
-        times=np.unique(np.rint(times * INPUT_DIM)) / INPUT_DIM,
-        input_dim=INPUT_DIM,
-        activation=setting.activation,
-        noise_std=setting.noise_std,
-        rule=shallow_rule(rule),
-        seed=derived_seed(setting.seed, "simulation"),
-    )
 
 
 def _pick(setting: ShallowSetting, final: shallow.OrderParameters) -> Pick:

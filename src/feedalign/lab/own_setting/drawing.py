@@ -6,7 +6,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style, letter
+from feedalign.lab.panels import panels
+from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 
 ACTIVATION_LABELS = {"erf": "erf", "relu": "ReLU", "linear": "linear"}
 
@@ -16,16 +17,14 @@ def plot(dataset: xr.Dataset) -> Figure:
     K, M = dataset.sizes["student"], dataset.sizes["teacher"]
     after = dataset.isel(time=slice(1, None))
     with figure_style():
-        figure = Figure(figsize=(6.6, 2.8), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        of_students = f"{ACTIVATION_LABELS[dataset.attrs['activation']]}, K = {K}, M = {M}"
+        figure, (left, right) = panels(6.6, 2.8, (of_students, "readout and feedback"))
         for axes, name in ((left, "generalisation_error"), (right, "overlap")):
             for rule in dataset.rule.values:
                 _draw_rule(axes, after.sel(rule=rule), name, rule)
             axes.set(xscale="log", xlabel="time (steps / input dimension)")
         left.set_ylabel(r"generalisation error $\epsilon_g$")
         right.set_ylabel(r"overlap $\cos(v, F)$")
-        letter(left, "a", f"{ACTIVATION_LABELS[dataset.attrs['activation']]}, K = {K}, M = {M}")
-        letter(right, "b", "readout and feedback")
         if after.generalisation_error_theory.notnull().any():  # a log axis needs something to show
             left.set_yscale("log")
         left.legend()

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from feedalign.checks import whole_number
 from feedalign.errors import ArgumentError, DivergenceError, TimeLimitError
-from feedalign.lab.experiments import Progress
-from feedalign.lab.own_setting.config import TheoryConfig
+from feedalign.lab.options import TheoryConfig
+from feedalign.lab.progress import Progress
 from feedalign.lab.shallow_rule import shallow_rule
 from feedalign.streams import derived_seed, numpy_generator
 from feedalign.theory import shallow
@@ -143,11 +143,10 @@ def _integrated(
         ended_at, diverged, final = error.time, True, cast(shallow.OrderParameters, error.state)
         exact = shallow.integrate(start, times=times[times <= error.time], rule=name, **arguments)
     known = int((times <= ended_at).sum())
-    theory = {quantity: np.full(len(times), np.nan) for quantity in QUANTITIES}
-    for quantity, values in theory.items():
-        values[:known] = getattr(exact, quantity)[:known]
+    left = (0, len(times) - known)
+    theory = {name: np.pad(getattr(exact, name)[:known], left, constant_values=np.nan) for name in QUANTITIES}
     return xr.Dataset(
-        {f"{quantity}_theory": ("time", values) for quantity, values in theory.items()}
+        {f"{name}_theory": ("time", values) for name, values in theory.items()}
         | {
             "last_Q": (("student", "student_2"), final.Q),
             "last_R": (("student", "teacher"), final.R),

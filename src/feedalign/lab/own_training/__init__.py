@@ -1,18 +1,18 @@
 """A training of your own: what `feedalign train` computes, prints and draws.
 
-Loading this room loads no torch: the command line reads `TrainConfig` before it knows what to do.
+Loading this room loads no torch: what is wrong in a TOML file is told at once.
 """
 
 from typing import TYPE_CHECKING
 
 import lazy_loader
 
-from feedalign.lab.own_training.config import TrainConfig
+from feedalign.lab.options import TrainConfig
 
 if TYPE_CHECKING:
     from feedalign.lab.own_training.checking import check_value, purpose, unused
+    from feedalign.lab.own_training.command import compute, run_of
     from feedalign.lab.own_training.job import Run
-    from feedalign.lab.own_training.running import compute, run_of
     from feedalign.lab.own_training.toml import check_key, checked_table, config_of, tables_of
     from feedalign.lab.own_training.words import diverged, summary, table
 
@@ -20,8 +20,8 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "checking": ["check_value", "purpose", "unused"],
+        "command": ["compute", "run_of"],
         "job": ["Run"],
-        "running": ["compute", "run_of"],
         "toml": ["check_key", "checked_table", "config_of", "tables_of"],
         "words": ["diverged", "summary", "table"],
     },

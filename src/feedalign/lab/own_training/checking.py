@@ -17,7 +17,7 @@ from feedalign.checks import (
     whole_numbers,
 )
 from feedalign.errors import ArgumentError
-from feedalign.lab.own_training.config import TrainConfig
+from feedalign.lab.options import TrainConfig
 
 # The largest number that a weight in single precision can hold: a learning rate beyond it is no learning rate.
 LARGEST = 3.4e38

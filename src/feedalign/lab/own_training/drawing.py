@@ -7,7 +7,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from feedalign.style import figure_style, layer_colours, letter
+from feedalign.lab.panels import panels
+from feedalign.style import figure_style, layer_colours
 
 # Okabe & Ito's palette; the colours of the rules mean something else.
 TRAIN, TEST, NOISY = "#56B4E9", "#009E73", "#CC79A7"
@@ -17,14 +18,11 @@ def plot(dataset: xr.Dataset) -> Figure:
     """Draw accuracy, gradient alignment and weight alignment over epochs; time 0 is left out of the log axis."""
     after = dataset.isel(step=slice(1, None)) if dataset.sizes["step"] > 1 else dataset
     with figure_style():
-        figure = Figure(figsize=(9.6, 2.9), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
+        titles = ("accuracy", "gradients along backprop's", "weights along the feedback")
+        figure, (left, middle, right) = panels(9.6, 2.9, titles)
         _draw_accuracy(left, after)
         _draw_layers(middle, after, "gradient_alignment")
         _draw_layers(right, after, "weight_alignment")
-        letter(left, "a", "accuracy")
-        letter(middle, "b", "gradients along backprop's")
-        letter(right, "c", "weights along the feedback")
         for axes in (left, middle, right):
             axes.set(xscale="log", xlabel="epochs")
             if axes.get_legend_handles_labels()[0]:

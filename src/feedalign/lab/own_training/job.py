@@ -12,15 +12,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from feedalign.errors import DivergenceError
-from feedalign.lab.own_training.config import TrainConfig
+from feedalign.lab.options import TrainConfig
 from feedalign.lab.own_training.drawing import plot
 from feedalign.lab.own_training.learner import learner_of, loss_fn, optimizer_of, prepared
-from feedalign.lab.own_training.measuring import measure, measured_steps
-from feedalign.lab.own_training.metrics import csv_of
+from feedalign.lab.own_training.measuring import csv_of, measure
 from feedalign.lab.own_training.samples import Samples, samples_of
 from feedalign.lab.own_training.toml import written
 from feedalign.lab.runs import Desk, Job
-from feedalign.lab.training import Measurements, one_thread, steps_per_epoch, train
+from feedalign.lab.training import Measurements, log_steps, one_thread, steps_per_epoch, train
 from feedalign.rules import Wrapped
 from feedalign.streams import torch_generator
 from feedalign.style import svg
@@ -67,7 +66,7 @@ class _Course:
         self.optimizer = optimizer_of(config, learner)
         self.per_epoch = steps_per_epoch(len(samples.train_x), config.batch_size)
         self.last = self.per_epoch * config.epochs
-        self.steps = set(measured_steps(self.last, config.measurements))
+        self.steps = {*log_steps(self.last, config.measurements), self.last}  # of one measurement, too, the last
         self.measurements = Measurements("step")
         self.step = 0
 

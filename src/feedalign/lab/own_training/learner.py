@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from feedalign.diagnosis import kind_of, seeded, told
 from feedalign.errors import ArgumentError
+from feedalign.lab.options import TrainConfig
 from feedalign.lab.own_code import at_home, called, names_of_points, take_in
 from feedalign.lab.own_training.checking import LEARNED
-from feedalign.lab.own_training.config import TrainConfig
 from feedalign.lab.own_training.samples import Samples
 from feedalign.lab.recipes import recipe_of
 from feedalign.networks import MLP, ConvNet

@@ -11,7 +11,8 @@ from feedalign.alignment import gradient_alignment, weight_alignment
 from feedalign.anatomy import undisturbed
 from feedalign.errors import OutputError
 from feedalign.lab.data import accuracy_by_mask
-from feedalign.lab.own_training.config import TrainConfig
+from feedalign.lab.files import csv_text
+from feedalign.lab.options import TrainConfig
 from feedalign.lab.own_training.learner import loss_fn
 from feedalign.lab.own_training.samples import Samples
 from feedalign.rules import DirectRule, Wrapped
@@ -19,11 +20,6 @@ from feedalign.rules import DirectRule, Wrapped
 # Training loss and accuracy are those of so many samples at most, the first ones: a measurement is to cost little.
 MOST_EVALUATED = 5_000
 CHUNK = 1000  # samples that are evaluated at once
-
-
-def measured_steps(last: int, count: int) -> list[int]:
-    """Return the steps at which is measured: 0, and `count` steps up to the last one, evenly spaced in log time."""
-    return sorted({0, *np.rint(np.geomspace(max(1, last / 1000), last, count)).astype(int).tolist(), last})
 
 
 def measure(net: Wrapped, config: TrainConfig, samples: Samples) -> xr.Dataset:
@@ -83,3 +79,14 @@ def _alignment(net: Wrapped, x: Tensor, y: Tensor) -> xr.Dataset:
 def _by_layer(layers: list[str], **quantities: dict[str, float]) -> xr.Dataset:
     values = {name: ("layer", [of.get(layer, np.nan) for layer in layers]) for name, of in quantities.items()}
     return xr.Dataset(values, {"layer": layers})
+
+
+def csv_of(dataset: xr.Dataset) -> str:
+    """Return what was measured as a CSV file, a row for each step; columns are named "quantity" or "quantity/layer"."""
+    columns = {"step": dataset.step.values, "epoch": dataset.epoch.values}
+    for name, values in dataset.data_vars.items():
+        if values.dims == ("step",):
+            columns[str(name)] = values.values
+        elif values.dims == ("step", "layer"):
+            columns |= {f"{name}/{layer}": values.sel(layer=layer).values for layer in dataset.layer.values}
+    return csv_text(columns, zip(*(values.tolist() for values in columns.values()), strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from feedalign.errors import ArgumentError
-from feedalign.lab.data import label_noise, load, new_labels, resize, standardise
-from feedalign.lab.own_training.config import TrainConfig
+from feedalign.lab.data import ImageData, label_noise, load, of_classes, resize, standardise
+from feedalign.lab.options import TrainConfig
 from feedalign.streams import torch_generator
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -56,20 +56,22 @@ def samples_of(config: TrainConfig, digest: str) -> Samples:
             are too few samples.
         DataError: the data set was not fetched, or is damaged.
     """
-    train_x, clean, test_x, test_y, classes = _loaded(config.dataset, digest, config.image_size, config.classes)
+    data = _loaded(config.dataset, digest, config.image_size, config.classes)
+    train_x, clean, test_x = data.train_images, data.train_labels, data.test_images
     n = config.train_samples or len(train_x)
     if n > len(train_x):
         raise ArgumentError(f"train_samples={n} must be at most {len(train_x)}, the training samples that there are")
     if config.batch_size > n:
         raise ArgumentError(f"batch_size={config.batch_size} must be at most {n}, the number of training samples")
-    seed = _given(config.seed_data)
+    seed = config.seed_data
+    assert seed is not None  # the config is resolved
     if n < len(train_x):  # at random: a file may be sorted by its labels
         drawn = torch.randperm(len(train_x), generator=torch_generator(seed, "data"))[:n]
         train_x, clean = train_x[drawn], clean[drawn]
-    train_y, noisy = label_noise(clean, config.label_noise, classes, torch_generator(seed, "label noise"))
+    train_y, noisy = label_noise(clean, config.label_noise, data.classes, torch_generator(seed, "label noise"))
     if config.network == "mlp":
         train_x, test_x = train_x.flatten(1), test_x.flatten(1)
-    return Samples(train_x, train_y, noisy, test_x, test_y, classes)
+    return Samples(train_x, train_y, noisy, test_x, data.test_labels, data.classes)
 
 
 def digest_of_file(dataset: str) -> str:
@@ -89,32 +91,17 @@ def digest_of_file(dataset: str) -> str:
         ) from error
 
 
-def _given(seed: int | None) -> int:
-    assert seed is not None  # the config is resolved
-    return seed
-
-
 @lru_cache(maxsize=1)  # the runs of a sweep mostly share their data, which may be large
-def _loaded(
-    dataset: str, digest: str, image_size: int, kept: tuple[int, ...]
-) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-    """Return train inputs and labels, test inputs and labels, and the number of classes."""
-    if digest:
-        train_x, train_y, test_x, test_y = _read(dataset, digest)
-        classes = int(max(train_y.max(), test_y.max())) + 1
-    else:
-        data = load(dataset)
-        train_x, train_y, test_x, test_y = data.train_images, data.train_labels, data.test_images, data.test_labels
-        classes = data.classes
+def _loaded(dataset: str, digest: str, image_size: int, kept: tuple[int, ...]) -> ImageData:
+    """Return the classes that are kept of a data set, standardised."""
+    data = _read(dataset, digest) if digest else load(dataset)
     if kept:
-        new = new_labels(dataset, classes, kept)
-        train_y, test_y, classes = new[train_y], new[test_y], len(kept)
-        train_x, train_y = train_x[train_y >= 0], train_y[train_y >= 0]
-        test_x, test_y = test_x[test_y >= 0], test_y[test_y >= 0]
-        if not len(train_y) or not len(test_y):
+        data = of_classes(data, kept)
+        if not len(data.train_labels) or not len(data.test_labels):
             raise ArgumentError(
                 f"{dataset} has no training or no test samples of the classes {list(kept)}; keep others"
             )
+    train_x, test_x = data.train_images, data.test_images
     if train_x.ndim == 2:
         if image_size:
             raise ArgumentError(f"image_size={image_size} is for images; x_train of {dataset} holds vectors")
@@ -123,11 +110,11 @@ def _loaded(
         if image_size:
             train_x, test_x = resize(train_x, image_size), resize(test_x, image_size)
         train_x, test_x = standardise(train_x, test_x)
-    return train_x.float(), train_y, test_x.float(), test_y, classes
+    return replace(data, train_images=train_x.float(), test_images=test_x.float())
 
 
-def _read(dataset: str, digest: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the four arrays of an .npz file, once they fit together."""
+def _read(dataset: str, digest: str) -> ImageData:
+    """Return what an .npz file holds, images or vectors, once its four arrays fit together."""
     content = Path(dataset).read_bytes()
     if hashlib.sha256(content).hexdigest()[:16] != digest:
         raise ArgumentError(f"dataset={dataset!r} has changed since the command began; run the command again")
@@ -159,7 +146,7 @@ def _read(dataset: str, digest: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             f"{dataset}: a sample of x_train is {list(train_x.shape[1:])}, one of x_test {list(test_x.shape[1:])}; "
             "give samples of one shape"
         )
-    return train_x, train_y, test_x, test_y
+    return ImageData(dataset, train_x, train_y, test_x, test_y, classes=int(max(train_y.max(), test_y.max())) + 1)
 
 
 def _inputs(dataset: str, name: str, array: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -12,8 +12,8 @@ from typing import Any
 
 from feedalign.checks import shown
 from feedalign.errors import ArgumentError
+from feedalign.lab.options import TrainConfig
 from feedalign.lab.own_training.checking import check_value, purpose
-from feedalign.lab.own_training.config import TrainConfig
 
 KEYS = tuple(field.name for field in fields(TrainConfig))
 # Words that users of other programs try, and that look like no key.

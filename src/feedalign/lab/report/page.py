@@ -8,7 +8,7 @@ from pathlib import Path
 import jinja2
 
 from feedalign.lab.experiments import LEVEL, holm
-from feedalign.lab.files import replacing
+from feedalign.lab.files import write_file
 from feedalign.lab.report.links import documentation, embedded, relative, table
 from feedalign.lab.report.sections import ORDER, SIGNS, Result, section
 from feedalign.lab.robustness import Robustness
@@ -46,14 +46,12 @@ def write_report(results: Sequence[Result], path: Path, robustness: Sequence[Rob
         link=lambda target: relative(target, path),
         table=table,
     )
-    with replacing(path) as aside:
-        # The name of a folder may hold bytes that are no characters, which UTF-8 cannot write.
-        aside.write_text(page, encoding="utf-8", errors="backslashreplace")
+    # The name of a folder may hold bytes that are no characters, which UTF-8 cannot write.
+    write_file(path, page.encode("utf-8", errors="backslashreplace"))
 
 
 def _figure(result: Result) -> str:
     """Draw a result's figure into the folder of its run, and return the figure inside an address."""
     picture = svg(result.experiment.plot(result.run.dataset))
-    with replacing(result.run.folder / "figure.svg") as aside:
-        aside.write_bytes(picture)
+    write_file(result.run.folder / "figure.svg", picture)
     return embedded(picture, "image/svg+xml")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import xarray as xr
 
 from feedalign.errors import DataError
-from feedalign.lab.files import replacing
+from feedalign.lab.files import write_file
 from feedalign.lab.progress import Progress
 from feedalign.lab.runs.checkpoints import Checkpoints
 from feedalign.lab.runs.store import KEPT, RunStore, StoredRun
@@ -43,8 +43,7 @@ class Desk:
         """
         path = self.checkpoints.folder / KEPT / name
         try:
-            with replacing(path) as aside:
-                aside.write_bytes(content)
+            write_file(path, content)
         except OSError as error:
             raise DataError(
                 f"cannot write {path} ({error}); make room for {len(content):,} bytes and run the same command again: "
@@ -125,11 +124,10 @@ def run_once(kind: str, config: Any, compute: Callable[[], xr.Dataset], root: Pa
     Raises:
         DataError: the folder cannot be written, or exists but cannot be read as a finished run.
     """
-    store = RunStore(root)
-    if not store.has(kind, config):
-        with store.claimed(kind, config, wait=True):
-            if not store.has(kind, config):
-                begin = time.perf_counter()
-                dataset = compute()
-                store.write(kind, config, dataset, time.perf_counter() - begin)
-    return store.read(kind, config)
+
+    def timed() -> tuple[xr.Dataset, float]:
+        begin = time.perf_counter()
+        dataset = compute()
+        return dataset, time.perf_counter() - begin
+
+    return RunStore(root).read_or_write(kind, config, timed)

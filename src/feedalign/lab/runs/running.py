@@ -59,10 +59,9 @@ def run_jobs(
         DataError: a run cannot be written or read, or a job's process died again and again.
     """
     store = RunStore(root)
-    different = list(dict.fromkeys(jobs))
-    stored = [store.has(job.kind, job) for job in different]
-    ready = [job for job, there in zip(different, stored, strict=True) if there]
-    todo = [job for job, there in zip(different, stored, strict=True) if not there]
+    different = {job: store.has(job.kind, job) for job in jobs}
+    ready = [job for job, there in different.items() if there]
+    todo = [job for job, there in different.items() if not there]
     shares = [0.0] * len(todo)
 
     def tell(number: int, share: float) -> None:
@@ -95,13 +94,12 @@ def gathered(
         DataError: a job is not finished, a run cannot be read, or the folder cannot be written.
     """
     store = RunStore(root)
-    if not store.has(kind, config):
-        with store.claimed(kind, config, wait=True):
-            if not store.has(kind, config):
-                runs = [store.read(job.kind, job) for job in jobs]
-                dataset = gather([run.dataset for run in runs])
-                store.write(kind, config, dataset, sum(run.seconds for run in runs))
-    return store.read(kind, config)
+
+    def put_together() -> tuple[xr.Dataset, float]:
+        runs = [store.read(job.kind, job) for job in jobs]
+        return gather([run.dataset for run in runs]), sum(run.seconds for run in runs)
+
+    return store.read_or_write(kind, config, put_together)
 
 
 def chosen_executor(name: str, workers: int, address: str | None) -> Executor:

@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -140,6 +140,18 @@ class RunStore:
                 f"cannot write {folder} ({error}); make room for {dataset.nbytes:,} bytes, or choose another folder"
             ) from error
         shutil.rmtree(work, ignore_errors=True)
+
+    def read_or_write(self, kind: str, config: Any, compute: Callable[[], tuple[xr.Dataset, float]]) -> StoredRun:
+        """Return a finished run, or compute and write its result and seconds; whoever computes it now is waited for.
+
+        Raises:
+            DataError: the folder cannot be written, or exists but cannot be read as a finished run.
+        """
+        if not self.has(kind, config):
+            with self.claimed(kind, config, wait=True):
+                if not self.has(kind, config):  # who held the lock may have finished the run
+                    self.write(kind, config, *compute())
+        return self.read(kind, config)
 
     def read(self, kind: str, config: Any) -> StoredRun:
         """Return a finished run.

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from feedalign.errors import DataError, FeedalignError
+from feedalign.lab.progress import Progress
 from feedalign.lab.runs.jobs import Job, run_job, share_done
 from feedalign.lab.runs.store import WAIT, RunStore
 
@@ -199,9 +200,8 @@ def _work(pipe: Connection, root: Path, threads: int) -> None:
                 number, job = pipe.recv()
             except EOFError:
                 return
-            tell = _Teller(pipe, number)
             try:
-                done = run_job(job, store, tell, wait=False)
+                done = run_job(job, store, _teller(pipe, number), wait=False)
                 pipe.send(Report(number, float(done), elsewhere=not done))
             except BrokenPipeError:  # nobody is there any more to want the result
                 return
@@ -219,13 +219,14 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-class _Teller:
-    """Sends the progress of a job, not too often."""
+def _teller(pipe: Connection, number: int) -> Progress:
+    """Return what sends the progress of a job, not too often."""
+    last = time.monotonic()
 
-    def __init__(self, pipe: Connection, number: int) -> None:
-        self.pipe, self.number, self.last = pipe, number, time.monotonic()
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= TELL:
+            last = time.monotonic()
+            pipe.send(Report(number, share_done(done, total)))
 
-    def __call__(self, done: int, total: int) -> None:
-        if time.monotonic() - self.last >= TELL:
-            self.last = time.monotonic()
-            self.pipe.send(Report(self.number, share_done(done, total)))
+    return tell

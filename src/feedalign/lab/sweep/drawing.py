@@ -7,8 +7,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from feedalign.lab.panels import panels
 from feedalign.lab.sweep.words import Group, groups
-from feedalign.style import RULE_COLOURS, figure_style, letter
+from feedalign.style import RULE_COLOURS, figure_style
 
 # (height of a row, height of titles and axes, largest height) in inches
 ROW, REST, MOST = 0.24, 1.0, 40.0
@@ -22,8 +23,9 @@ def plot(dataset: xr.Dataset) -> Figure:
     """
     rows = groups(dataset)
     with figure_style():
-        figure = Figure(figsize=(9.6, min(MOST, REST + ROW * len(rows))), layout="constrained")
-        left, middle, right = figure.subplots(1, 3, sharey=True)
+        titles = ("accuracy", "recovery", "gradients along backprop's")
+        height = min(MOST, REST + ROW * len(rows))
+        figure, (left, middle, right) = panels(9.6, height, titles, sharey=True)
         for axes, name, label in (
             (left, "test_accuracy", "test accuracy"),
             (middle, "recovery", "recovery: 0 readout only, 1 backprop"),
@@ -38,9 +40,6 @@ def plot(dataset: xr.Dataset) -> Figure:
         right.axvline(0, color="0.8", lw=0.8, zorder=0)
         left.set_yticks(range(len(rows)), [group.label for group in rows])
         left.set_ylim(len(rows) - 0.5, -0.5)
-        letter(left, "a", "accuracy")
-        letter(middle, "b", "recovery")
-        letter(right, "c", "gradients along backprop's")
     return figure
 
 

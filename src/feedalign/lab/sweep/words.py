@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
+from feedalign.lab.files import csv_text
 from feedalign.lab.sweep.grid import SEEDS
 
 SHOWN = ("test_accuracy", "train_accuracy", "recovery", "gradient_alignment", "weight_alignment")
@@ -87,12 +86,9 @@ def csv_of(dataset: xr.Dataset) -> str:
     """Return every run as a row of a CSV file."""
     keys = keys_of(dataset)
     numbers = [*SHOWN, "test_loss", "train_loss", "diverged_at"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["rule", *keys, *numbers, "is_control", "folder"])
     columns = ["rule", *(f"grid_{name}" for name in keys), *numbers, "is_control", "folder"]
-    writer.writerows(zip(*(dataset[name].values.tolist() for name in columns), strict=True))
-    return text.getvalue()
+    rows = zip(*(dataset[name].values.tolist() for name in columns), strict=True)
+    return csv_text(["rule", *keys, *numbers, "is_control", "folder"], rows)
 
 
 def _count(runs: xr.Dataset) -> str:

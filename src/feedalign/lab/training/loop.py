@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -75,6 +76,18 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def log_steps(last: int, count: int, first: float = 1e-3) -> list[int]:
+    """Return 0 and up to `count` steps, evenly spaced in log time from a share of the last step to the last step.
+
+    Args:
+        last: the last step.
+        count: number of steps after 0; rounding may give one step twice, which then counts once.
+        first: this share.
+    """
+    after = np.geomspace(max(1, last * first), last, count)
+    return sorted({0, *np.rint(after).astype(int).tolist()})
 
 
 def steps_per_epoch(samples: int, batch_size: int) -> int:

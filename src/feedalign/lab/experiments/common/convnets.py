@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -14,9 +14,8 @@ from torch.nn import functional
 
 from feedalign.alignment import alignability, gradient_alignment
 from feedalign.feedback import Channelwise, Feedback, FromArray, FromMask, FromWeights, Gaussian, Smooth, Toeplitz
-from feedalign.lab.data import load, resize, standardise
-from feedalign.lab.experiments.common.gathering import chosen
-from feedalign.lab.experiments.common.images import ImageTask
+from feedalign.lab.data import ImageData, load, resize, standardise
+from feedalign.lab.experiments.common.recovery import recovered
 from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.training import one_thread, steps_per_epoch, train
@@ -61,43 +60,40 @@ class NetConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvnetConfig:
+class ConvnetSetting:
     """What all runs of an experiment on convolutional nets have in common.
 
     Attributes:
+        net: the convolutional net, and the images it sees.
         dataset: name of a data set, as `feedalign.lab.data.load` knows it.
         train_images: number of training images; the first ones of the data set are used.
         lr: learning rate of Adam at the start of the cosine schedule.
         feedback_lr: learning rate of learned feedback, for plain gradient descent.
         feedback_decay: weight decay of learned feedback.
         batch_size: samples in a step.
-        seeds: runs of each kind; they differ in initial weights, feedback and data order.
         probe: number of test images on which alignment is measured.
         first_seed: seed from which every run gets its own.
     """
 
+    net: NetConfig
     dataset: str
     train_images: int = 20_000
     lr: float = 1e-3
     feedback_lr: float = 0.1
     feedback_decay: float = 1e-2
     batch_size: int = 64
-    seeds: int = 3
     probe: int = 500
     first_seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Job):
+class Training(ConvnetSetting, Job):
     """One net, trained by one variant and measured at the end.
 
     Nets of one shape and seed begin as the same function. They see the data in the same order and learn through the
     same feedback, the matrices drawn for the convolutional net; unless `feedback` asks for another draw.
 
     Attributes:
-        dataset: as in `ConvnetConfig`, and so are `train_images`, `lr`, `feedback_lr`, `feedback_decay`, `batch_size`,
-            `probe` and `first_seed`.
-        net: the convolutional net and the images it sees.
         connected: which connections the layers have.
         variant: one of `VARIANTS`.
         scattered: share of the rows of every feedback matrix that change places; see `_scattered`.
@@ -106,53 +102,45 @@ class Training(Job):
     """
 
     kind = "convnets-training"
-    dataset: str
-    train_images: int
-    lr: float
-    feedback_lr: float
-    feedback_decay: float
-    batch_size: int
-    probe: int
-    first_seed: int
-    net: NetConfig
     connected: Connected
     variant: str
-    scattered: float
-    feedback: int
+    scattered: float = 0.0
+    feedback: int = 0
     seed: int
 
     @one_thread()
     def compute(self, desk: Desk) -> xr.Dataset:  # noqa: ARG002 — small nets
         """Return accuracy, alignment of gradients and updates by layer, and alignability and alignment of weights."""
-        task = image_task(self.dataset, self.train_images, self.net.image_size)
+        data = prepared(self.dataset, self.train_images, self.net.image_size)
         seed = derived_seed(self.first_seed, "network", self.seed)
-        learner = self._learner(task, seed)
-        self._train(task, learner, seed)
-        return _measured(learner, task, self.probe)
+        learner = self._learner(data, seed)
+        self._train(data, learner, seed)
+        return _measured(learner, data, self.probe)
 
-    def _learner(self, task: ImageTask, seed: int) -> DirectRule:
+    def _learner(self, data: ImageData, seed: int) -> DirectRule:
         """Return the net under its rule."""
-        in_shape = (task.train_x.shape[1], task.train_x.shape[2], task.train_x.shape[3])
-        model: nn.Module = ConvNet(in_shape, self.net.channels, task.classes, stride=self.net.strides, seed=seed)
+        example = data.train_images[:1]
+        in_shape = (example.shape[1], example.shape[2], example.shape[3])
+        model: nn.Module = ConvNet(in_shape, self.net.channels, data.classes, stride=self.net.strides, seed=seed)
         rule, recipe = VARIANTS[self.variant]
         draw = derived_seed(seed, "another draw of feedback", self.feedback) if self.feedback else seed
-        drawn = DFA(model, feedback=recipe, seed=draw, example_input=task.train_x[:1])
+        drawn = DFA(model, feedback=recipe, seed=draw, example_input=example)
         matrices = FromArray(_scattered(drawn.feedback_matrices, self.scattered, draw))
         drawn.unwrap()
         learns: dict[str, Any] = (
             {"lr": self.feedback_lr, "weight_decay": self.feedback_decay} if rule.learns_feedback else {}
         )
         net = _connected(model, self.connected, in_shape)
-        return rule(net, tuple(matrices.arrays), matrices, seed, example_input=task.train_x[:1], **learns)
+        return rule(net, tuple(matrices.arrays), matrices, seed, example_input=example, **learns)
 
-    def _train(self, task: ImageTask, learner: DirectRule, seed: int) -> None:
+    def _train(self, data: ImageData, learner: DirectRule, seed: int) -> None:
         optimizer = torch.optim.Adam(learner.parameters(), self.lr)
-        steps = self.net.epochs * steps_per_epoch(len(task.train_x), self.batch_size)
+        steps = self.net.epochs * steps_per_epoch(len(data.train_images), self.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         train(
             learner,
-            task.train_x,
-            task.train_y,
+            data.train_images,
+            data.train_labels,
             loss_fn=functional.cross_entropy,
             optimizer=optimizer,
             epochs=self.net.epochs,
@@ -162,46 +150,27 @@ class Training(Job):
         )
 
 
-def trainings(
-    config: ConvnetConfig, connected: Connected, variant: str, seeds: int, scattered: float = 0.0, feedback: int = 0
-) -> list[Training]:
-    """Return the jobs of one kind of run, one for each seed.
-
-    Args:
-        config: of an experiment; its field `net` is the convolutional net.
-        connected: which connections the layers have.
-        variant: one of `VARIANTS`.
-        seeds: number of seeds.
-        scattered: share of the rows of every feedback matrix that change places.
-        feedback: number of the draw of feedback for each net.
-    """
-    shared = chosen(config, Training)
-    return [
-        Training(connected=connected, variant=variant, scattered=scattered, feedback=feedback, seed=seed, **shared)
-        for seed in range(seeds)
-    ]
-
-
 @cache
-def image_task(dataset: str, train_images: int, image_size: int) -> ImageTask:
-    """Load the images, standardised [n, channels, height, width]."""
+def prepared(dataset: str, train_images: int, image_size: int) -> ImageData:
+    """Return a data set with its first training images; all images are standardised."""
     data = load(dataset)
     images = data.train_images[:train_images], data.test_images
     if image_size:
         images = resize(images[0], image_size), resize(images[1], image_size)
-    train_x, test_x = standardise(*images)
-    return ImageTask(train_x, data.train_labels[:train_images], test_x, data.test_labels, data.classes)
+    train, test = standardise(*images)
+    return replace(data, train_images=train, train_labels=data.train_labels[:train_images], test_images=test)
 
 
-def _measured(learner: DirectRule, task: ImageTask, probe: int) -> xr.Dataset:
+def _measured(learner: DirectRule, data: ImageData, probe: int) -> xr.Dataset:
     """Measure a trained net; alignments on the first images of the test set."""
     learner.eval()
-    batch = functional.cross_entropy, task.test_x[:probe], task.test_y[:probe]
+    batch = functional.cross_entropy, data.test_images[:probe], data.test_labels[:probe]
     gradient = gradient_alignment(learner, *batch).layers
     update = gradient_alignment(learner, *batch, at="parameters").layers
     layers = list(alignability(learner).layers.values())[:-1]  # the readout can align with anything
     with torch.no_grad():
-        right = [learner(x).argmax(1) == y for x, y in zip(task.test_x.split(500), task.test_y.split(500), strict=True)]
+        batches = zip(data.test_images.split(500), data.test_labels.split(500), strict=True)
+        right = [learner(x).argmax(1) == y for x, y in batches]
     return xr.Dataset(
         {
             "test_accuracy": torch.cat(right).double().mean().item(),
@@ -244,15 +213,9 @@ def recovery(dataset: xr.Dataset) -> xr.DataArray:
     Both controls are those of the same seed, so that values of different seeds are independent.
     """
     accuracy = dataset.test_accuracy
-    readout, backprop = (accuracy.sel(variant=variant, drop=True) for variant in ("readout-only", "backprop"))
-    # If backprop gains nothing, there is nothing to recover.
-    share: xr.DataArray = (accuracy - readout) / (backprop - readout).where(backprop > readout)
-    return share
+    return recovered(accuracy, *(accuracy.sel(variant=name, drop=True) for name in ("readout-only", "backprop")))
 
 
-def mean_over_seeds(
-    claim: str, values: xr.DataArray, threshold: float, side: Literal["above", "below"] = "above"
-) -> Verdict:
-    """Return the verdict on the mean of values [seed]."""
-    sample = "a seed of initial weights, feedback and data order"
-    return Verdict.of_mean(claim, values.values, threshold, side, sample=sample)
+def mean_over_seeds(claim: str, values: xr.DataArray, threshold: float = 0.0) -> Verdict:
+    """Return the verdict on the mean of values [seed], which must be above the threshold."""
+    return Verdict.of_mean(claim, values, threshold, sample="a seed of initial weights, feedback and data order")

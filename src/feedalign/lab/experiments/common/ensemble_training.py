@@ -18,7 +18,7 @@ from feedalign.lab.experiments.common.gradient_noise import GradientNoise, Noise
 from feedalign.lab.experiments.common.sampling import image_sample
 from feedalign.lab.recipes import recipe_of
 from feedalign.lab.runs import Desk, Job
-from feedalign.lab.training import Measurements, one_thread, steps_per_epoch, train
+from feedalign.lab.training import Measurements, log_steps, one_thread, steps_per_epoch, train
 from feedalign.rules import RULES, DirectRule
 from feedalign.streams import derived_seed, torch_generator
 
@@ -162,8 +162,7 @@ class EnsembleTraining(EnsembleSetting, Job):
     def measured_steps(self, images: int) -> list[int]:
         """Return the numbers of steps after which the networks are measured: 0, then evenly spaced in log time."""
         last = steps_per_epoch(images, self.batch_size) * self.epochs
-        after = np.geomspace(max(1, last * self.first_measured), last, self.measurements)
-        return sorted({0, *np.rint(after).astype(int).tolist()})
+        return log_steps(last, self.measurements, self.first_measured)
 
     def _wrapped(self, networks: nn.Module) -> DirectRule:
         rule: Any = RULES[one_of("rule", self.rule, DIRECT_RULES)]

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+# What is computed both in theory and by simulation, and how the distance of the two is counted.
+QUANTITIES = {"generalisation_error": "ε_g, in units of its start", "overlap": "cos(v, F)"}
+
 
 def log_times(end_time: float, measurements: int, input_dim: int) -> Array:
     """Return 0 and times up to `end_time`, evenly spaced in log time and rounded to whole steps / input_dim."""
@@ -29,6 +32,13 @@ def phases(error: Array, overlap: Array) -> tuple[Array, Array]:
     halved = np.logical_or.accumulate(error < error[..., :1] / 2, axis=-1)
     early: Array = np.where(halved, -1.0, overlap).max(-1)
     return early, early - overlap[..., -1]
+
+
+def distance(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    """Return how far the mean simulated run is from the theory at each time, for one of `QUANTITIES`."""
+    theory, simulated = dataset[f"{name}_theory"], dataset[f"{name}_simulation"].mean("seed", skipna=False)
+    apart: xr.DataArray = abs(simulated - theory)
+    return apart / theory.isel(time=0) if name == "generalisation_error" else apart
 
 
 def early_overlap(error: xr.DataArray, overlap: xr.DataArray) -> xr.DataArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -54,7 +54,9 @@ class Verdict:
         object.__setattr__(self, "runs", int(self.runs))
 
     @classmethod
-    def of_mean(cls, claim: str, values: ArrayLike, threshold: float, side: Side = "above", *, sample: str) -> Verdict:
+    def of_mean(
+        cls, claim: str, values: ArrayLike, threshold: float = 0.0, side: Side = "above", *, sample: str
+    ) -> Verdict:
         """Return the verdict on the mean of one number for each independent run.
 
         Args:
@@ -189,6 +191,23 @@ def weakest(verdicts: Iterable[Verdict]) -> Verdict:
     claim is false as soon as one group fails, and then that group passes with a probability of at most 5 %.
     """
     return max(verdicts, key=lambda verdict: math.inf if math.isnan(verdict.p_value) else verdict.p_value)
+
+
+def weakest_of(
+    claim: str, groups: Mapping[str, ArrayLike], threshold: float = 0.0, side: Side = "above", *, sample: str
+) -> Verdict:
+    """Return the weakest verdict on a mean over the runs of each group; its sample names the group.
+
+    Args:
+        claim: a sentence that can be false.
+        groups: one number for each independent run, [n], by the name of the group.
+        threshold: the number that the mean of every group must pass.
+        side: the side of the threshold on which the means must be.
+        sample: what one independent run is, and what was averaged within a run.
+    """
+    return weakest(
+        Verdict.of_mean(claim, values, threshold, side, sample=f"{sample}; {name}") for name, values in groups.items()
+    )
 
 
 def holm(verdicts: Sequence[Verdict]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Compute a setting of the shallow theory once, and keep result and figure in its run folder."""
+"""`feedalign theory`: everything but arguments and printing."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from feedalign.checks import positive_number
-from feedalign.lab.experiments import Watch, unwatched
-from feedalign.lab.files import check_folder, replacing
-from feedalign.lab.own_setting.config import TheoryConfig
+from feedalign.lab.files import check_folder, write_file
+from feedalign.lab.options import TheoryConfig
 from feedalign.lab.own_setting.drawing import plot
 from feedalign.lab.own_setting.running import prepare, run
+from feedalign.lab.progress import Watch, unwatched
 from feedalign.lab.runs import StoredRun, run_once
 from feedalign.style import svg
 
@@ -31,8 +31,7 @@ def compute(
     Args:
         config: the setting.
         runs: folder of the runs; made if missing. The run lies in `runs/theory/<hash of the setting>`.
-        progress: called with "theory", returns a context manager that is entered while the setting is computed; what
-            the context manager gives is called with (done, total).
+        progress: called with "theory"; returns a context manager that gives a function of (done, total) to be called.
         max_seconds: how long each integration, and the simulation under each rule, may take. This does not decide the
             result, so it is no part of the setting.
 
@@ -49,6 +48,5 @@ def compute(
     prepare(config)
     with progress(NAME) as tell:
         stored = run_once(NAME, config, partial(run, config, tell, max_seconds), runs)
-    with replacing(stored.folder / "figure.svg") as aside:
-        aside.write_bytes(svg(plot(stored.dataset)))
+    write_file(stored.folder / "figure.svg", svg(plot(stored.dataset)))
     return stored

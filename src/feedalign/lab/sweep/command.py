@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from feedalign.errors import ArgumentError
-from feedalign.lab.files import check_folder, replacing
+from feedalign.lab.files import check_folder, write_file
 from feedalign.lab.own_training import Run, TrainConfig, run_of
 from feedalign.lab.progress import Watch, unwatched
 from feedalign.lab.runs import Executor, StoredRun, ThisProcess, config_hash, gathered, run_jobs
@@ -41,8 +41,7 @@ def compute(
         sweep: the grid.
         runs: folder of the runs; made if missing. The runs lie where `feedalign train` puts them.
         executor: who computes what is not finished; this process unless given.
-        progress: called with how many runs there are, returns a context manager that is entered while they are
-            trained; what the context manager gives is called with (done, total).
+        progress: called with "3 runs"; returns a context manager that gives a function of (done, total) to be called.
 
     Returns:
         The sweep; its folder holds table.csv and figure.svg beside result.nc.
@@ -61,9 +60,8 @@ def compute(
     found = gathered(
         NAME, Identity(sweep, hashes), jobs, lambda results: gather(sweep, points, hashes, results), runs
     )  # fmt: skip
-    for name, content in (("table.csv", csv_of(found.dataset).encode()), ("figure.svg", svg(plot(found.dataset)))):
-        with replacing(found.folder / name) as aside:
-            aside.write_bytes(content)
+    write_file(found.folder / "table.csv", csv_of(found.dataset).encode())
+    write_file(found.folder / "figure.svg", svg(plot(found.dataset)))
     return found
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from feedalign.lab.files import check_folder
+from feedalign.lab.options import TrainConfig
 from feedalign.lab.own_training.checking import check_values, refuse_unused, resolved
-from feedalign.lab.own_training.config import TrainConfig
 from feedalign.lab.own_training.job import Run
 from feedalign.lab.own_training.learner import prepared, try_out
 from feedalign.lab.own_training.samples import digest_of_file, samples_of
@@ -51,8 +51,7 @@ def compute(config: TrainConfig, runs: Path = Path("runs"), progress: Watch = un
     Args:
         config: what to train, and how.
         runs: folder of the runs; made if missing. The run lies in `runs/train/<hash of the resolved config>`.
-        progress: called with "train", returns a context manager that is entered while the network is trained; what
-            the context manager gives is called with (done, total).
+        progress: called with "train"; returns a context manager that gives a function of (done, total) to be called.
 
     Returns:
         The run. Beside result.nc its folder holds config.toml, metrics.csv, figure.svg and, unless the run diverged,

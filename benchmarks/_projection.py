@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from feedalign.lab.experiments.common.ensemble_training import EnsembleTraining
 from feedalign.lab.experiments.common.sampling import image_sample
@@ -17,8 +18,7 @@ from feedalign.lab.training import steps_per_epoch
 TOLD = 100  # steps between two reports of a training's progress
 
 
-@dataclass(frozen=True)
-class Pace:
+class Pace(NamedTuple):
     """Seconds of this machine.
 
     Attributes:
@@ -30,8 +30,7 @@ class Pace:
     measurement: float
 
 
-@dataclass(frozen=True)
-class Projection:
+class Projection(NamedTuple):
     """What a number of trainings will take, one after another on one core.
 
     Attributes:
