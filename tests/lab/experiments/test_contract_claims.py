@@ -144,35 +144,31 @@ def test_the_committed_data_support_what_the_documentation_says(name: str) -> No
 
 @pytest.mark.slow
 @every_experiment
-def test_the_committed_data_are_what_the_jobs_of_the_quick_preset_compute(name: str) -> None:
-    """Two jobs of each experiment are computed anew here; `make claims` computes all of them."""
+def test_the_committed_data_are_what_the_quick_preset_computes(name: str) -> None:
+    """One job of each experiment is computed anew here; `make claims` computes all of them."""
     experiment, there = experiments.get(name), committed_data(name)
-    all_jobs = experiment.jobs(experiment.CONFIGS["quick"])
-    for job in (all_jobs[0], all_jobs[-1]):
-        found = compute_job(job)
-        agreeing = {
-            str(variable): max(
-                agreement(there[held], found[variable]) for held in there.data_vars if held_as(held, variable)
-            )
-            for variable in found.data_vars
-            if any(held_as(held, variable) for held in there.data_vars)
-        }
-        assert agreeing
-        # Another processor rounds otherwise, which a long training makes larger, in a few of the numbers.
-        assert min(agreeing.values()) >= 0.9, (job, agreeing)
+    found = compute_job(experiment.jobs(experiment.CONFIGS["quick"])[0])
+    agreeing = {
+        name: max(agreement(there[held], found[name]) for held in places)
+        for name in map(str, found.data_vars)
+        if (places := [held for held in map(str, there.data_vars) if held_as(held, name)])
+    }
+    # Another processor rounds otherwise, and a long training makes the differences larger, so a tenth is left free.
+    assert agreeing
+    assert min(agreeing.values()) >= 0.9, agreeing
 
 
 def committed_data(name: str) -> xr.Dataset:
     return xr.load_dataset(RESULTS / f"{name}.nc", engine="h5netcdf")
 
 
-def held_as(held: object, variable: object) -> bool:
+def held_as(held: str, variable: str) -> bool:
     """Whether an experiment keeps a job's variable under this name: its own, or with the group's name before it."""
-    return held == variable or str(held).endswith(f"_{variable}")
+    return held == variable or held.endswith(f"_{variable}")
 
 
 def agreement(held: xr.DataArray, found: xr.DataArray) -> float:
-    """Return the share of a job's numbers that stand, within 1 %, at the job's place among all: the best place's share."""
+    """Return which share of a job's numbers is among the committed ones, within 1 %, at the place that fits best."""
     if not set(found.dims) <= set(held.dims):
         return 0.0
     places = held.stack(place=[dim for dim in held.dims if dim not in found.dims]).transpose("place", *found.dims)
