@@ -99,7 +99,6 @@ def test_what_is_not_a_number_supports_nothing(side: Literal["above", "below"], 
     assert not Verdict.of_mean("so", [2.0, 2.1, math.nan], 1.0, sample="a seed").supported
 
 
-
 @pytest.mark.parametrize("side", SIDES)
 def test_a_run_that_is_lost_is_no_hit_and_no_miss(side: Literal["above", "below"]) -> None:
     hits = np.full(40, float(side == "above"))

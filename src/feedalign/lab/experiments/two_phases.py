@@ -69,7 +69,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     dims = ("activation", "rule", "draw", "seed", "time")
     error, overlap = (dataset[f"{name}_simulation"].transpose(*dims).values for name in QUANTITIES)
     early = phases(error, overlap)[0]
-    # A student of DFA that learns nothing has not aligned before it learns. Backprop, the control, keeps what it reaches.
+    # A student of DFA that learns nothing has not aligned before it learns. The control keeps what it reaches.
     early[:, 0] = np.where(learns(error[:, 0]), early[:, 0], -1.0)
     early = early.mean(axis=-1)
     theory = dataset.sel(activation="erf", rule="dfa")

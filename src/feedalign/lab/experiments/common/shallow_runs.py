@@ -36,7 +36,8 @@ def phases(error: Array, overlap: Array) -> tuple[Array, Array]:
 
 def learns(error: Array) -> NDArray[np.bool_]:
     """Return whether the error [..., time] ever halves: without this, nothing comes before learning; [...]."""
-    return (error < error[..., :1] / 2).any(axis=-1)
+    halved: NDArray[np.bool_] = np.any(error < error[..., :1] / 2, axis=-1)
+    return halved
 
 
 def distance(dataset: xr.Dataset, name: str) -> xr.DataArray:
