@@ -7,6 +7,7 @@ from feedalign.anatomy.fewer import one_fewer
 from feedalign.anatomy.hooks import evaluating, observing, same_modes
 from feedalign.anatomy.jacobians import mean_jacobians
 from feedalign.anatomy.masks import InputMasks, Mask, PassMasks, real_features, real_rows, without_padding
+from feedalign.anatomy.padding import MaskSearch, padding_mask
 from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
 from feedalign.anatomy.problems import Problem
 from feedalign.anatomy.tapping import check_all_ran, checked_place, hook_places, place_problems, seeing_places, tapped
@@ -34,6 +35,7 @@ __all__ = [
     "ErrorTap",
     "InputMasks",
     "Mask",
+    "MaskSearch",
     "PassMasks",
     "Problem",
     "State",
@@ -65,6 +67,7 @@ __all__ = [
     "observing",
     "one_fewer",
     "origin",
+    "padding_mask",
     "place_problems",
     "plain_copy",
     "problems",

@@ -16,11 +16,14 @@ from feedalign.anatomy import (
     ErrorTap,
     InputMasks,
     Mask,
+    MaskSearch,
+    PassMasks,
     check_points,
     convolution_between,
     hook_places,
     is_chain,
     mean_jacobians,
+    padding_mask,
     place_problems,
     trace,
 )
@@ -81,9 +84,11 @@ class DirectRule(Wrapped):
             as "attention_mask", or a function of the inputs (args, kwargs). The mask is a Tensor [batch, token] that
             is true, or 1, for real entries. Padding is sent nothing, and no rule that counts or learns from what it
             has seen counts padding. In a pass where this input is not given, or None, every entry is real. Unless
-            `mask` is given, entries of the batch whose error is zero count as padding. An encoder and a decoder have
-            padding of their own: give a dict of masks by point, {"encoder.0": "attention_mask"}, and under the key ""
-            the mask of the error and of all points that the dict does not name.
+            `mask` is given, entries of the batch whose error is zero count as padding, and the first batch with padding
+            shows which input marks it: [batch, token], zeros and ones, where at the points with these tokens the true
+            gradient is zero. To take all tokens as real, give `lambda args, kwargs: None`. An encoder and a decoder
+            have padding of their own: give a dict of masks by point, {"encoder.0": "attention_mask"}, and under the key
+            "" the mask of the error and of all points that the dict does not name.
         recompute: keep nothing of the forward pass. The backward pass runs the model a second time, and each block
             learns and is freed at once, so a step holds the graph of one block. The output must be a Tensor. In a
             compiled model this has no effect: the compiler decides what is kept.
@@ -130,6 +135,7 @@ class DirectRule(Wrapped):
         if wrong := place_problems(model, self.error_tap.places, self.points):
             raise PointsError("; ".join(f"error_at: {problem}" for problem in wrong))
         self.mask = InputMasks.of(model, mask, self.points)
+        self.search = MaskSearch(model) if mask is None else None
         self.blocks: tuple[Block, ...] = ()
         self.hooked = {name: model.get_submodule(name) for name in self.points}
         self._hook()
@@ -175,14 +181,28 @@ class DirectRule(Wrapped):
         """Run the model on the rule's graph and return its output."""
         if self.recompute and not torch.compiler.is_compiling():
             return recomputed(self, args, kwargs)
-        return run_pass(self, Cut(self, masks=self.mask(args, kwargs)), args, kwargs)
+        return run_pass(self, Cut(self, masks=self.masks_of(args, kwargs)), args, kwargs)
 
     def run_without_learning(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the output of the model on the graph that sends `message`; feedback and averages stay as they are.
 
         For measurements. Under a control, which sends nothing in training, this is what DFA would send.
         """
-        return run_pass(self, Cut(self, learning=False, masks=self.mask(args, kwargs)), args, kwargs)
+        return run_pass(self, Cut(self, learning=False, masks=self.masks_of(args, kwargs)), args, kwargs)
+
+    def masks_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PassMasks | None:
+        """Return which entries of the inputs are real; None if all of them are.
+
+        Unless `mask` was given, the first batch with padding shows which input marks it.
+        """
+        if self.search is not None and not torch.compiler.is_compiling():
+            marks = self.search.marks(args, kwargs)
+            # The processes of a sharded model run it together, and the batch of another may have no padding.
+            if marks and not sharded_modules(self.model):
+                found = padding_mask(self.model, self.points, self.error_tap, args, kwargs, marks)
+                if found is not None:
+                    self.mask, self.search = found, None
+        return self.mask(args, kwargs)
 
     def tie(self, cut: Cut, output: Tensor) -> Tensor:
         """Return the output [*batch, C], tied to what the pass has cut off."""
@@ -236,6 +256,8 @@ class DirectRule(Wrapped):
         ]
         self.feedback.draw(places, self.model)
         self.blocks, self.points, self.drawn = blocks, tuple(place.name for place in places), True
+        if all(len(block.shape) < 2 for block in blocks[:-1]):  # no tokens, so no padding
+            self.search = None
         self._hook()  # again, behind hooks that the model has set in its first run
 
     def _hook(self) -> None:
