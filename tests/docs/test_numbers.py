@@ -41,6 +41,7 @@ ELSEWHERE = {
     "docs/results/transformer.md": ("learning rates that were tried beside those of the experiment", "0.004 0.08"),
     "docs/understanding/deep-linear.md": ("computed by hand from numbers of the same page; a threshold", "0.008 1.2"),
     "docs/understanding/shallow.md": ("computed by hand on the page, and again in its code", "0.161"),
+    "docs/results/gradient-perturbation.md": ("1/√(1 + ρ²), the update alignment of noise of length ρ", "0.12 0.45"),
 }
 
 

@@ -252,7 +252,7 @@ def _draw_recoveries(axes: Axes, recovered: xr.DataArray) -> None:
     axes.axvline(1, color=RULE_COLOURS["backprop"], lw=1, ls=":")
     axes.set_yticks(range(len(variants)), [FEEDBACK_LABELS[variant] for variant in variants])
     axes.invert_yaxis()
-    axes.set(xlabel="recovery: 0 readout only, 1 backprop")
+    axes.set(xlabel="recovery: 0 readout only, 1 backprop", ylabel="feedback")
 
 
 def caption(dataset: xr.Dataset) -> str:

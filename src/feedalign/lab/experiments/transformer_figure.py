@@ -97,7 +97,7 @@ def _draw_recovery(axes: Axes, recovered: Mapping[str, xr.DataArray]) -> None:
     axes.axvline(1, color=COLOURS["backprop"], lw=0.8, zorder=0)
     names = [_label(arm).replace(" feedback", " feedback\n").replace("\n, ", ",\n") for arm in recovered]
     axes.set_yticks(range(0, -len(recovered), -1), names, fontsize=8)
-    axes.set(xlabel="part of backprop's gain\n(0: frozen blocks, 1: backprop)", ylim=(-len(recovered), 1))
+    axes.set(xlabel="part of backprop's gain\n(0: frozen blocks, 1: backprop)", ylabel="arm", ylim=(-len(recovered), 1))
 
 
 def _label(arm: str) -> str:
