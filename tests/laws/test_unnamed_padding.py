@@ -21,20 +21,20 @@ Y = labels(6)
 
 
 class Tokens(nn.Module):
-    """A layer for every token, and a readout of the real tokens' mean, their maximum, or of every token."""
+    """A layer for every token, and a readout of the real tokens' mean, of the first token, or of every token."""
 
     def __init__(self, read: str = "mean") -> None:
         super().__init__()
         self.body, self.head, self.read = nn.Sequential(nn.Linear(4, 8), nn.Tanh()), nn.Linear(8, 3), read
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, kinds: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, kinds: Tensor | None = None) -> Tensor:
         h = self.body(x if kinds is None else x + kinds[..., None])
         real = torch.ones(x.shape[:2]) if mask is None else mask
         real = real.to(h.dtype)[..., None]
         if self.read == "mean":
             h = (h * real).sum(1) / real.sum(1)
-        elif self.read == "maximum":
-            h = (h - 10 * (1 - real)).amax(1)
+        elif self.read == "first":
+            h = h[:, 0]
         out: Tensor = self.head(h)
         return out
 
@@ -72,10 +72,9 @@ def gradients(net: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float64])
-@pytest.mark.parametrize("read", ["mean", "maximum"])
 @pytest.mark.parametrize("name", RULES)
-def test_padding_is_found_as_if_it_were_named(name: str, read: str, dtype: torch.dtype) -> None:
-    found, named = (RULES[name](drawn(Tokens, read), points=("body",), **more) for more in ({}, {"mask": "mask"}))
+def test_padding_is_found_as_if_it_were_named(name: str, dtype: torch.dtype) -> None:
+    found, named = (RULES[name](drawn(Tokens), points=("body",), **more) for more in ({}, {"mask": "mask"}))
     for content in (1, 2):  # twice, so that what a rule has learned counts
         given = data(content), REAL.to(dtype)
         assert_same(gradients(found, *given), gradients(named, *given), **EXACT)
@@ -93,19 +92,19 @@ def test_a_mask_that_marks_padding_is_found() -> None:
 def test_padding_that_comes_late_is_found_when_it_comes() -> None:
     net = fa.DFA(drawn(Tokens), points=("body",), seed=0)
     plain = fa.DFA(drawn(Tokens), points=("body",), seed=0, mask=lambda *_: None)
-    for given in ((data(),), (data(), None), (data(), EVERY)):
+    for given in ((data(), None), (data(), EVERY)):
         assert_same(gradients(net, *given), gradients(plain, *given), **EXACT)
     assert_same(gradients(net, data(1), REAL), gradients(net, data(2), REAL), **EXACT)
 
 
-@pytest.mark.parametrize("read", ["mean", "every"])
-def test_an_input_on_which_real_tokens_stand_apart_is_no_padding(read: str) -> None:
-    """Kinds of tokens are zeros and ones as well; and where every token has an output, none is padding."""
+@pytest.mark.parametrize("read", ["mean", "first", "every"])
+def test_an_input_that_marks_other_tokens_than_the_output_depends_on_is_no_mask(read: str) -> None:
+    """Kinds of tokens are zeros and ones too. Where every token has an output, or one alone, the mask marks others."""
     kinds = (torch.arange(9) % 2).expand(6, 9)
     net, plain = (fa.DFA(drawn(Tokens, read), points=("body",), seed=0, **m) for m in ({}, {"mask": lambda *_: None}))
     y = Y[:, None].expand(6, 9) if read == "every" else Y
     for rule in (net, plain):
-        output = rule(data(), REAL if read == "every" else None, kinds)
+        output = rule(data(), None if read == "mean" else REAL, kinds)
         functional.cross_entropy(output.flatten(0, -2), y.flatten()).backward()
     assert_same(left_by_backward(net), left_by_backward(plain), **EXACT)
 
@@ -126,7 +125,7 @@ def test_measurements_find_the_padding_before_any_pass() -> None:
     found, named = (fa.DFA(drawn(Tokens), points=("body",), seed=0, **more) for more in ({}, {"mask": "mask"}))
     given = (data(), REAL), Y
     one, other = (fa.gradient_alignment(net, functional.cross_entropy, *given) for net in (found, named))
-    assert one == other
+    assert one.layers == other.layers
     fa.check_rule(found, functional.cross_entropy, *given)
 
 

@@ -16,7 +16,6 @@ from feedalign.anatomy.masks import InputMask, InputMasks
 from feedalign.anatomy.tapping import tapped
 from feedalign.anatomy.undisturbed import same_state
 from feedalign.anatomy.values import activation_of, exchange
-from feedalign.errors import OutputError
 
 
 class MaskSearch:
@@ -64,8 +63,7 @@ def padding_mask(
 ) -> InputMasks | None:
     """Return the mask of the points whose tokens an input marks; None if the true gradient bears no input out.
 
-    At none of these points does the output depend on padding, and in every sample it depends on some token that is
-    real. Of several inputs that pass, the one that marks the most padding is taken.
+    The output must depend on every token that is real, at some of these points, and at none of them on padding.
 
     Args:
         model: the bare model.
@@ -77,20 +75,17 @@ def padding_mask(
     """
     try:
         reached = _reached(model, points, tap, args, kwargs)
-    except OutputError:  # in evaluation mode, in which some models return other things
+    except Exception:  # the search is a guess; what is wrong with the model the pass itself will tell
         return None
-    found: list[tuple[int, InputMasks]] = []
     for name, mark in marks.items():
         marked = {point: runs for point, runs in reached.items() if all(run.shape == mark.shape for run in runs)}
-        if not marked:
-            continue
-        used = torch.stack([run for runs in marked.values() for run in runs]).any(0)
-        for marks_padding in (False, True):
-            real = (mark != 0) != marks_padding
-            if not (used & ~real).any() and (used & real).any(1).all():
-                mask = dataclasses.replace(InputMask.of(model, name), marks_padding=marks_padding)
-                found.append((int((~real).sum()), InputMasks(of_points=dict.fromkeys(marked, mask))))
-    return max(found, key=lambda pair: pair[0])[1] if found else None
+        if marked:
+            used = torch.stack([run for runs in marked.values() for run in runs]).any(0)
+            for marks_padding in (False, True):
+                if torch.equal(used, (mark != 0) != marks_padding):
+                    mask = dataclasses.replace(InputMask.of(model, name), marks_padding=marks_padding)
+                    return InputMasks(of_points=dict.fromkeys(marked, mask))
+    return None
 
 
 def _reached(

@@ -135,7 +135,7 @@ class DirectRule(Wrapped):
         if wrong := place_problems(model, self.error_tap.places, self.points):
             raise PointsError("; ".join(f"error_at: {problem}" for problem in wrong))
         self.mask = InputMasks.of(model, mask, self.points)
-        self.search = MaskSearch(model) if mask is None else None
+        self.mask_search = MaskSearch(model) if mask is None else None
         self.blocks: tuple[Block, ...] = ()
         self.hooked = {name: model.get_submodule(name) for name in self.points}
         self._hook()
@@ -195,13 +195,13 @@ class DirectRule(Wrapped):
 
         Unless `mask` was given, the first batch with padding shows which input marks it.
         """
-        if self.search is not None and not torch.compiler.is_compiling():
-            marks = self.search.marks(args, kwargs)
+        if self.mask_search is not None and not torch.compiler.is_compiling():
+            marks = self.mask_search.marks(args, kwargs)
             # The processes of a sharded model run it together, and the batch of another may have no padding.
             if marks and not sharded_modules(self.model):
                 found = padding_mask(self.model, self.points, self.error_tap, args, kwargs, marks)
                 if found is not None:
-                    self.mask, self.search = found, None
+                    self.mask, self.mask_search = found, None
         return self.mask(args, kwargs)
 
     def tie(self, cut: Cut, output: Tensor) -> Tensor:
@@ -257,7 +257,7 @@ class DirectRule(Wrapped):
         self.feedback.draw(places, self.model)
         self.blocks, self.points, self.drawn = blocks, tuple(place.name for place in places), True
         if all(len(block.shape) < 2 for block in blocks[:-1]):  # no tokens, so no padding
-            self.search = None
+            self.mask_search = None
         self._hook()  # again, behind hooks that the model has set in its first run
 
     def _hook(self) -> None:
