@@ -65,7 +65,7 @@ class Config(ConvnetSetting):
 
 
 _DIGITS = Config(
-    # Every pixel of the digits becomes four, so that the maps are large enough for three strides.
+    # Every pixel of the digits becomes four, so that the maps are still 4 × 4 after two strides of 2.
     dataset="digits", net=NetConfig(16, (8, 16, 16), (1, 2, 2), epochs=4), batch_size=32, seeds=12, feedbacks=4,
     shares=(0.0, 1.0),
 )  # fmt: skip

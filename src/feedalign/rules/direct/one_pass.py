@@ -44,11 +44,11 @@ def _tied_at_the_end(rule: DirectRule, cut: Cut, output: Any) -> Any:
     if all(after is before for after, before in zip(tied, tapped, strict=True)):
         return output
     if cut.learning and cut.sent_in is not None and not torch.compiler.is_compiling():  # compiled code keeps no hook
-        _refuse_ways_around(cut, tapped, _loss_around_the_entry(rule.error_tap.entry))
+        _refuse_ways_around(cut, tapped, rule.error_tap.entry)
     return rule.error_tap.put(output, tapped, tied)
 
 
-def _refuse_ways_around(cut: Cut, tapped: tuple[Tensor, ...], words: str) -> None:
+def _refuse_ways_around(cut: Cut, tapped: tuple[Tensor, ...], entry: object) -> None:
     """Let a backward pass fail that comes to where the error is taken, but not through what the wrapped model returns.
 
     The model may have computed a loss from there, and have put it anywhere: into the output, an object, an attribute.
@@ -56,7 +56,7 @@ def _refuse_ways_around(cut: Cut, tapped: tuple[Tensor, ...], words: str) -> Non
 
     def check(_gradients: Any) -> None:
         if cut.sent_in != backward_pass():
-            raise OutputError(words)
+            raise OutputError(_loss_around_the_entry(entry))
 
     for operation in {origin(one) for one in tapped}:
         if operation is not None:
