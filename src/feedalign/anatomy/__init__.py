@@ -7,7 +7,8 @@ from feedalign.anatomy.fewer import one_fewer
 from feedalign.anatomy.hooks import evaluating, observing, same_modes
 from feedalign.anatomy.jacobians import mean_jacobians
 from feedalign.anatomy.masks import InputMasks, Mask, PassMasks, real_features, real_rows, without_padding
-from feedalign.anatomy.padding import MaskSearch, padding_mask
+from feedalign.anatomy.padding import find_padding
+from feedalign.anatomy.padding_marks import UnnamedPadding
 from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
 from feedalign.anatomy.problems import Problem
 from feedalign.anatomy.tapping import check_all_ran, checked_place, hook_places, place_problems, seeing_places, tapped
@@ -35,10 +36,10 @@ __all__ = [
     "ErrorTap",
     "InputMasks",
     "Mask",
-    "MaskSearch",
     "PassMasks",
     "Problem",
     "State",
+    "UnnamedPadding",
     "activation_in",
     "activation_of",
     "arguments",
@@ -54,6 +55,7 @@ __all__ = [
     "evaluating",
     "exchange",
     "features_last",
+    "find_padding",
     "gathered",
     "hook_places",
     "is_chain",
@@ -67,7 +69,6 @@ __all__ = [
     "observing",
     "one_fewer",
     "origin",
-    "padding_mask",
     "place_problems",
     "plain_copy",
     "problems",

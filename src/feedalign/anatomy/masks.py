@@ -49,7 +49,6 @@ class InputMask:
 
     given: OneMask = None  # name of an input, or a function of the inputs (args, kwargs); None where nothing is padding
     position: int | None = None  # of the input of this name; None if it is given by keyword
-    marks_padding: bool = False  # whether true, or 1, means padding
 
     @classmethod
     def of(cls, model: nn.Module, mask: OneMask) -> InputMask:
@@ -70,8 +69,7 @@ class InputMask:
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
         """Return which entries are real, as booleans; None if this pass has no mask, so that all of them are."""
         found = self._found(args, kwargs)
-        marked = found if found is None or found.dtype == torch.bool else found != 0
-        return ~marked if marked is not None and self.marks_padding else marked
+        return found if found is None or found.dtype == torch.bool else found != 0
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise ArgumentError unless a mask of numbers holds 0 and 1 alone: masks to be added mean the opposite."""
@@ -104,7 +102,7 @@ class InputMask:
 class InputMasks:
     """How the masks of a pass are found among its inputs; the masks are those of `PassMasks`."""
 
-    of_error: InputMask = field(default_factory=InputMask)
+    of_error: InputMask
     of_points: Mapping[str, InputMask] = field(default_factory=dict)
 
     @classmethod

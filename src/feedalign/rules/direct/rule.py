@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,14 +17,14 @@ from feedalign.anatomy import (
     ErrorTap,
     InputMasks,
     Mask,
-    MaskSearch,
     PassMasks,
+    UnnamedPadding,
     check_points,
     convolution_between,
+    find_padding,
     hook_places,
     is_chain,
     mean_jacobians,
-    padding_mask,
     place_problems,
     trace,
 )
@@ -135,7 +136,7 @@ class DirectRule(Wrapped):
         if wrong := place_problems(model, self.error_tap.places, self.points):
             raise PointsError("; ".join(f"error_at: {problem}" for problem in wrong))
         self.mask = InputMasks.of(model, mask, self.points)
-        self.mask_search = MaskSearch(model) if mask is None else None
+        self.unnamed = UnnamedPadding.of(model) if mask is None else None
         self.blocks: tuple[Block, ...] = ()
         self.hooked = {name: model.get_submodule(name) for name in self.points}
         self._hook()
@@ -191,18 +192,12 @@ class DirectRule(Wrapped):
         return run_pass(self, Cut(self, learning=False, masks=self.masks_of(args, kwargs)), args, kwargs)
 
     def masks_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PassMasks | None:
-        """Return which entries of the inputs are real; None if all of them are.
-
-        Unless `mask` was given, the first batch with padding shows which input marks it.
-        """
-        if self.mask_search is not None and not torch.compiler.is_compiling():
-            marks = self.mask_search.marks(args, kwargs)
-            # The processes of a sharded model run it together, and the batch of another may have no padding.
-            if marks and not sharded_modules(self.model):
-                found = padding_mask(self.model, self.points, self.error_tap, args, kwargs, marks)
-                if found is not None:
-                    self.mask, self.mask_search = found, None
-        return self.mask(args, kwargs)
+        """Return which entries of the inputs are real; None if all of them are."""
+        if self.unnamed is None:
+            return self.mask(args, kwargs)
+        if self.unnamed.has_late(args, kwargs) and not sharded_modules(self.model):
+            self.unnamed = find_padding(self.unnamed, self.model, self.error_tap, args, kwargs)
+        return self.unnamed(args, kwargs)
 
     def tie(self, cut: Cut, output: Tensor) -> Tensor:
         """Return the output [*batch, C], tied to what the pass has cut off."""
@@ -226,16 +221,22 @@ class DirectRule(Wrapped):
         return needs_jacobian(self.feedback.recipe)
 
     def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return the blocks between the points and, if the recipe looks at them, the Jacobians at the points."""
+        """Return the blocks, the Jacobians if the recipe looks at them, and what shows of padding that nobody named."""
         self.mask.check(args, kwargs)
         given = self.model, self.points, self.error_tap, args, kwargs
-        return trace(*given), mean_jacobians(*given) if self.needs_data else {}
+        blocks = trace(*given)
+        points = tuple(dict.fromkeys(block.point for block in blocks[:-1] if len(block.shape) > 1))
+        unnamed = None
+        # The processes of a sharded model run it together, and each has another batch.
+        if self.unnamed is not None and points and not sharded_modules(self.model):
+            unnamed = find_padding(replace(self.unnamed, points=points), self.model, self.error_tap, args, kwargs)
+        return blocks, mean_jacobians(*given) if self.needs_data else {}, unnamed
 
     def draw(self, found: Any) -> None:
         """Draw the matrix of every point."""
         blocks: tuple[Block, ...]
         jacobians: dict[str, Tensor]
-        blocks, jacobians = found
+        blocks, jacobians, self.unnamed = found
         modules = dict(self.model.named_modules())
         links = [convolution_between(*pair, modules) for pair in itertools.pairwise(blocks[:-1])]
         places = [
@@ -256,8 +257,6 @@ class DirectRule(Wrapped):
         ]
         self.feedback.draw(places, self.model)
         self.blocks, self.points, self.drawn = blocks, tuple(place.name for place in places), True
-        if all(len(block.shape) < 2 for block in blocks[:-1]):  # no tokens, so no padding
-            self.mask_search = None
         self._hook()  # again, behind hooks that the model has set in its first run
 
     def _hook(self) -> None:
