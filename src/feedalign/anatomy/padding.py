@@ -12,10 +12,11 @@ from torch.func import functional_call
 
 from feedalign.anatomy.error_tap import ErrorTap
 from feedalign.anatomy.hooks import evaluating, observing
+from feedalign.anatomy.masks import real_features
 from feedalign.anatomy.padding_marks import Convention, UnnamedPadding, conventions, input_tensors, marks_tokens
 from feedalign.anatomy.tapping import tapped
 from feedalign.anatomy.undisturbed import same_state
-from feedalign.anatomy.values import activation_in, exchange, mapped
+from feedalign.anatomy.values import activation_in, activation_of, exchange, mapped
 
 SAMPLES = 2  # of the batch are enough, and a graph of the whole model is kept for no more
 
@@ -55,38 +56,109 @@ def find_padding(
 def _masked_points(
     known: UnnamedPadding, model: nn.Module, tap: ErrorTap, inputs: tuple[Any, Any], convention: Convention
 ) -> list[str]:
-    """Return the points at which an input of this convention marks padding; all samples are asked if few fail."""
+    """Return the points at which an input of this convention marks padding."""
     samples = len(input_tensors(known.names, *inputs)[convention.mark.key])
     for few in (SAMPLES, samples):
-        # Each Tensor becomes another object, so that the same one given twice can be exchanged once.
-        args, kwargs = mapped(inputs, lambda one: one[:few] if one.ndim and len(one) == samples else one)  # noqa: B023
-        given = input_tensors(known.names, args, kwargs)[convention.mark.key]
-
-        def run(value: Tensor) -> Used:
-            new = exchange((args, kwargs), given, value.reshape(given.shape))  # noqa: B023
-            return _used(model, tap, *new)
-
+        # Each Tensor becomes another object, so that one that is given twice can be exchanged once.
+        fewer = mapped(inputs, lambda one: one[:few] if one.ndim and len(one) == samples else one)  # noqa: B023
         try:
-            return _asked(run, known.points, given.flatten(1), convention)
-        except Exception:  # a model may take no other batch; what is wrong with it the pass itself tells
+            return _Question(model, tap, *fewer, input_tensors(known.names, *fewer)[convention.mark.key]).ask(
+                known.points, convention
+            )
+        except Exception:  # of the model's own, which takes no other batch; else the pass itself will tell
             continue
     return []
 
 
-def _asked(run: Callable[[Tensor], Used], points: Sequence[str], given: Tensor, convention: Convention) -> list[str]:
-    mark, real = convention.mark, convention.mark.real(given)
-    empty = real.sum(1, keepdim=True) < 2  # nothing can be marked in a sample that is all padding
-    given = torch.where(empty, torch.full_like(given, convention.real), given)
-    real = mark.real(given)
-    before = run(given)
-    for padding in (_second_half(real), _every_second(real)):
-        try:
-            after = run(given.masked_fill(padding, convention.padding))
-        except Exception:  # a model may take no padding at these tokens
-            continue
-        if found := _told(before, after, points, real, padding):
-            return found
-    return []
+class _Question:
+    """What a model makes of one input in place of the given one.
+
+    Args:
+        model: the bare model.
+        tap: where the error is taken.
+        args: inputs by position.
+        kwargs: inputs by keyword.
+        given: the input in question.
+    """
+
+    def __init__(
+        self, model: nn.Module, tap: ErrorTap, args: tuple[Any, ...], kwargs: dict[str, Any], given: Tensor
+    ) -> None:
+        self.model, self.tap, self.inputs, self.given = model, tap, (args, kwargs), given
+        self.weights = {  # small numbers in place of zeros, as a new readout or a closed gate may be
+            name: torch.linspace(0.01, 0.02, one.numel(), dtype=one.dtype, device=one.device).reshape(one.shape)
+            for name, one in model.named_parameters()
+            if not one.any()
+        }
+
+    def ask(self, points: Sequence[str], convention: Convention) -> list[str]:
+        """Return the points at which the given input marks padding, by this convention."""
+        given = self.given.flatten(1)
+        empty = convention.mark.real(given).sum(1, keepdim=True) < 2  # nothing can be marked in a sample of padding
+        given = torch.where(empty, torch.full_like(given, convention.real), given)
+        real = convention.mark.real(given)
+        before = self.used(given)
+        for padding in (_second_half(real), _every_second(real)):
+            marked = given.masked_fill(padding, convention.padding)
+            try:
+                told = _told(before, self.used(marked), points, real, padding)
+                found = [one for one in told if self.same_whatever_stands_in_padding(one, marked, real & ~padding)]
+            except Exception:  # of the model's own, which takes no padding at these tokens
+                continue
+            if found:
+                return found
+        return []
+
+    def used(self, value: Tensor) -> Used:
+        """Return on which tokens the output depends: where the true gradient, in evaluation mode, is not zero."""
+        places: list[tuple[str, Tensor]] = []
+
+        def see(name: str, output: Any) -> Any:
+            activation = activation_in(output)
+            if activation is None or activation.ndim < 3:  # no tokens
+                return None
+            place = activation if activation.requires_grad else activation.detach().requires_grad_()
+            places.append((name, place))
+            return exchange(output, activation, place.clone())  # a copy: what follows may change it in place
+
+        with torch.enable_grad():
+            outputs = self._run(value, [name for name, _ in self.model.named_modules() if name], see)
+        # Different weights: the sum of the outputs of a softmax depends on nothing.
+        weights = torch.linspace(1, 2, outputs.shape[-1], dtype=outputs.dtype, device=outputs.device)
+        found = torch.autograd.grad((outputs * weights).sum(), [place for _, place in places], materialize_grads=True)
+        used: Used = {}
+        for (name, _), gradient in zip(places, found, strict=True):
+            used.setdefault(name, []).append((gradient != 0).flatten(2).any(-1))
+        return used
+
+    @torch.no_grad()
+    def same_whatever_stands_in_padding(self, point: str, value: Tensor, real: Tensor) -> bool:
+        """Return whether other activations of a point leave the output as it is, if they stand in the padding.
+
+        The gradient is zero also at tokens that lose a contest, as in a maximum over tokens, or where an activation
+        function is flat. With other activations they would count.
+        """
+
+        def see(name: str, output: Any) -> Any:
+            activation = activation_of(name, output)
+            other = torch.full_like(activation, 10) * (1 + activation.abs().amax())
+            other[..., ::2] *= -1
+            return exchange(
+                output,
+                activation,
+                torch.where(real_features(real, activation.shape, real.shape[:1]), activation, other),
+            )
+
+        return torch.allclose(self._run(value), self._run(value, [point], see))
+
+    def _run(self, value: Tensor, names: Sequence[str] = (), see: Callable[[str, Any], Any] | None = None) -> Tensor:
+        """Return the output for another input, [*batch, C]; `see` may exchange what modules return."""
+        new = exchange(self.inputs, self.given, value.reshape(self.given.shape))
+        with same_state(self.model), evaluating(self.model), observing(self.model, names, see or (lambda *_: None)):
+            _, taken = tapped(
+                self.model, self.tap, lambda: functional_call(self.model, self.weights, *new), training=False
+            )
+        return self.tap.rows(taken)
 
 
 def _told(before: Used, after: Used, points: Sequence[str], real: Tensor, padding: Tensor) -> list[str]:
@@ -118,38 +190,3 @@ def _every_second(real: Tensor) -> Tensor:
     """Return every second real token, but not the last one, which some models read."""
     place = real.cumsum(1)
     return real & (place % 2 == 0) & (place < real.sum(1, keepdim=True))
-
-
-def _used(model: nn.Module, tap: ErrorTap, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Used:
-    """Return on which tokens the output depends: where the true gradient, in evaluation mode, is not zero."""
-    places: list[tuple[str, Tensor]] = []
-
-    def see(name: str, output: Any) -> Any:
-        activation = activation_in(output)
-        if activation is None or activation.ndim < 3:  # no tokens
-            return None
-        place = activation if activation.requires_grad else activation.detach().requires_grad_()
-        places.append((name, place))
-        return exchange(output, activation, place.clone())  # a copy: what follows may change it in place
-
-    names = [name for name, _ in model.named_modules() if name]
-    with same_state(model), evaluating(model), torch.enable_grad(), observing(model, names, see):
-        weights = _weights_in_place_of_zeros(model)
-        _, taken = tapped(model, tap, lambda: functional_call(model, weights, args, kwargs), training=False)
-    outputs = tap.rows(taken)
-    # Different weights: the sum of the outputs of a softmax depends on nothing.
-    end = (outputs * torch.linspace(1, 2, outputs.shape[-1], dtype=outputs.dtype, device=outputs.device)).sum()
-    gradients = torch.autograd.grad(end, [place for _, place in places], materialize_grads=True)
-    used: Used = {}
-    for (name, _), gradient in zip(places, gradients, strict=True):
-        used.setdefault(name, []).append((gradient != 0).flatten(2).any(-1))
-    return used
-
-
-def _weights_in_place_of_zeros(model: nn.Module) -> dict[str, Tensor]:
-    """Return small numbers in place of parameters that are all zero, as a new readout or a closed gate may be."""
-    return {
-        name: torch.linspace(0.01, 0.02, one.numel(), dtype=one.dtype, device=one.device).reshape(one.shape)
-        for name, one in model.named_parameters()
-        if not one.any()
-    }

@@ -44,22 +44,22 @@ class UnnamedPadding:
 
     Attributes:
         names: of the inputs that may be given by position.
-        points: those with an axis of tokens.
+        points: at which padding may be left out.
         seen: keys of the inputs that have been looked at, see `input_tensors`.
         marks: those that say what is padding at a point, by point.
     """
 
     names: tuple[str, ...]
-    points: tuple[str, ...] = ()
+    points: tuple[str, ...]
     seen: frozenset[str] = frozenset()
     marks: Mapping[str, tuple[Mark, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: nn.Module) -> UnnamedPadding:
+    def of(cls, model: nn.Module, points: tuple[str, ...]) -> UnnamedPadding:
         """Return what is known before any pass."""
         by_name = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         inputs = inspect.signature(model.forward).parameters.values()
-        return cls(tuple(one.name for one in inputs if one.kind in by_name))
+        return cls(tuple(one.name for one in inputs if one.kind in by_name), points)
 
     def __call__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> PassMasks | None:
         """Return which tokens are real, by point; None if nothing in this pass says that one is padding."""
@@ -74,6 +74,8 @@ class UnnamedPadding:
 
         ArgumentError in compiled code, which cannot ask the model what the input means.
         """
+        if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):  # the usual case, in short
+            return False
         for key, one in input_tensors(self.names, args, kwargs).items():
             if key not in self.seen and is_mask(key) and marks_tokens(one):
                 if torch.compiler.is_compiling():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -136,12 +135,14 @@ class DirectRule(Wrapped):
         if wrong := place_problems(model, self.error_tap.places, self.points):
             raise PointsError("; ".join(f"error_at: {problem}" for problem in wrong))
         self.mask = InputMasks.of(model, mask, self.points)
-        self.unnamed = UnnamedPadding.of(model) if mask is None else None
+        self.unnamed = unnamed = UnnamedPadding.of(model, self.points) if mask is None else None
         self.blocks: tuple[Block, ...] = ()
         self.hooked = {name: model.get_submodule(name) for name in self.points}
         self._hook()
         if example_input is not None or mask is None:  # a model with a mask takes sequences, not a row of numbers
             self.prepare_early(example_input)
+        if example_input is None:  # one row of numbers says nothing about padding
+            self.unnamed = unnamed
 
     def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
         """Return what is sent through every F_l: here e = ∂loss/∂output itself, with the loss's reduction factor."""
@@ -225,11 +226,10 @@ class DirectRule(Wrapped):
         self.mask.check(args, kwargs)
         given = self.model, self.points, self.error_tap, args, kwargs
         blocks = trace(*given)
-        points = tuple(dict.fromkeys(block.point for block in blocks[:-1] if len(block.shape) > 1))
-        unnamed = None
+        unnamed = self.unnamed if any(len(block.shape) > 1 for block in blocks[:-1]) else None  # there must be tokens
         # The processes of a sharded model run it together, and each has another batch.
-        if self.unnamed is not None and points and not sharded_modules(self.model):
-            unnamed = find_padding(replace(self.unnamed, points=points), self.model, self.error_tap, args, kwargs)
+        if unnamed is not None and not sharded_modules(self.model):
+            unnamed = find_padding(unnamed, self.model, self.error_tap, args, kwargs)
         return blocks, mean_jacobians(*given) if self.needs_data else {}, unnamed
 
     def draw(self, found: Any) -> None:
