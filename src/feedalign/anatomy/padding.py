@@ -39,13 +39,18 @@ def find_padding(
         args: inputs by position.
         kwargs: inputs by keyword.
     """
-    given = input_tensors(known.names, args, kwargs)
+    # Without fullgraph=True a compiled model comes here too; compiled code keeps none of the hooks that are set here.
+    return torch.compiler.disable(_after_a_look)(known, model, tap, (args, kwargs))
+
+
+def _after_a_look(known: UnnamedPadding, model: nn.Module, tap: ErrorTap, inputs: tuple[Any, Any]) -> UnnamedPadding:
+    given = input_tensors(known.names, *inputs)
     new = [key for key, one in given.items() if key not in known.seen and marks_tokens(one) and not one.is_meta]
     fillers = [0, *(m.padding_idx for m in model.modules() if isinstance(m, nn.Embedding) and m.padding_idx)]
     marks = dict(known.marks)
     for key in new:
         for convention in conventions(key, given[key], list(dict.fromkeys(fillers))):
-            found = _masked_points(known, model, tap, (args, kwargs), convention)
+            found = _masked_points(known, model, tap, inputs, convention)
             for point in found:
                 marks[point] = (*marks.get(point, ()), convention.mark)
             if found:
