@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from tests.cases.models import floats, labels
 from torch import Tensor, nn
+
+import feedalign as fa
 
 BATCH, TOKENS, WIDTH, CLASSES, WORDS = 6, 9, 8, 3, 11
 REAL = torch.arange(TOKENS) < torch.tensor([[3], [5], [9], [2], [1], [4]])  # [batch, token]
@@ -115,7 +117,7 @@ class Raw(Encoder):
 
 
 class FromDict(Encoder):
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:  # type: ignore[override]
         return super().forward(batch["x"], batch.get("mask"))
 
 
@@ -126,7 +128,7 @@ class Words(Encoder):
         super().__init__()
         self.filler, self.embed = filler, nn.Embedding(WORDS, 4, padding_idx=filler if told else None)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(self.embed(tokens), tokens != self.filler)
 
 
@@ -192,15 +194,19 @@ class Padded:
     make: Callable[[], nn.Module]
     points: tuple[str, ...]
     given: Callable[[Tensor, Tensor], tuple[tuple[Any, ...], dict[str, Any]]]  # of the numbers and the real tokens
-    named: Callable[[Tensor], Callable[[Any, Any], Tensor]] | None = None
     masks: tuple[Tensor, ...] = (REAL,)
     masked: tuple[str, ...] | None = None  # points at which padding is left out; None for all
-    options: dict[str, Any] = field(default_factory=dict)
 
-    def model(self) -> Any:
+    def wrapped(self, rule: Any = fa.DFA, **options: Any) -> Any:
         with torch.random.fork_rng([]):
             torch.manual_seed(0)
-            return self.make().double()
+            model = self.make().double()
+        return rule(model, points=self.points, seed=0, **options)
+
+    def named(self, real: Tensor, rule: Any = fa.DFA, **options: Any) -> Any:
+        """Return the same with the padding of this batch named, at the points at which it is left out."""
+        masked = self.points if self.masked is None else self.masked
+        return self.wrapped(rule, mask=dict.fromkeys(masked, lambda *_: real), **options)
 
 
 def data(real: Tensor, content: int = 1) -> Tensor:

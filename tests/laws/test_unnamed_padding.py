@@ -1,139 +1,219 @@
-"""Padding that nobody has named: the first batch with padding shows which input marks it, by the true gradient."""
+"""Padding that nobody has named: at its first look the rule asks the model which input marks padding, and where."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import itertools
 from typing import Any
 
 import pytest
 import torch
-from tests.cases.models import floats, labels
+from tests.cases.models import labels
+from tests.cases.padded import (
+    BATCH,
+    CASES,
+    EVERY,
+    KINDS,
+    REAL,
+    TOKENS,
+    Encoder,
+    Kinds,
+    Padded,
+    Twofold,
+    data,
+    end,
+    every,
+    first,
+    greatest,
+    last,
+    mean,
+    positional,
+)
 from tests.cases.sending import RULES
-from tests.cases.small import EXACT, assert_same, left_by_backward
-from torch import Tensor, nn
+from tests.cases.small import EXACT, ROUNDING, assert_same, left_by_backward
+from torch import Tensor
 from torch.nn import functional
 
 import feedalign as fa
 
-REAL = torch.arange(9) < torch.tensor([[3], [5], [9], [2], [1], [4]])  # [batch, token]
-EVERY = torch.ones_like(REAL)
-Y = labels(6)
+Y = labels(BATCH)
+PLAIN = CASES["mean, true is real"]
+TRACED = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's compiler's own
 
 
-class Tokens(nn.Module):
-    """A layer for every token, and a readout of the real tokens' mean, of the first token, or of every token."""
-
-    def __init__(self, read: str = "mean") -> None:
-        super().__init__()
-        self.body, self.head, self.read = nn.Sequential(nn.Linear(4, 8), nn.Tanh()), nn.Linear(8, 3), read
-
-    def forward(self, x: Tensor, mask: Tensor | None, kinds: Tensor | None = None) -> Tensor:
-        h = self.body(x if kinds is None else x + kinds[..., None])
-        real = torch.ones(x.shape[:2]) if mask is None else mask
-        real = real.to(h.dtype)[..., None]
-        if self.read == "mean":
-            h = (h * real).sum(1) / real.sum(1)
-        elif self.read == "first":
-            h = h[:, 0]
-        out: Tensor = self.head(h)
-        return out
-
-
-class Encoder(nn.Module):
-    """One of torch's own layers, whose mask is true for padding; the readout is of the first token."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.into, self.layer = nn.Linear(4, 8), nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, x: Tensor, *, padding: Tensor | None = None) -> Tensor:
-        out: Tensor = self.head(self.layer(self.into(x), src_key_padding_mask=padding)[:, 0])
-        return out
-
-
-def drawn(make: Callable[..., nn.Module], *args: Any) -> Any:
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        return make(*args).double()
-
-
-def data(content: int = 1) -> Tensor:
-    """Sequences whose real tokens are always the same; `content` is the seed of what stands in the padding."""
-    return torch.where(REAL[..., None], floats(6, 9, 4), 100 * floats(6, 9, 4, seed=content)).double()
-
-
-def gradients(net: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+def step(net: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None, run: Any = None) -> dict[str, Tensor]:
+    """Return the hidden gradients of one pass."""
     net.zero_grad()
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        functional.cross_entropy(net(*args, **kwargs), Y).backward()
+        output = (net if run is None else run)(*args, **(kwargs or {}))
+        functional.cross_entropy(output.flatten(0, -2), Y.repeat_interleave(output.shape[1:-1].numel())).backward()
     return {name: one for name, one in left_by_backward(net).items() if not name.startswith("head")}
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float64])
+@pytest.mark.parametrize("begin", [None, EVERY], ids=["", "no padding at first"])
+@pytest.mark.parametrize("name", CASES)
+def test_padding_is_found_as_if_it_were_named(name: str, begin: Tensor | None) -> None:
+    case = CASES[name]
+    for real in case.masks:
+        found, named = case.wrapped(), case.named(real)
+        if begin is not None:
+            step(found, *case.given(data(begin), begin))
+        ours = step(found, *case.given(data(real), real))
+        assert_same(ours, step(named, *case.given(data(real), real)), **EXACT)
+        if case.masked is None:  # where padding does not reach the output at any point, what stands in it says nothing
+            assert_same(ours, step(found, *case.given(data(real, 2), real)), **EXACT)
+        assert any(gradient.any() for gradient in ours.values())
+
+
+@pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("name", RULES)
-def test_padding_is_found_as_if_it_were_named(name: str, dtype: torch.dtype) -> None:
-    found, named = (RULES[name](drawn(Tokens), points=("body",), **more) for more in ({}, {"mask": "mask"}))
+def test_every_rule_finds_it(name: str, recompute: bool) -> None:
+    found, named = PLAIN.wrapped(RULES[name], recompute=recompute), PLAIN.named(REAL, RULES[name], recompute=recompute)
     for content in (1, 2):  # twice, so that what a rule has learned counts
-        given = data(content), REAL.to(dtype)
-        assert_same(gradients(found, *given), gradients(named, *given), **EXACT)
-    assert any(gradient.any() for gradient in gradients(found, *given).values())
+        assert_same(step(found, (data(REAL, content), REAL)), step(named, (data(REAL, content), REAL)), **EXACT)
+    assert_same(found.state_dict(), named.state_dict(), **EXACT)
 
 
-def test_a_mask_that_marks_padding_is_found() -> None:
-    found = fa.DFA(drawn(Encoder), points=("into",), seed=0)
-    named = fa.DFA(drawn(Encoder), points=("into",), seed=0, mask=lambda _args, kwargs: ~kwargs["padding"])
-    given = {"padding": ~REAL}
-    assert_same(gradients(found, data(), **given), gradients(named, data(), **given), **EXACT)
-    assert_same(gradients(found, data(2), **given), gradients(named, data(), **given), **EXACT)
+USES = ["added", "replaced", "scaled", "turned"]
+FLAGS = [KINDS, ~EVERY, EVERY, REAL, torch.arange(TOKENS).expand(BATCH, TOKENS) == 0]
 
 
-def test_padding_that_comes_late_is_found_when_it_comes() -> None:
-    net = fa.DFA(drawn(Tokens), points=("body",), seed=0)
-    plain = fa.DFA(drawn(Tokens), points=("body",), seed=0, mask=lambda *_: None)
-    for given in ((data(), None), (data(), EVERY)):
-        assert_same(gradients(net, *given), gradients(plain, *given), **EXACT)
-    assert_same(gradients(net, data(1), REAL), gradients(net, data(2), REAL), **EXACT)
+@pytest.mark.parametrize("activation", [torch.tanh, torch.relu])
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("read", [mean, first, greatest, last, end, every])
+def test_flags_that_mean_something_else_are_no_mask(read: Any, use: str, activation: Any) -> None:
+    """Tokens that the output does not depend on, or hardly, are no padding: those that are not read, or no maximum."""
+    points = ("into", "blocks.0", "blocks.1", *(() if read is every else ("body",)))
+    case = Padded(lambda: Kinds(read, use, activation=activation), points, positional())
+    for flags, dtype in zip(FLAGS, itertools.cycle((torch.bool, torch.int64, torch.float64)), strict=False):
+        given = data(REAL), flags.to(dtype)
+        # What is replaced counts nowhere below.
+        mask = {"into": lambda *_: ~flags} if use == "replaced" else lambda *_: None  # noqa: B023
+        assert_same(step(case.wrapped(), given), step(case.wrapped(mask=mask), given), **EXACT)
 
 
-@pytest.mark.parametrize("read", ["mean", "first", "every"])
-def test_an_input_that_marks_other_tokens_than_the_output_depends_on_is_no_mask(read: str) -> None:
-    """Kinds of tokens are zeros and ones too. Where every token has an output, or one alone, the mask marks others."""
-    kinds = (torch.arange(9) % 2).expand(6, 9)
-    net, plain = (fa.DFA(drawn(Tokens, read), points=("body",), seed=0, **m) for m in ({}, {"mask": lambda *_: None}))
-    y = Y[:, None].expand(6, 9) if read == "every" else Y
-    for rule in (net, plain):
-        output = rule(data(), None if read == "mean" else REAL, kinds)
-        functional.cross_entropy(output.flatten(0, -2), y.flatten()).backward()
-    assert_same(left_by_backward(net), left_by_backward(plain), **EXACT)
+def test_two_masks_are_one() -> None:
+    case = Padded(lambda: Twofold(mean), PLAIN.points, positional())
+    other = KINDS | (torch.arange(TOKENS) == 1)
+    given = data(REAL), REAL, other
+    assert_same(step(case.wrapped(), given), step(case.named(REAL & other), given), **EXACT)
 
 
-def test_the_mask_is_told_from_kinds_of_tokens() -> None:
-    kinds = REAL.roll(1, 1)
-    net, named = (fa.DFA(drawn(Tokens), points=("body",), seed=0, **more) for more in ({}, {"mask": "mask"}))
-    assert_same(gradients(net, data(), REAL, kinds), gradients(named, data(), REAL, kinds), **EXACT)
+def test_a_mask_is_told_from_flags_that_are_the_same_in_this_batch() -> None:
+    class Both(Kinds):
+        def forward(self, x: Tensor, mask: Tensor, kinds: Tensor) -> Tensor:  # type: ignore[override]
+            return Encoder.forward(self, x + self.kind(kinds.long()), mask)
+
+    case = Padded(lambda: Both(mean), PLAIN.points, positional())
+    found, named = case.wrapped(), case.named(REAL)
+    for flags in (REAL, KINDS):
+        assert_same(step(found, (data(REAL), REAL, flags)), step(named, (data(REAL), REAL, flags)), **EXACT)
 
 
-def test_a_mask_that_says_nothing_keeps_every_token() -> None:
-    net = fa.DFA(drawn(Tokens), points=("body",), seed=0, mask=lambda *_: None)
-    one, other = gradients(net, data(1), REAL), gradients(net, data(2), REAL)
-    assert not torch.allclose(one["body.0.weight"], other["body.0.weight"])
+def test_a_new_readout_of_zeros_hides_no_padding() -> None:
+    nets = [PLAIN.wrapped(), PLAIN.named(REAL)]
+    for net in nets:
+        torch.nn.init.zeros_(net.model.head.weight)
+        torch.nn.init.zeros_(net.model.blocks[0].out.weight)
+    assert_same(*(step(net, (data(REAL), REAL)) for net in nets), **EXACT)
+    assert all(not net.model.head.weight.any() for net in nets)
 
 
-def test_measurements_find_the_padding_before_any_pass() -> None:
-    found, named = (fa.DFA(drawn(Tokens), points=("body",), seed=0, **more) for more in ({}, {"mask": "mask"}))
-    given = (data(), REAL), Y
-    one, other = (fa.gradient_alignment(net, functional.cross_entropy, *given) for net in (found, named))
-    assert one.layers == other.layers
-    fa.check_rule(found, functional.cross_entropy, *given)
+def test_an_input_that_comes_late_is_looked_at_when_it_comes() -> None:
+    net, plain, named = PLAIN.wrapped(), PLAIN.wrapped(mask=lambda *_: None), PLAIN.named(REAL)
+    assert_same(step(net, (data(REAL),)), step(plain, (data(REAL),)), **EXACT)
+    assert_same(step(net, (data(REAL), REAL)), step(named, (data(REAL), REAL)), **EXACT)
+    assert_same(step(net, (data(REAL),)), step(plain, (data(REAL),)), **EXACT)
 
 
-def test_the_search_leaves_no_trace() -> None:
-    net = fa.DFA(drawn(Encoder), points=("into",), seed=0, example_input=data())
+class Either(Encoder):
+    """As in torch's attention, true means a real token, and numbers are added to the logits."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return super().forward(x, mask if mask is None or mask.dtype == torch.bool else mask > -1)
+
+
+def test_the_same_input_may_say_the_opposite_as_another_type() -> None:
+    case = Padded(lambda: Either(mean), PLAIN.points, positional())
+    added = torch.where(REAL, 0.0, -torch.inf).double()
+    net, named = case.wrapped(), case.named(REAL)
+    for mask in (REAL, added, REAL):
+        assert_same(step(net, (data(REAL), mask)), step(named, (data(REAL), mask)), **EXACT)
+
+
+def test_a_function_that_says_nothing_keeps_every_token() -> None:
+    net = PLAIN.wrapped(mask=lambda *_: None)
+    one, other = (step(net, (data(REAL, content), REAL)) for content in (1, 2))
+    assert not torch.allclose(one["into.weight"], other["into.weight"])
+
+
+def test_copies_know_what_the_net_knows() -> None:
+    net = PLAIN.wrapped()
+    early = copy.deepcopy(net)
+    expected = step(PLAIN.named(REAL), (data(REAL), REAL))
+    step(net, (data(EVERY), EVERY))
+    loaded = PLAIN.wrapped(example_input=(data(EVERY), EVERY))
+    loaded.load_state_dict(net.state_dict())
+    for one in (early, copy.deepcopy(net), loaded):
+        assert_same(step(one, (data(REAL), REAL)), expected, **EXACT)
+
+
+def test_under_autocast() -> None:
+    nets = [net.float() for net in (PLAIN.wrapped(), PLAIN.named(REAL))]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_same(*(step(net, (data(REAL).float(), REAL)) for net in nets))
+
+
+@pytest.mark.parametrize("name", ["mean, true is real", "torch's own, first token", "in a dict"])
+def test_measurements_find_padding_before_any_pass(name: str) -> None:
+    case = CASES[name]
+    args, kwargs = case.given(data(REAL), REAL)
+    x = {"x": args[0], **kwargs} if kwargs else args
+    measured = [
+        fa.gradient_alignment(net, functional.cross_entropy, x, Y) for net in (case.wrapped(), case.named(REAL))
+    ]
+    assert measured[0].layers == measured[1].layers
+    assert fa.check_rule(case.wrapped().eval(), functional.cross_entropy, x, Y).worst < ROUNDING
+
+
+def test_the_look_leaves_no_trace() -> None:
+    case = CASES["torch's own, first token"]
+    net = case.wrapped(example_input=data(REAL))
     state, random = {name: one.clone() for name, one in net.state_dict().items()}, torch.get_rng_state()
-    net.masks_of((data(),), {"padding": ~REAL})
+    net.masks_of((data(REAL),), {"padding": ~REAL})
     assert net.training
     assert torch.equal(torch.get_rng_state(), random)
-    assert_same(net.state_dict(), state, **EXACT)
+    assert_same(net.state_dict(), state)
     assert all(parameter.grad is None for parameter in net.parameters())
+
+
+@pytest.mark.slow
+@TRACED
+@pytest.mark.parametrize("name", ["mean, true is real", "words"])
+def test_compiled_it_is_the_same(name: str) -> None:
+    torch.compiler.reset()
+    case = CASES[name]
+    plain, net = case.wrapped(), case.wrapped()
+    for one in (plain, net):
+        one(*case.given(data(EVERY), EVERY)[0], **case.given(data(EVERY), EVERY)[1])  # a first look without padding
+    compiled: Any = torch.compile(net.eval(), backend="aot_eager", fullgraph=True)
+    args, kwargs = case.given(data(REAL), REAL)
+    assert_same(step(net, args, kwargs, compiled), step(plain.eval(), args, kwargs), **EXACT)
+
+
+@pytest.mark.slow
+@TRACED
+def test_an_input_that_comes_late_to_compiled_code_is_refused_or_looked_at() -> None:
+    """Code in one graph cannot ask the model; code that may break asks it outside of the graph."""
+    torch.compiler.reset()
+    net = PLAIN.wrapped(example_input=data(EVERY))
+    compiled: Any = torch.compile(net, backend="aot_eager", fullgraph=True)
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=r"whether the input mask \(bool, 2 axes\) marks padding"):
+        step(net, (data(REAL), REAL), run=compiled)
+    torch.compiler.reset()
+    net = PLAIN.wrapped(example_input=data(EVERY))
+    compiled = torch.compile(net, backend="aot_eager")
+    expected = step(PLAIN.named(REAL), (data(REAL), REAL))
+    for _ in range(2):
+        assert_same(step(net, (data(REAL), REAL), run=compiled), expected, **EXACT)

@@ -40,7 +40,8 @@ def find_padding(
         kwargs: inputs by keyword.
     """
     # Without fullgraph=True a compiled model comes here too; compiled code keeps none of the hooks that are set here.
-    return torch.compiler.disable(_after_a_look)(known, model, tap, (args, kwargs))
+    found: UnnamedPadding = torch.compiler.disable(_after_a_look)(known, model, tap, (args, kwargs))
+    return found
 
 
 def _after_a_look(known: UnnamedPadding, model: nn.Module, tap: ErrorTap, inputs: tuple[Any, Any]) -> UnnamedPadding:
@@ -66,10 +67,9 @@ def _masked_points(
     for few in (SAMPLES, samples):
         # Each Tensor becomes another object, so that one that is given twice can be exchanged once.
         fewer = mapped(inputs, lambda one: one[:few] if one.ndim and len(one) == samples else one)  # noqa: B023
+        given = input_tensors(known.names, *fewer)[convention.mark.key]
         try:
-            return _Question(model, tap, *fewer, input_tensors(known.names, *fewer)[convention.mark.key]).ask(
-                known.points, convention
-            )
+            return _Question(model, tap, fewer, given).ask(known.points, convention)
         except Exception:  # of the model's own, which takes no other batch; else the pass itself will tell
             continue
     return []
@@ -81,15 +81,12 @@ class _Question:
     Args:
         model: the bare model.
         tap: where the error is taken.
-        args: inputs by position.
-        kwargs: inputs by keyword.
+        inputs: by position and by keyword.
         given: the input in question.
     """
 
-    def __init__(
-        self, model: nn.Module, tap: ErrorTap, args: tuple[Any, ...], kwargs: dict[str, Any], given: Tensor
-    ) -> None:
-        self.model, self.tap, self.inputs, self.given = model, tap, (args, kwargs), given
+    def __init__(self, model: nn.Module, tap: ErrorTap, inputs: tuple[Any, Any], given: Tensor) -> None:
+        self.model, self.tap, self.inputs, self.given = model, tap, inputs, given
         self.weights = {  # small numbers in place of zeros, as a new readout or a closed gate may be
             name: torch.linspace(0.01, 0.02, one.numel(), dtype=one.dtype, device=one.device).reshape(one.shape)
             for name, one in model.named_parameters()
