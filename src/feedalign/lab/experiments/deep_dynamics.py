@@ -57,8 +57,8 @@ class Config(EnsembleSetting):
 
 # So few weights that memorising costs alignment: at width 64 it costs none.
 _DIGITS = Config(
-    dataset="digits", train_images=640, hidden=(24, 24), activations=(("tanh", 6e-3), ("relu", 8e-4)),
-    label_noises=(0.0, 0.2, 0.5), epochs=160, networks=2, draws=5, measurements=20, probe=300,
+    dataset="digits", train_images=640, hidden=(24, 24), activations=(("tanh", 6e-3), ("relu", 6e-4)),
+    label_noises=(0.0, 0.2, 0.5), epochs=240, networks=2, draws=8, measurements=20, probe=300,
 )  # fmt: skip
 _PAPER = Config(
     dataset="mnist", image_size=14, hidden=(64, 64), activations=(("tanh", 1e-3), ("relu", 1e-3)),
