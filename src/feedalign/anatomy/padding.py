@@ -28,9 +28,13 @@ def find_padding(
 ) -> UnnamedPadding:
     """Return what is known of a model's padding after a look at those inputs that were not there before.
 
-    An input is the mask of a point if the true gradient says so in two passes that differ in nothing but this input:
-    a token that the output depends on is marked as padding, and then the output does not depend on it any more. Where
-    the output depends on padding in either of the passes, as below a convolution over tokens, the input is no mask.
+    The model is asked about each input that is [batch, token]. Some tokens are marked as padding there, by every
+    convention that the input's values allow. The input is the mask of a point if the output depended on some of these
+    tokens before, depends on none of them afterwards, and stays as it is with other activations in the padding. The
+    tokens of the batch that are padding already must have no gradient either. The batch itself needs no padding.
+
+    A point of which the output does not read the tokens in question, as the last block where the first token is the
+    readout, has the mask too, if no module of the model has a gradient in the padding.
 
     Args:
         known: what is known by now.

@@ -84,11 +84,11 @@ class DirectRule(Wrapped):
             as "attention_mask", or a function of the inputs (args, kwargs). The mask is a Tensor [batch, token] that
             is true, or 1, for real entries. Padding is sent nothing, and no rule that counts or learns from what it
             has seen counts padding. In a pass where this input is not given, or None, every entry is real. Unless
-            `mask` is given, entries of the batch whose error is zero count as padding, and the first batch with padding
-            shows which input marks it: [batch, token], zeros and ones, where at the points with these tokens the true
-            gradient is zero. To take all tokens as real, give `lambda args, kwargs: None`. An encoder and a decoder
-            have padding of their own: give a dict of masks by point, {"encoder.0": "attention_mask"}, and under the key
-            "" the mask of the error and of all points that the dict does not name.
+            `mask` is given, entries of the batch whose error is zero count as padding, and the first look at the model
+            shows which inputs mark padding, and at which points: see `find_padding`. To take all tokens as real, give
+            `lambda args, kwargs: None`. An encoder and a decoder have padding of their own: give a dict of masks by
+            point, {"encoder.0": "attention_mask"}, and under the key "" the mask of the error and of all points that
+            the dict does not name.
         recompute: keep nothing of the forward pass. The backward pass runs the model a second time, and each block
             learns and is freed at once, so a step holds the graph of one block. The output must be a Tensor. In a
             compiled model this has no effect: the compiler decides what is kept.
@@ -102,7 +102,8 @@ class DirectRule(Wrapped):
             `feedalign.validate` lists everything of that kind at once. In a learning pass: a point runs without
             gradients, its module has been replaced, or it runs above a module of `error_at`.
         ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, `mask` is no input of the model,
-            `recompute` is no bool, or `recompute` with `output` or `error_at`.
+            `recompute` is no bool, or `recompute` with `output` or `error_at`. In compiled code: an input that may be a
+            mask of padding comes late.
         OutputError: (first pass) the error cannot be taken at the output, or at the entry `output`. In a learning pass:
             a module of `error_at` does not run, runs twice, or leads to nothing that the model returns. In a backward
             pass: the loss does not pass any module of `error_at`.
@@ -226,9 +227,11 @@ class DirectRule(Wrapped):
         self.mask.check(args, kwargs)
         given = self.model, self.points, self.error_tap, args, kwargs
         blocks = trace(*given)
-        unnamed = self.unnamed if any(len(block.shape) > 1 for block in blocks[:-1]) else None  # there must be tokens
-        # The processes of a sharded model run it together, and each has another batch.
-        if unnamed is not None and not sharded_modules(self.model):
+        unnamed = self.unnamed
+        # Without tokens there is no padding. The processes of a sharded model run it together, each on another batch.
+        if not any(len(block.shape) > 1 for block in blocks[:-1]) or sharded_modules(self.model):
+            unnamed = None
+        if unnamed is not None:
             unnamed = find_padding(unnamed, self.model, self.error_tap, args, kwargs)
         return blocks, mean_jacobians(*given) if self.needs_data else {}, unnamed
 
