@@ -132,6 +132,21 @@ class Words(Encoder):
         return super().forward(self.embed(tokens), tokens != self.filler)
 
 
+class LastWord(Encoder):
+    """The readout is of the last token that does not fill up, and the mask is of the attention alone."""
+
+    def __init__(self) -> None:
+        super().__init__(last, causal=True)
+        self.embed = nn.Embedding(WORDS, 4)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        h = self.into(self.embed(tokens))
+        for block in self.blocks:
+            h = block(h, as_bias(mask.bool(), h.dtype))
+        out: Tensor = self.head(self.read(self.body(h), tokens != 1))
+        return out
+
+
 class Recurrent(Encoder):
     def __init__(self, both: bool, read: Callable[[Tensor, Tensor], Tensor] = mean) -> None:
         super().__init__(read, attention=False)
@@ -269,6 +284,7 @@ CASES: dict[str, Padded] = {
     "rectified": Padded(lambda: Encoder(mean, activation=torch.relu), BLOCKS, positional(), masks=SIDES),
     "words": Padded(lambda: Words(0), BLOCKS, lambda x, real: words(x, real, 0), masks=SIDES),
     "words, filler told": Padded(lambda: Words(1, True), BLOCKS, lambda x, real: words(x, real, 1), masks=SIDES),
+    "last word": Padded(LastWord, BLOCKS, lambda x, real: ((words(x, real, 1)[0][0], real.long()), {})),
     "recurrent": Padded(lambda: Recurrent(False), ("into", "rnn"), positional()),
     "recurrent, last state": Padded(lambda: Recurrent(False, last), ("into", "rnn"), positional()),
     "recurrent, both ways": Padded(lambda: Recurrent(True), ("into", "rnn"), positional(), masked=("rnn",)),
