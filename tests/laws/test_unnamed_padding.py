@@ -9,26 +9,8 @@ from typing import Any
 import pytest
 import torch
 from tests.cases.models import labels
-from tests.cases.padded import (
-    BATCH,
-    CASES,
-    EVERY,
-    KINDS,
-    REAL,
-    TOKENS,
-    Encoder,
-    Kinds,
-    Padded,
-    Twofold,
-    data,
-    end,
-    every,
-    first,
-    greatest,
-    last,
-    mean,
-    positional,
-)
+from tests.cases.padded import BATCH, CASES, EVERY, KINDS, REAL, TOKENS, Padded, data, positional
+from tests.cases.padded_models import Encoder, Kinds, Twofold, end, every, first, greatest, last, mean
 from tests.cases.sending import RULES
 from tests.cases.small import EXACT, ROUNDING, assert_same, left_by_backward
 from torch import Tensor
