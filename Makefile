@@ -7,7 +7,7 @@ FLOORS := .venv-floors
 OTHERS := .venv-compatibility
 CODE   := src tests benchmarks examples tools compatibility
 
-.PHONY: help setup reproduce test torture lint types docs benchmarks build floors compatibility clean
+.PHONY: help setup reproduce test claims torture lint types docs benchmarks build floors compatibility clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -26,8 +26,11 @@ setup: $(READY)  ## create .venv and install everything, pinned by constraints.t
 reproduce: $(READY)  ## every experiment at its quick preset, into feedalign-report.html
 	$(BIN)/feedalign reproduce
 
-test: $(READY)  ## every test, the ones that fetch data included
-	$(BIN)/python -m pytest -n auto --dist worksteal
+test: $(READY)  ## every test but those of `make claims`; the ones that fetch data included
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not claims"
+
+claims: $(READY)  ## every experiment anew, against the committed verdicts; some ten minutes
+	$(BIN)/python -m pytest -n auto --dist worksteal -m claims
 
 torture: $(READY)  ## 200 kills at random moments and every other fault; tells kills and lost results; half an hour
 	FEEDALIGN_KILLS=200 $(BIN)/python -m pytest -m fault tests/lab

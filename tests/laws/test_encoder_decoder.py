@@ -61,7 +61,8 @@ def translator() -> Translator:
 
 
 def wrapped(name: str = "DFA", recipe: Any = None, mask: Any = None, **options: Any) -> Any:
-    return RULES[name](translator(), ("encode", "decode"), recipe, mask=mask, example_input=inputs(), **options)
+    options = {"example_input": inputs(), **options}
+    return RULES[name](translator(), ("encode", "decode"), recipe, mask=mask, **options)
 
 
 def inputs(source: int = SOURCE, target: int = TARGET) -> tuple[Tensor, Tensor]:
@@ -204,6 +205,15 @@ def test_measures_leave_the_padding_of_both_out(at: Any) -> None:
     assert all(abs(cosine) > 1e-3 for cosine in measured[0].layers.values())
 
 
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("name", RULES)
+def test_the_mask_of_the_source_is_found_where_nobody_names_it(name: str, early: bool) -> None:
+    """The decoder's tokens have outputs of their own, padding too, so that backprop teaches all of them."""
+    given = *inputs(), REAL_SOURCE, REAL_TARGET
+    net = wrapped(name, Tokenwise(), example_input=given if early else inputs())
+    assert_same(step(net, *given), step(wrapped(name, Tokenwise(), MASKS["of the source"]), *given), **EXACT)
+
+
 def test_a_mask_of_a_point_that_is_none_is_refused_at_once() -> None:
     with pytest.raises(ArgumentError, match="mask has the key 'encoder', which is no point; give masks by point, from"):
         wrapped(mask={"encoder": "source_mask"})
@@ -230,7 +240,7 @@ def test_a_matrix_for_one_length_is_told_when_another_comes() -> None:
 def test_compiled_it_is_the_same(mask: Any, name: str) -> None:
     torch.compiler.reset()
     given = *inputs(), REAL_SOURCE, REAL_TARGET
-    plain, net = (wrapped(name, Tokenwise(Shared()), mask) for _ in range(2))
+    plain, net = (wrapped(name, Tokenwise(Shared()), mask, example_input=given) for _ in range(2))
     compiled: Any = torch.compile(net, backend="aot_eager", fullgraph=True)
     assert_same(step(compiled, *given), step(plain, *given), **EXACT)
     assert_same(net.state_dict(), plain.state_dict(), **EXACT)

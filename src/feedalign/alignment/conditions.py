@@ -66,7 +66,7 @@ def conditioning(net: DirectRule, loss_fn: Callable[[Any, Any], Tensor], x: Any,
     """
     check_direct(net, "so there are no alignment matrices; wrap the model in DFA")
     error = output_errors(net, loss_fn, x, y).double()
-    masks = net.mask(*arguments(net.model, x))
+    masks = net.masks_of(*arguments(net.model, x))
     mask = None if masks is None else masks.of_error
     real = error.new_ones(1, dtype=torch.bool) if mask is None else real_rows(mask, error.shape[:-1])
     error = error[real.expand_as(error)[..., 0]]  # padding is no sample

@@ -31,7 +31,7 @@ class Batch:
         args, kwargs = arguments(net.model, x)
         if not net.drawn:
             net.prepare(args, kwargs)
-        return cls(loss_fn, args, kwargs, recordable(y), net.mask(args, kwargs))
+        return cls(loss_fn, args, kwargs, recordable(y), net.masks_of(args, kwargs))
 
 
 def true_pass(

@@ -7,6 +7,8 @@ from feedalign.anatomy.fewer import one_fewer
 from feedalign.anatomy.hooks import evaluating, observing, same_modes
 from feedalign.anatomy.jacobians import mean_jacobians
 from feedalign.anatomy.masks import InputMasks, Mask, PassMasks, real_features, real_rows, without_padding
+from feedalign.anatomy.padding import find_padding
+from feedalign.anatomy.padding_marks import UnnamedPadding
 from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
 from feedalign.anatomy.problems import Problem
 from feedalign.anatomy.tapping import check_all_ran, checked_place, hook_places, place_problems, seeing_places, tapped
@@ -37,6 +39,7 @@ __all__ = [
     "PassMasks",
     "Problem",
     "State",
+    "UnnamedPadding",
     "activation_in",
     "activation_of",
     "arguments",
@@ -52,6 +55,7 @@ __all__ = [
     "evaluating",
     "exchange",
     "features_last",
+    "find_padding",
     "gathered",
     "hook_places",
     "is_chain",

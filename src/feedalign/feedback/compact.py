@@ -1,4 +1,4 @@
-"""Recipes for large models: few numbers for many tokens, for many outputs, or, where wanted, all numbers after all."""
+"""Recipes for large models: few numbers for many tokens and for many outputs, or, if asked for, all of them."""
 
 from __future__ import annotations
 

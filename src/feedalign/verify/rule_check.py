@@ -101,7 +101,7 @@ def check_rule(
     # What was drawn for this batch the reference must have; what was learned in it, it must work out.
     used = start if net.learns_feedback else ran
     matrices = {name: matrix.clone() for name, matrix in used.feedback_matrices.items()}
-    masks = net.mask(args, kwargs) if isinstance(net, DirectRule) else None
+    masks = ran.masks_of(args, kwargs) if isinstance(ran, DirectRule) else None
     with same_random_numbers(net), torch.enable_grad():
         expected, learned = reference.gradients(
             referred, matrices, lambda model: model(*args, **kwargs), lambda got: loss_fn(got, target), message, masks

@@ -41,7 +41,7 @@ def ideal() -> xr.Dataset:
     return xr.Dataset(
         {
             "gradient_alignment": ((*dims, "layer"), gradient),
-            "predicted_alignment": ((*dims, "layer"), gradient + 0.02),
+            "predicted_alignment": ((*dims, "layer"), gradient + 0.02 + 0.002 * rng.standard_normal(gradient.shape)),
             "condition_number": ((*dims, "matrix"), matrices),
             "loss": (("outputs", "draw", "every_step"), loss),
         },
@@ -51,6 +51,16 @@ def ideal() -> xr.Dataset:
 
 def mispredict(dataset: xr.Dataset) -> None:
     dataset.predicted_alignment[:] = 0.2
+
+
+def predict_another_draw(dataset: xr.Dataset) -> None:
+    """The usual course of the alignment, which says nothing of this draw."""
+    dataset["predicted_alignment"] = dataset.predicted_alignment.roll(draw=1)
+
+
+def predict_the_mean_of_the_others(dataset: xr.Dataset) -> None:
+    measured = dataset.gradient_alignment
+    dataset["predicted_alignment"] = ((measured.sum("draw") - measured) / 4).transpose(*measured.dims)
 
 
 def no_order(dataset: xr.Dataset) -> None:
@@ -64,6 +74,8 @@ def lose_one(dataset: xr.Dataset) -> None:
 # Every change of an ideal result, and the verdicts that fail on it.
 FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
     (mispredict, {PREDICTED}),
+    (predict_another_draw, {PREDICTED}),
+    (predict_the_mean_of_the_others, {PREDICTED}),
     (no_order, {RANKS}),
     (lose_one, {PREDICTED, RANKS}),
 ]

@@ -153,7 +153,7 @@ def test_without_a_passage_there_is_no_onset(curve: list[float]) -> None:
     assert np.isnan(onset(EARLY, np.array(curve), layerwise.ONSET))
 
 
-@pytest.mark.slow
+@pytest.mark.claims
 @pytest.mark.network
 def test_the_claim_is_supported_on_mnist(mnist: ImageData, tmp_path: Path) -> None:
     report = tmp_path / "report.html"

@@ -74,6 +74,15 @@ def favour_positive(dataset: xr.Dataset) -> None:
     dataset.generalisation_error[:, :200] = 1e-5
 
 
+def lose_a_run(dataset: xr.Dataset) -> None:
+    dataset.generalisation_error[2, 7] = np.nan
+
+
+def learn_at_random(dataset: xr.Dataset) -> None:
+    """As many runs learn as should, but not those whose feedback allows it."""
+    dataset["generalisation_error"] = dataset.generalisation_error.roll(run=1)
+
+
 def blur(dataset: xr.Dataset) -> None:
     dataset["generalisation_error"] = 0.8e-2 + 0.4e-2 * (dataset.generalisation_error > 1e-2)
 
@@ -82,5 +91,7 @@ def blur(dataset: xr.Dataset) -> None:
 FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
     (learn_anyway, {CONDITION, FORMULA}),
     (favour_positive, {FORMULA}),
+    (learn_at_random, {CONDITION}),
+    (lose_a_run, {CONDITION, FORMULA, GAP}),
     (blur, {GAP}),
 ]

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from numpy.typing import NDArray
 
-from feedalign.lab.experiments.common.shallow_runs import phases
+from feedalign.lab.experiments.common.shallow_runs import learns, phases
 
 ALIGNS, BEYOND, SINKS, KEEPS, ERROR_AGREES, OVERLAP_AGREES, AT_MINIMA, NEEDS_SIGNS = range(8)
 
@@ -104,6 +104,12 @@ def learn_before_aligning(dataset: xr.Dataset) -> None:
         dataset[name].loc[{}] = late[name]
 
 
+def learn_nothing(dataset: xr.Dataset) -> None:
+    """The cosine goes its way, and the error stays: then nothing came before learning."""
+    for name in ("generalisation_error_theory", "generalisation_error_simulation"):
+        dataset[name][:] = 0.5
+
+
 def lose_all_at_the_end(dataset: xr.Dataset) -> None:
     for values in (simulated(dataset), dataset.overlap_theory):
         values[{"activation": 0, "rule": 0, "time": -1}] = 0.3
@@ -140,6 +146,7 @@ FAILING: list[tuple[Callable[[xr.Dataset], None], set[int]]] = [
     (align_under_backprop, {BEYOND, KEEPS}),
     (keep_all, {SINKS}),
     (learn_before_aligning, {ALIGNS, BEYOND, SINKS, KEEPS}),
+    (learn_nothing, {ALIGNS, BEYOND, SINKS}),
     (lose_all_at_the_end, {KEEPS}),
     (shift_error, {ERROR_AGREES}),
     (shift_overlap, {OVERLAP_AGREES}),
@@ -158,3 +165,4 @@ def test_phases_on_curves_made_by_hand() -> None:
     np.testing.assert_allclose(early, [0.9, 0.8, 0.3])
     np.testing.assert_allclose(sink, [0.2, 0.0, -0.6])
     np.testing.assert_allclose(phases(error[0], overlap[0]), (early[0], sink[0]))
+    np.testing.assert_array_equal(learns(error), [True, False, True])

@@ -99,6 +99,16 @@ def test_what_is_not_a_number_supports_nothing(side: Literal["above", "below"], 
     assert not Verdict.of_mean("so", [2.0, 2.1, math.nan], 1.0, sample="a seed").supported
 
 
+@pytest.mark.parametrize("side", SIDES)
+def test_a_run_that_is_lost_is_no_hit_and_no_miss(side: Literal["above", "below"]) -> None:
+    hits = np.full(40, float(side == "above"))
+    assert Verdict.of_share("so", hits, 0.5, side, sample="a run").supported
+    hits[3] = math.nan
+    found = Verdict.of_share("so", hits, 0.5, side, sample="a run")
+    assert found.word == "not supported"
+    assert math.isnan(found.p_value)
+
+
 def test_everything_in_a_verdict_goes_into_json() -> None:
     made = Verdict("so", np.float64(0.9), np.float32(0.1), 1 / np.sqrt(3), "above", "a seed", np.int64(4))  # type: ignore[arg-type]
     written = json.loads(json.dumps({**asdict(made), "supported": made.supported}))

@@ -22,8 +22,8 @@ CLAIMS = {
     "overparametrisation": (
         "The readout aligns with the feedback first, whether the student has fewer units than its teacher, as many, "
         "or more. An erf student with fewer units keeps nearly as much of the alignment as one with as many; a student "
-        "with twice as many or more keeps more. In an erf student with fewer units, a unit serves two units of the "
-        "teacher."
+        "with twice as many or more keeps more. Units of an erf student with fewer units lie between units of the "
+        "teacher, more than those of a student with as many."
     ),
     "shallow-variations": (
         "From small or zero weights the readout aligns with the feedback first: also with label noise, with a teacher "
@@ -34,8 +34,8 @@ CLAIMS = {
     ),
     "alignment-matrices": (
         "In a deep linear network trained with direct feedback alignment from zero weights, the alignment matrices "
-        "predict how well the gradients align, better than a constant does. The worse the matrices are conditioned, "
-        "the worse the gradients of the first layer align."
+        "predict how well the gradients align: where the matrices of a network differ from those of other networks, so "
+        "does the alignment. The worse the matrices are conditioned, the worse the gradients of the first layer align."
     ),
     "output-statistics": (
         "The worse the covariance of the outputs is conditioned, the worse the gradients of networks trained with "
@@ -60,8 +60,8 @@ CLAIMS = {
     ),
     "width": (
         "Over-parametrisation helps deep networks to align under direct feedback alignment where the initial weights "
-        "are small. From PyTorch's initial weights, wider networks end worse aligned and less alike, and gain less "
-        "over training the readout alone."
+        "are small. From PyTorch's initial weights, wider networks end worse aligned and less alike. They also gain "
+        "less over training the readout alone, as networks do under backprop."
     ),
     "gradient-perturbation": (
         "A gradient alignment is worth no particular accuracy. Backprop bears much random noise on its gradients and "
@@ -70,9 +70,9 @@ CLAIMS = {
     ),
     "convolution": (
         "Under random direct feedback, the gradients below a layer align less where its connections are sparse, and "
-        "less again where its weights are shared. Within one net, alignability decides: scattering the rows of "
-        "structured feedback lowers both alignability and gradient alignment. Between kinds of feedback, alignability "
-        "does not decide. Learned feedback recovers more accuracy than random feedback and every fixed structure."
+        "less again where its weights are shared. Within one net, scattering the rows of structured feedback lowers "
+        "both alignability and gradient alignment. Between kinds of feedback, the one with the higher alignability "
+        "need not learn more. Learned feedback recovers more accuracy than random feedback and every fixed structure."
     ),
     "sharing": (
         "Gradients below a layer whose positions share a kernel align less with random feedback than gradients below "

@@ -5,7 +5,7 @@ Hidden layers are sent F_l P e with P = (Σ_yx Σ_xy)^(−½), while the readout
 Setting: deep linear networks, full-batch descent on the population: isotropic inputs, and a linear teacher whose two
 outputs have covariance [[1, α(1−β)], [α(1−β), α²]]. DFA starts from zero weights. Backprop, which would not move from
 zero, starts from small random weights. Conditioning the error is also a form of preconditioning. The control is
-therefore backprop with the same conditioned error: what DFA gains beyond the control is due to alignment.
+therefore backprop with the same conditioned error: preconditioning alone does not explain what DFA gains beyond that.
 
 Source: of the grid Refinetti et al. (2021), section 3; conditioned feedback follows from its theory.
 """

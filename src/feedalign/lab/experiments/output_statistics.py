@@ -1,8 +1,8 @@
 r"""Output statistics: correlated or unequal outputs align worse, in linear and in non-linear networks.
 
 Nothing is claimed of ReLU networks on random targets, whose alignment shows no order. The late decline of weight
-alignment comes from bending: with targets of 0.3 times the size, for which tanh is nearly linear, three draws lost half
-as much. Its threshold, 0.01, was chosen on first_seed = 1 000 000 before the presets were run.
+alignment may come from bending: in a trial with targets of 0.3 times the size, for which tanh is nearly linear, three
+draws lost half as much. Its threshold, 0.01, was chosen on first_seed = 1 000 000 before the presets were run.
 
 Setting: networks with three hidden layers and two outputs of covariance [[1, α(1−β)], [α(1−β), α²]], full-batch descent
 on ½|ŷ − y|², from small weights. Random targets have nothing to do with the inputs, as in the original study;

@@ -84,14 +84,16 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
 
 def _alignment(dataset: xr.Dataset) -> list[Verdict]:
     """Test whether the readout turns to the feedback first, and what prevents it."""
-    simulated = early_overlap(dataset.generalisation_error_simulation, dataset.overlap_simulation)
-    simulated = simulated.mean("seed", skipna=False)
-    theory = early_overlap(dataset.generalisation_error_theory, dataset.overlap_theory)
-    beyond = theory.sel(rule="dfa") - theory.sel(rule="backprop")
+    simulated = _early(dataset, "simulation").mean("seed", skipna=False)
+    theory = _early(dataset, "theory").sel(rule="dfa")
+    control = early_overlap(dataset.generalisation_error_theory, dataset.overlap_theory).sel(rule="backprop")
+    beyond = theory - control
     draw = "a draw of teacher, start and feedback"
-    own = dataset.sel(variation="own readout")
+    own, large = (dataset.sel(variation=name) for name in ("own readout", "large readout"))
     # The smallest cosine is the largest with its sign turned.
-    smallest = -early_overlap(own.generalisation_error_simulation, -own.overlap_simulation).mean("seed", skipna=False)
+    smallest = -early_overlap(own.generalisation_error_simulation, -own.overlap_simulation)
+    learned = early_overlap(own.generalisation_error_simulation, own.overlap_simulation, learning=True) > -1
+    hindered = early_overlap(large.generalisation_error_simulation, large.overlap_simulation)
     return [
         weakest_of(
             "from small or zero weights: the largest cos(v, F) before ε_g has halved (weakest variation)",
@@ -104,14 +106,25 @@ def _alignment(dataset: xr.Dataset) -> list[Verdict]:
         ),
         Verdict.of_difference(
             "a large initial readout hinders it: that cosine from a small start minus that from a large readout",
-            simulated.sel(variation="plain"), simulated.sel(variation="large readout"), HINDERED,
+            simulated.sel(variation="plain"), hindered.mean("seed", skipna=False), HINDERED,
             sample=f"{draw}; {_simulated(dataset)}",
         ),
         Verdict.of_mean(
             "feedback equal to the large initial readout: the smallest cos(v, F) before ε_g has halved",
-            smallest, ALIGNED, sample=f"{draw}; {_simulated(dataset)}",
+            smallest.where(learned, -1.0).mean("seed"), ALIGNED, sample=f"{draw}; {_simulated(dataset)}",
         ),
     ]  # fmt: skip
+
+
+def _early(dataset: xr.Dataset, kind: str) -> xr.DataArray:
+    """Return the largest cosine before the error has halved; −1 for erf students whose error never does.
+
+    A ReLU student cannot learn where its feedback lacks a sign, but its readout turns to the feedback first all the
+    same.
+    """
+    curves = [dataset[f"{name}_{kind}"] for name in QUANTITIES]
+    of_erf = dataset.variation.isin(ERF)
+    return early_overlap(*curves, learning=True).where(of_erf, early_overlap(*curves))
 
 
 def _agreement(dataset: xr.Dataset) -> list[Verdict]:
@@ -134,8 +147,10 @@ def _solutions(dataset: xr.Dataset) -> list[Verdict]:
     """Test what decides the solution that an erf student takes."""
     signs = ((np.sign(dataset.late_readout) == np.sign(dataset.feedback)) | dataset.feedback.isnull()).all("unit")
     taken = dataset.taken.transpose("variation", "draw", "unit")
-    same = (abs(taken.sel(variation="zero") - taken.sel(variation="plain")) < 0.5) | taken.isel(variation=0).isnull()
-    kept = ((taken == np.arange(1, dataset.sizes["unit"] + 1)) | taken.isnull()).all("unit")
+    no_unit = dataset.feedback.isnull().transpose("variation", "draw", "unit")
+    same = abs(taken.sel(variation="zero") - taken.sel(variation="plain")) < 0.5
+    same = same | no_unit.sel(variation="plain", drop=True)
+    kept = ((taken == np.arange(1, dataset.sizes["unit"] + 1)) | no_unit).all("unit")
     arrived = (dataset.late_error < SOLVED).sel(variation=["informed", "informed, turned"]).all("variation")
     decided = kept.sel(variation="informed") & ~kept.sel(variation="informed, turned")
     decided = decided & signs.sel(variation="informed, turned")
@@ -191,13 +206,13 @@ def _recovery(dataset: xr.Dataset) -> Verdict:
     """Compare which ReLU students learned with the signs of their feedback."""
     relu = dataset.sel(variation="relu")
     start = relu.generalisation_error_theory.sel(rule="dfa").isel(time=0)
-    learned = (relu.late_error / start < LEARNED).values
+    learned = (relu.late_error / start < LEARNED).where(relu.late_error.notnull()).values
     feedback = relu.feedback.transpose("draw", "unit").values[:, :2]
     both = (feedback > 0).any(axis=1) & (feedback < 0).any(axis=1)
     return Verdict.of_share(
         "relu: a student of the readout (1, −1) learns exactly if its feedback has an entry of each sign (share of "
         "draws)",
-        learned == both,
+        np.where(np.isnan(learned), np.nan, learned == both),
         SHARE,
         sample="a draw of teacher, start and feedback, theory",
     )

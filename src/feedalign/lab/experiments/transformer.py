@@ -218,7 +218,7 @@ def caption(dataset: xr.Dataset) -> str:
     return (
         "Transformers on characters; solid: post-norm, dashed: pre-norm. (a) Bits per character on held-out text; grey "
         "lines: what counts of pairs and of triples of characters predict. (b) Gradient alignment of each block under "
-        "DFA, mean over runs. (c) Part of backprop's gain over frozen blocks that each arm reaches; bars: smallest and "
-        f"largest. {rates} Means over {dataset.sizes['seed']} seeds, each with feedback drawn {dataset.sizes['draw']} "
-        f"time{'' if dataset.sizes['draw'] == 1 else 's'}."
+        "DFA, mean over runs. (c) Part of backprop's gain over frozen blocks that each arm reaches; filled: post-norm, "
+        f"open: pre-norm; bars: smallest and largest. {rates} Means over {dataset.sizes['seed']} seeds, each with "
+        f"feedback drawn {dataset.sizes['draw']} time{'' if dataset.sizes['draw'] == 1 else 's'}."
     )

@@ -40,7 +40,7 @@ def draw(dataset: xr.Dataset, recovered: Mapping[str, xr.DataArray]) -> Figure:
     """
     with figure_style():
         titles = ("learning", "gradient alignment by block, DFA", "what is recovered")
-        figure, (left, middle, right) = panels(11.2, 4.6, titles, width_ratios=(1.1, 1.1, 0.8))
+        figure, (left, middle, right) = panels(13.0, 4.6, titles, width_ratios=(1.1, 1.1, 0.9))
         _draw_bits(left, dataset)
         _draw_alignment(middle, dataset)
         _draw_recovery(right, recovered)
@@ -85,19 +85,21 @@ def _draw_alignment(axes: Axes, dataset: xr.Dataset) -> None:
 
 
 def _draw_recovery(axes: Axes, recovered: Mapping[str, xr.DataArray]) -> None:
-    """Draw the part of backprop's gain for every arm, from the first arm at the top."""
-    for place, (arm, values) in enumerate(recovered.items()):
+    """Draw the part of backprop's gain, a row for each rule: post-norm filled, pre-norm open."""
+    rules = list(dict.fromkeys(_look(arm)[0] for arm in recovered))
+    for arm, values in recovered.items():
         rule, style = _look(arm)
         numbers = values.values.ravel()
         mean = float(np.mean(numbers))
         reach = [[mean - float(np.min(numbers))], [float(np.max(numbers)) - mean]]
         face = COLOURS[rule] if style == "-" else "white"
-        axes.errorbar(mean, -place, xerr=reach, fmt="o", ms=5, lw=1, color=COLOURS[rule], markerfacecolor=face)
+        axes.errorbar(
+            mean, -rules.index(rule), xerr=reach, fmt="o", ms=5, lw=1, color=COLOURS[rule], markerfacecolor=face
+        )
     axes.axvline(0, color=COLOURS["frozen"], lw=0.8, zorder=0)
     axes.axvline(1, color=COLOURS["backprop"], lw=0.8, zorder=0)
-    names = [_label(arm).replace(" feedback", " feedback\n").replace("\n, ", ",\n") for arm in recovered]
-    axes.set_yticks(range(0, -len(recovered), -1), names, fontsize=8)
-    axes.set(xlabel="part of backprop's gain\n(0: frozen blocks, 1: backprop)", ylabel="arm", ylim=(-len(recovered), 1))
+    axes.set_yticks(range(0, -len(rules), -1), [_label(rule) for rule in rules], fontsize=7)
+    axes.set(xlabel="part of backprop's gain\n(0: frozen blocks, 1: backprop)", ylabel="arm", ylim=(-len(rules), 1))
 
 
 def _label(arm: str) -> str:

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
-from feedalign.lab.experiments.common.shallow_runs import QUANTITIES, distance, phases
+from feedalign.lab.experiments.common.shallow_runs import QUANTITIES, distance, learns, phases
 from feedalign.lab.experiments.common.verdict import Verdict, weakest_of
 from feedalign.lab.experiments.two_phases_job import ACTIVATIONS, RULES, SIGNS, Setting, Students
 from feedalign.lab.panels import panels
@@ -68,10 +68,14 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     """Test both phases against backprop, the theory against simulation, and what the opposite feedback does."""
     dims = ("activation", "rule", "draw", "seed", "time")
     error, overlap = (dataset[f"{name}_simulation"].transpose(*dims).values for name in QUANTITIES)
-    early = phases(error, overlap)[0].mean(axis=-1)
+    early = phases(error, overlap)[0]
+    # A student of DFA that learns nothing has not aligned before it learns. The control keeps what it reaches.
+    early[:, 0] = np.where(learns(error[:, 0]), early[:, 0], -1.0)
+    early = early.mean(axis=-1)
     theory = dataset.sel(activation="erf", rule="dfa")
     # Of the theory, because noise alone would put the peak of a simulated run above its end.
-    _, sink = phases(*(theory[f"{name}_theory"].transpose("draw", "time").values for name in QUANTITIES))
+    curves = [theory[f"{name}_theory"].transpose("draw", "time").values for name in QUANTITIES]
+    sink = np.where(learns(curves[0]), phases(*curves)[1], 0.0)
     final = overlap[..., -1].mean(axis=-1)
     sample = f"a draw of teacher, start and feedback; mean over {overlap.shape[3]} simulated runs"
     return [

@@ -1,7 +1,8 @@
 r"""Does over-parametrisation help alignment? It does where the weights start small, and not from PyTorch's weights.
 
-The initial weights know nothing of the feedback. A wide network fits the data by a small change of many weights, and
-most of what it began with remains. It also needs its hidden layers less.
+A likely reason, which nothing here tests by itself: the initial weights know nothing of the feedback, and a wide
+network fits the data by a small change of many weights. A wide network also needs its hidden layers less, under any
+rule.
 
 Setting: ensembles of tanh networks with two hidden layers of equal width and without biases, SGD on the summed
 cross-entropy in batches of 32, feedback uniform on ±1/√features, so that the columns of a feedback matrix have the same

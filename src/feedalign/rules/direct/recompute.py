@@ -69,7 +69,7 @@ class TwoRuns:
 
     def __init__(self, rule: DirectRule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.rule, self.args, self.kwargs = rule, args, kwargs
-        self.sender = Sender(rule, masks=rule.mask(args, kwargs))
+        self.sender = Sender(rule, masks=rule.masks_of(args, kwargs))
         self.surroundings, self.precision = Surroundings(rule.model), Precision(rule.model)
         given = tensors_in((args, kwargs))
         learning = [parameter for parameter in rule.model.parameters() if parameter.requires_grad]

@@ -16,8 +16,11 @@ from feedalign.anatomy import (
     ErrorTap,
     InputMasks,
     Mask,
+    PassMasks,
+    UnnamedPadding,
     check_points,
     convolution_between,
+    find_padding,
     hook_places,
     is_chain,
     mean_jacobians,
@@ -81,9 +84,11 @@ class DirectRule(Wrapped):
             as "attention_mask", or a function of the inputs (args, kwargs). The mask is a Tensor [batch, token] that
             is true, or 1, for real entries. Padding is sent nothing, and no rule that counts or learns from what it
             has seen counts padding. In a pass where this input is not given, or None, every entry is real. Unless
-            `mask` is given, entries of the batch whose error is zero count as padding. An encoder and a decoder have
-            padding of their own: give a dict of masks by point, {"encoder.0": "attention_mask"}, and under the key ""
-            the mask of the error and of all points that the dict does not name.
+            `mask` is given, entries of the batch whose error is zero count as padding, and the first look at the model
+            shows which inputs mark padding, and at which points: see `find_padding`. To take all tokens as real, give
+            `lambda args, kwargs: None`. An encoder and a decoder have padding of their own: give a dict of masks by
+            point, {"encoder.0": "attention_mask"}, and under the key "" the mask of the error and of all points that
+            the dict does not name.
         recompute: keep nothing of the forward pass. The backward pass runs the model a second time, and each block
             learns and is freed at once, so a step holds the graph of one block. The output must be a Tensor. In a
             compiled model this has no effect: the compiler decides what is kept.
@@ -97,7 +102,8 @@ class DirectRule(Wrapped):
             `feedalign.validate` lists everything of that kind at once. In a learning pass: a point runs without
             gradients, its module has been replaced, or it runs above a module of `error_at`.
         ArgumentError: `feedback` is no recipe, `batch_dims` is no number of axes, `mask` is no input of the model,
-            `recompute` is no bool, or `recompute` with `output` or `error_at`.
+            `recompute` is no bool, or `recompute` with `output` or `error_at`. In compiled code: an input that may be a
+            mask of padding comes late.
         OutputError: (first pass) the error cannot be taken at the output, or at the entry `output`. In a learning pass:
             a module of `error_at` does not run, runs twice, or leads to nothing that the model returns. In a backward
             pass: the loss does not pass any module of `error_at`.
@@ -130,11 +136,14 @@ class DirectRule(Wrapped):
         if wrong := place_problems(model, self.error_tap.places, self.points):
             raise PointsError("; ".join(f"error_at: {problem}" for problem in wrong))
         self.mask = InputMasks.of(model, mask, self.points)
+        self.unnamed = unnamed = UnnamedPadding.of(model, self.points) if mask is None else None
         self.blocks: tuple[Block, ...] = ()
         self.hooked = {name: model.get_submodule(name) for name in self.points}
         self._hook()
         if example_input is not None or mask is None:  # a model with a mask takes sequences, not a row of numbers
             self.prepare_early(example_input)
+        if example_input is None:  # one row of numbers says nothing about padding
+            self.unnamed = unnamed
 
     def message(self, error: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch outputs"]:
         """Return what is sent through every F_l: here e = ∂loss/∂output itself, with the loss's reduction factor."""
@@ -175,14 +184,22 @@ class DirectRule(Wrapped):
         """Run the model on the rule's graph and return its output."""
         if self.recompute and not torch.compiler.is_compiling():
             return recomputed(self, args, kwargs)
-        return run_pass(self, Cut(self, masks=self.mask(args, kwargs)), args, kwargs)
+        return run_pass(self, Cut(self, masks=self.masks_of(args, kwargs)), args, kwargs)
 
     def run_without_learning(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return the output of the model on the graph that sends `message`; feedback and averages stay as they are.
 
         For measurements. Under a control, which sends nothing in training, this is what DFA would send.
         """
-        return run_pass(self, Cut(self, learning=False, masks=self.mask(args, kwargs)), args, kwargs)
+        return run_pass(self, Cut(self, learning=False, masks=self.masks_of(args, kwargs)), args, kwargs)
+
+    def masks_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PassMasks | None:
+        """Return which entries of the inputs are real; None if all of them are."""
+        if self.unnamed is None:
+            return self.mask(args, kwargs)
+        if self.unnamed.has_late(args, kwargs) and not sharded_modules(self.model):
+            self.unnamed = find_padding(self.unnamed, self.model, self.error_tap, args, kwargs)
+        return self.unnamed(args, kwargs)
 
     def tie(self, cut: Cut, output: Tensor) -> Tensor:
         """Return the output [*batch, C], tied to what the pass has cut off."""
@@ -206,16 +223,23 @@ class DirectRule(Wrapped):
         return needs_jacobian(self.feedback.recipe)
 
     def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Return the blocks between the points and, if the recipe looks at them, the Jacobians at the points."""
+        """Return the blocks, the Jacobians if the recipe looks at them, and what shows of padding that nobody named."""
         self.mask.check(args, kwargs)
         given = self.model, self.points, self.error_tap, args, kwargs
-        return trace(*given), mean_jacobians(*given) if self.needs_data else {}
+        blocks = trace(*given)
+        unnamed = self.unnamed
+        # Without tokens there is no padding. The processes of a sharded model run it together, each on another batch.
+        if not any(len(block.shape) > 1 for block in blocks[:-1]) or sharded_modules(self.model):
+            unnamed = None
+        if unnamed is not None:
+            unnamed = find_padding(unnamed, self.model, self.error_tap, args, kwargs)
+        return blocks, mean_jacobians(*given) if self.needs_data else {}, unnamed
 
     def draw(self, found: Any) -> None:
         """Draw the matrix of every point."""
         blocks: tuple[Block, ...]
         jacobians: dict[str, Tensor]
-        blocks, jacobians = found
+        blocks, jacobians, self.unnamed = found
         modules = dict(self.model.named_modules())
         links = [convolution_between(*pair, modules) for pair in itertools.pairwise(blocks[:-1])]
         places = [

@@ -127,7 +127,8 @@ def can_recover(A: ArrayLike, F: ArrayLike) -> bool:
     sign of A_m. And v_k has the sign of F_k in every unit of a solution: from small weights, a step of DFA with a small
     learning rate keeps |w_k|² / N = 2 (η / η_v) F_k v_k, since relu has g'(λ) λ = g(λ). With a larger learning rate,
     DFA leaves a solution with F_k v_k < 0, where it moves w_k uphill. The page on shallow networks in the documentation
-    has the proof. The condition is also sufficient in every run of the experiment relu-recovery. This is not proved.
+    has the proof. That the condition is also sufficient is not proved: in the experiment relu-recovery condition and
+    outcome disagree in at most one run in a thousand.
 
     Args:
         A: second layer of the teacher, [M].

@@ -26,12 +26,18 @@ def phases(error: Array, overlap: Array) -> tuple[Array, Array]:
         overlap: cos(v, F) [..., time].
 
     Returns:
-        Both [...]. A run whose error never halves counts as "before" throughout. The second is negative where the
-        overlap ends higher.
+        Both [...]. A run whose error never halves counts as "before" throughout; `learns` finds such runs. The second
+        is negative where the overlap ends higher.
     """
     halved = np.logical_or.accumulate(error < error[..., :1] / 2, axis=-1)
     early: Array = np.where(halved, -1.0, overlap).max(-1)
     return early, early - overlap[..., -1]
+
+
+def learns(error: Array) -> NDArray[np.bool_]:
+    """Return whether the error [..., time] ever halves: without this, nothing comes before learning; [...]."""
+    halved: NDArray[np.bool_] = np.any(error < error[..., :1] / 2, axis=-1)
+    return halved
 
 
 def distance(dataset: xr.Dataset, name: str) -> xr.DataArray:
@@ -41,11 +47,20 @@ def distance(dataset: xr.Dataset, name: str) -> xr.DataArray:
     return apart / theory.isel(time=0) if name == "generalisation_error" else apart
 
 
-def early_overlap(error: xr.DataArray, overlap: xr.DataArray) -> xr.DataArray:
+def early_overlap(error: xr.DataArray, overlap: xr.DataArray, *, learning: bool = False) -> xr.DataArray:
     """Return the largest overlap before the error has halved, without time.
 
     Time 0 is left out, because the cosine of zero weights is not a number. The error counts as halved when it is half
     of its value at the first time that is left.
+
+    Args:
+        error: generalisation error, with time.
+        overlap: cos(v, F), with the dimensions of the error.
+        learning: whether a run whose error never halves gets −1, since it has not aligned before it learns. Otherwise
+            the whole run counts as "before".
     """
     error, overlap = (values.isel(time=slice(1, None)).transpose(..., "time") for values in (error, overlap))
-    return overlap.isel(time=-1, drop=True).copy(data=phases(error.values, overlap.values)[0])
+    early = phases(error.values, overlap.values)[0]
+    if learning:
+        early = np.where(learns(error.values), early, -1.0)
+    return overlap.isel(time=-1, drop=True).copy(data=early)

@@ -96,14 +96,15 @@ class Verdict:
 
         Args:
             claim: a sentence that can be false.
-            hits: True or False for each independent run, [n].
+            hits: True or False for each independent run, [n]. NaN stands for a run that is lost, and makes the verdict
+                "not supported".
             threshold: the share that must be passed.
             side: the side of the threshold on which the share must be.
             sample: what one independent run is.
         """
         import numpy as np
 
-        counted = np.asarray(hits, dtype=bool)
+        counted = np.asarray(hits, dtype=np.float64)  # as truth values, lost runs would be hits
         n = counted.size
         share = float(counted.mean()) if n else math.nan
         error = math.sqrt(share * (1 - share) / n) if n else math.nan
