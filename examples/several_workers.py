@@ -69,7 +69,9 @@ if __name__ == "__main__":
             )
             print(f"{rule:9} learning rate {lr:5}: {mean:.3f} ({min(ends):.3f} to {max(ends):.3f})")
     axes.set(xscale="log", xlabel="learning rate", ylabel="test accuracy after 5 epochs")
-    axes.legend(frameon=False)
+    axes.set_xticks(RATES, [str(lr) for lr in RATES])
+    axes.minorticks_off()
+    axes.legend(frameon=False, loc="lower left")
     plt.show()
 
 # %% [markdown]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import BrowserContext, ConsoleMessage, Page
 
 # Set to the program of a browser that is not on the path.
 VARIABLE = "FEEDALIGN_CHROMIUM"
@@ -29,28 +29,35 @@ def program() -> str:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """A running Chromium."""
+def chromium() -> Iterator[BrowserContext]:
+    """A running Chromium with one reader, who keeps what the first page has loaded for the pages after it."""
     found = program()
     api = pytest.importorskip("playwright.sync_api", reason="playwright, which drives the browser, is not installed")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found)
         try:
-            yield browser
+            yield browser.new_context()
         finally:
             browser.close()
 
 
 @contextmanager
 def opened(
-    browser: Browser, address: str, width: int, scheme: Literal["light", "dark"] = "light", height: int = 900
+    reader: BrowserContext, address: str, width: int, scheme: Literal["light", "dark"] = "light", height: int = 900
 ) -> Iterator[Page]:
     """A page in a window of this width. Fails if the page logs an error, throws one, or asks another host."""
-    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page = reader.new_page()
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=scheme)
     page.set_default_timeout(1000 * PATIENCE)
     wrong: list[str] = []
-    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
+
+    def log(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            wrong.append(f"{page.url} logged {message.text}")
+
+    page.on("console", log)
+    page.on("pageerror", lambda error: wrong.append(f"{page.url} threw {error}"))
     page.on("requestfailed", lambda request: None if _left(request.failure) else wrong.append(f"{request.url} failed"))
     page.on("request", lambda request: None if _here(request.url) else wrong.append(f"{request.url} was asked for"))
     try:

@@ -23,7 +23,8 @@ class PicturesExtension(Extension):
 
 class _Pictures(Postprocessor):
     def run(self, text: str) -> str:
-        return _IMAGE.sub(lambda found: f'<span class="picture">{_drawing(found[1])}</span>', text)
+        """Replace the images. The search leaves out the words of a picture, which make no sentence."""
+        return _IMAGE.sub(lambda found: f'<span class="picture" data-search-exclude>{_drawing(found[1])}</span>', text)
 
 
 def _drawing(name: str) -> str:

@@ -16,7 +16,7 @@ from tests.cases.browser import PATIENCE, chromium, opened, program
 from feedalign.lab.explore.shallow_study import ShallowSetting, study
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import BrowserContext, Page
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def reader() -> Iterator[BrowserContext]:
     with chromium() as running:
         yield running
 
@@ -75,9 +75,9 @@ def wait_for_end(page: Page, chart: str, value: float) -> None:
     )
 
 
-def test_a_control_moved_by_keyboard_moves_the_curves(browser: Browser, address: str) -> None:
+def test_a_control_moved_by_keyboard_moves_the_curves(reader: BrowserContext, address: str) -> None:
     """To the curves that the theory gives at the learning rate which the page shows."""
-    with opened(browser, address, 1400) as page:
+    with opened(reader, address, 1400) as page:
         ready(page)
         before = curve(page, "error", "DFA, theory")
         page.get_by_label("η, learning rate").focus()
@@ -94,8 +94,8 @@ def test_a_control_moved_by_keyboard_moves_the_curves(browser: Browser, address:
         np.testing.assert_allclose(curve(page, "R", "R₁₂")[1], expected.R[:, 0, 1])
 
 
-def test_no_key_is_lost_however_fast_the_keys_are_pressed(browser: Browser, address: str) -> None:
-    with opened(browser, address, 1400) as page:
+def test_no_key_is_lost_however_fast_the_keys_are_pressed(reader: BrowserContext, address: str) -> None:
+    with opened(reader, address, 1400) as page:
         ready(page)
         page.get_by_label("η, learning rate").focus()
         for key in ["ArrowRight"] * 12 + ["ArrowLeft"] * 8:
@@ -106,9 +106,9 @@ def test_no_key_is_lost_however_fast_the_keys_are_pressed(browser: Browser, addr
         )
 
 
-def test_every_control_is_reached_by_tab_and_the_focus_is_seen(browser: Browser, address: str) -> None:
+def test_every_control_is_reached_by_tab_and_the_focus_is_seen(reader: BrowserContext, address: str) -> None:
     """A group of radio buttons is one stop of the Tab key; the arrow keys move within the group."""
-    with opened(browser, address, 1400) as page:
+    with opened(reader, address, 1400) as page:
         ready(page)
         wanted = page.evaluate(
             "[...document.querySelectorAll('input, button')].filter((each) => each.offsetParent"
@@ -139,9 +139,9 @@ def told(page: Page) -> dict[tuple[str, str], str]:
     return found
 
 
-def test_a_screen_reader_is_told_what_each_control_is_and_where_it_stands(browser: Browser, address: str) -> None:
+def test_a_screen_reader_is_told_what_each_control_is_and_where_it_stands(reader: BrowserContext, address: str) -> None:
     """Of a slider the number, not the position, which is the number's logarithm."""
-    with opened(browser, address, 1400) as page:
+    with opened(reader, address, 1400) as page:
         ready(page)
         page.get_by_label("η, learning rate").press("ArrowRight")
         page.get_by_text("η, learning rate = 0.56").wait_for()
@@ -157,8 +157,10 @@ def test_a_screen_reader_is_told_what_each_control_is_and_where_it_stands(browse
         assert kinds <= controls.keys()
 
 
-def test_enter_in_a_field_keeps_the_page_and_a_wrong_seed_is_told_in_words(browser: Browser, address: str) -> None:
-    with opened(browser, address, 1400) as page:
+def test_enter_in_a_field_keeps_the_page_and_a_wrong_seed_is_told_in_words(
+    reader: BrowserContext, address: str
+) -> None:
+    with opened(reader, address, 1400) as page:
         ready(page)
         page.get_by_label("σ, label noise").fill("0.2")
         seed = page.locator("#seed")
@@ -172,9 +174,11 @@ def test_enter_in_a_field_keeps_the_page_and_a_wrong_seed_is_told_in_words(brows
         wait_for_end(page, "error", expected.generalisation_error[-1])
 
 
-def test_controls_that_move_faster_than_the_answers_end_where_they_were_left(browser: Browser, address: str) -> None:
+def test_controls_that_move_faster_than_the_answers_end_where_they_were_left(
+    reader: BrowserContext, address: str
+) -> None:
     """ReLU students of three units take long enough for more controls to move while an answer is under way."""
-    with opened(browser, address, 1400) as page:
+    with opened(reader, address, 1400) as page:
         ready(page)
         page.get_by_label("ReLU").first.check()
         page.get_by_label("K, student units").fill("3")
@@ -185,9 +189,9 @@ def test_controls_that_move_faster_than_the_answers_end_where_they_were_left(bro
         wait_for_end(page, "error", study(setting).theory["dfa"].generalisation_error[-1])
 
 
-def test_curves_are_shown_while_a_slider_moves(browser: Browser, address: str) -> None:
+def test_curves_are_shown_while_a_slider_moves(reader: BrowserContext, address: str) -> None:
     """And not only when the slider rests."""
-    with opened(browser, address, 1400) as page:
+    with opened(reader, address, 1400) as page:
         ready(page)
         page.get_by_label("ReLU").first.check()
         page.get_by_label("K, student units").fill("3")  # an answer now takes longer than the next move of the slider
@@ -202,8 +206,8 @@ def test_curves_are_shown_while_a_slider_moves(browser: Browser, address: str) -
         assert len(seen) > 3
 
 
-def test_units_feedback_and_minimum_follow(browser: Browser, address: str) -> None:
-    with opened(browser, address, 1400) as page:
+def test_units_feedback_and_minimum_follow(reader: BrowserContext, address: str) -> None:
+    with opened(reader, address, 1400) as page:
         ready(page)
         page.get_by_text("arrived at the predicted minimum").wait_for()
         assert page.get_by_label("F₃").is_hidden()
@@ -218,9 +222,9 @@ def test_units_feedback_and_minimum_follow(browser: Browser, address: str) -> No
         page.get_by_text("A ReLU student can learn this teacher").wait_for()
 
 
-def test_a_page_without_answers_says_so_and_catches_up(browser: Browser, address: str) -> None:
+def test_a_page_without_answers_says_so_and_catches_up(reader: BrowserContext, address: str) -> None:
     """When the program answers again, the page shows the positions where the controls stand by then."""
-    with opened(browser, address, 1400) as page:
+    with opened(reader, address, 1400) as page:
         ready(page)
         page.route("**/ask/shallow", lambda route: route.abort("aborted"))
         page.get_by_label("σ, label noise").fill("0.2")
@@ -232,8 +236,8 @@ def test_a_page_without_answers_says_so_and_catches_up(browser: Browser, address
         trouble.get_by_text("The program does not answer").wait_for(state="hidden")
 
 
-def test_a_divergence_is_told_in_words(browser: Browser, address: str) -> None:
-    with opened(browser, address, 1400) as page:
+def test_a_divergence_is_told_in_words(reader: BrowserContext, address: str) -> None:
+    with opened(reader, address, 1400) as page:
         ready(page)
         page.get_by_label("ReLU").first.check()
         page.get_by_label("F₂").fill("1.2")
@@ -245,8 +249,8 @@ def test_a_divergence_is_told_in_words(browser: Browser, address: str) -> None:
         trouble.get_by_text("the simulation diverged at t").wait_for(state="hidden")
 
 
-def test_a_training_is_watched_to_its_end(browser: Browser, address: str) -> None:
-    with opened(browser, address, 1400) as page:
+def test_a_training_is_watched_to_its_end(reader: BrowserContext, address: str) -> None:
+    with opened(reader, address, 1400) as page:
         ready(page)
         page.get_by_label("epochs").fill("5")
         page.get_by_label("hidden layers").fill("2")
@@ -259,8 +263,8 @@ def test_a_training_is_watched_to_its_end(browser: Browser, address: str) -> Non
         assert accuracies[-1] > 0.8
 
 
-def test_a_training_can_be_stopped_and_begun_again(browser: Browser, address: str) -> None:
-    with opened(browser, address, 1400) as page:
+def test_a_training_can_be_stopped_and_begun_again(reader: BrowserContext, address: str) -> None:
+    with opened(reader, address, 1400) as page:
         ready(page)
         page.get_by_label("epochs").fill("100")
         page.get_by_role("button", name="Train").click()
@@ -278,9 +282,11 @@ def test_a_training_can_be_stopped_and_begun_again(browser: Browser, address: st
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1400])
-def test_every_chart_is_seen(browser: Browser, address: str, width: int, scheme: Literal["light", "dark"]) -> None:
+def test_every_chart_is_seen(
+    reader: BrowserContext, address: str, width: int, scheme: Literal["light", "dark"]
+) -> None:
     """Without an error in the console, in the colours the reader wants, and without scrolling sideways."""
-    with opened(browser, address, width, scheme) as page:
+    with opened(reader, address, width, scheme) as page:
         ready(page)
         charts = page.locator(".js-plotly-plot")
         assert charts.count() == 8

@@ -18,7 +18,7 @@ from feedalign.lab.runs import Job, run_once
 from feedalign.style import figure_style
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import BrowserContext
 
 pytestmark = pytest.mark.slow
 
@@ -80,16 +80,18 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def reader() -> Iterator[BrowserContext]:
     with chromium() as running:
         yield running
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1400])
-def test_every_figure_is_seen(browser: Browser, address: str, width: int, scheme: Literal["light", "dark"]) -> None:
+def test_every_figure_is_seen(
+    reader: BrowserContext, address: str, width: int, scheme: Literal["light", "dark"]
+) -> None:
     """Without an error in the console, and without scrolling the page sideways."""
-    with opened(browser, address, width, scheme) as page:
+    with opened(reader, address, width, scheme) as page:
         figures = page.locator("figure img")
         assert figures.count() == len(NAMES)
         for figure in figures.all():
@@ -101,16 +103,16 @@ def test_every_figure_is_seen(browser: Browser, address: str, width: int, scheme
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_the_first_screen_has_every_verdict(browser: Browser, address: str) -> None:
-    with opened(browser, address, 1400) as page:
+def test_the_first_screen_has_every_verdict(reader: BrowserContext, address: str) -> None:
+    with opened(reader, address, 1400) as page:
         verdicts = page.locator("nav a.part")
         assert verdicts.count() == PARTS * len(NAMES)
         assert all(box and box["y"] + box["height"] <= 900 for box in (each.bounding_box() for each in verdicts.all()))
         assert page.locator("nav ol > li").first.inner_text().startswith(WRONG[0])
 
 
-def test_a_verdict_of_the_contents_leads_to_its_row(browser: Browser, address: str) -> None:
-    with opened(browser, address, 1400) as page:
+def test_a_verdict_of_the_contents_leads_to_its_row(reader: BrowserContext, address: str) -> None:
+    with opened(reader, address, 1400) as page:
         page.get_by_label("part 2: not supported").last.click()
         row = page.locator(f"[id='{WRONG[1]}-2']")
         box = row.bounding_box()
@@ -126,19 +128,19 @@ def brightness(colour: str) -> float:
 
 @pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
 def test_the_page_is_as_dark_as_its_reader_wants(
-    browser: Browser, address: str, scheme: Literal["light", "dark"], dark: bool
+    reader: BrowserContext, address: str, scheme: Literal["light", "dark"], dark: bool
 ) -> None:
     """Text stands out from the page, and figures are turned dark with the page."""
     style = "(name) => getComputedStyle(document.querySelector(name))"
-    with opened(browser, address, 1400, scheme) as page:
+    with opened(reader, address, 1400, scheme) as page:
         paper, ink = (brightness(page.evaluate(f"({style})('body').{name}")) for name in ("backgroundColor", "color"))
         assert (paper < 50) is dark
         assert abs(paper - ink) > 150
         assert (page.evaluate(f"({style})('figure img').filter") != "none") is dark
 
 
-def test_on_paper_the_page_is_light(browser: Browser, address: str) -> None:
-    with opened(browser, address, 1400, "dark") as page:
+def test_on_paper_the_page_is_light(reader: BrowserContext, address: str) -> None:
+    with opened(reader, address, 1400, "dark") as page:
         page.emulate_media(media="print")
         assert page.evaluate("getComputedStyle(document.querySelector('figure img')).filter") == "none"
         assert brightness(page.evaluate("getComputedStyle(document.body).color")) < 50
