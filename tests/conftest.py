@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Two test workers share two cores. More threads for each worker would only get in one another's way. Set before torch
 # loads.
@@ -14,9 +15,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pytest
+from tests.cases.browser import chromium
 
 from feedalign.errors import DataError
 from feedalign.lab.data import ImageData, fetch, load
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext
 
 
 def _fetched(name: str) -> ImageData:
@@ -49,6 +54,13 @@ def cifar100() -> ImageData:
 @pytest.fixture(scope="session")
 def cifar10() -> ImageData:
     return _fetched("cifar10")
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[BrowserContext]:
+    """Who looks at pages in a real browser, one page after another."""
+    with chromium() as running:
+        yield running
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.cases.browser import chromium, opened
+from tests.cases.browser import opened
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
@@ -65,12 +65,6 @@ def address(site: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def reader() -> Iterator[BrowserContext]:
-    with chromium() as running:
-        yield running
 
 
 def pages(site: Path) -> list[str]:

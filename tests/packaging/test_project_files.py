@@ -58,8 +58,10 @@ def test_the_version_stands_in_the_package_alone() -> None:
 
 
 def test_ci_runs_the_whole_check_on_every_python_that_is_promised() -> None:
-    (job,) = read(".github/workflows/ci.yml")["jobs"].values()
+    jobs = read(".github/workflows/ci.yml")["jobs"]
+    job = jobs["check"]
     assert {"run": ".ci/run"} in job["steps"]
+    assert {"run": "make claims"} in jobs["claims"]["steps"]
     promised = re.findall(r"Python :: (3\.\d+)", " ".join(PYPROJECT["project"]["classifiers"]))
     assert job["strategy"]["matrix"]["python"] == promised
     assert PYPROJECT["project"]["requires-python"] == f">={promised[0]}"

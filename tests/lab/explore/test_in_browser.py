@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
-from tests.cases.browser import PATIENCE, chromium, opened, program
+from tests.cases.browser import PATIENCE, opened, program
 
 from feedalign.lab.explore.shallow_study import ShallowSetting, study
 
@@ -36,12 +36,6 @@ def address() -> Iterator[str]:
             assert process.wait(timeout=PATIENCE) == 0
         finally:
             process.kill()
-
-
-@pytest.fixture(scope="module")
-def reader() -> Iterator[BrowserContext]:
-    with chromium() as running:
-        yield running
 
 
 def curve(page: Page, chart: str, name: str) -> tuple[list[float], list[float]]:

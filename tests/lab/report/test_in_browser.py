@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
-from tests.cases.browser import chromium, opened
+from tests.cases.browser import opened
 
 from feedalign.lab.experiments import NAMES, Verdict
 from feedalign.lab.report import Result, write_report
@@ -77,12 +77,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
         results.append(Result(experiment, run, experiment.check(run.dataset), command))
     write_report(results, root / "report.html")
     return (root / "report.html").as_uri()
-
-
-@pytest.fixture(scope="module")
-def reader() -> Iterator[BrowserContext]:
-    with chromium() as running:
-        yield running
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
