@@ -210,7 +210,7 @@ def caption(dataset: xr.Dataset) -> str:
     """Say what the figure shows, and over how many runs."""
     edge, tried = "; ".join(at_the_edge(dataset)) or "none", dataset.sizes["rate"]
     rates = (
-        "One learning rate for each arm, chosen at other seeds."
+        "One learning rate for each arm."
         if tried == 1
         else f"Of {tried} learning rates each arm has the best on another part of the text; at the edge of the grid: "
         f"{edge}."
