@@ -69,14 +69,22 @@ def _masked_points(
     """Return the points at which an input of this convention marks padding."""
     samples = len(input_tensors(known.names, *inputs)[convention.mark.key])
     for few in (SAMPLES, samples):
-        # Each Tensor becomes another object, so that one that is given twice can be exchanged once.
-        fewer = mapped(inputs, lambda one: one[:few] if one.ndim and len(one) == samples else one)  # noqa: B023
+        fewer = _first_samples(inputs, few, samples)
         given = input_tensors(known.names, *fewer)[convention.mark.key]
         try:
             return _Question(model, tap, fewer, given).ask(known.points, convention)
         except Exception:  # of the model's own, which takes no other batch; else the pass itself will tell
             continue
     return []
+
+
+def _first_samples(inputs: tuple[Any, Any], few: int, samples: int) -> tuple[Any, Any]:
+    """Return the inputs of the first samples; what does not belong to samples stays whole.
+
+    Each Tensor becomes another object, so that one that is given twice can be exchanged once.
+    """
+    fewer: tuple[Any, Any] = mapped(inputs, lambda one: one[:few] if one.ndim and len(one) == samples else one)
+    return fewer
 
 
 class _Question:
