@@ -268,3 +268,24 @@ def test_a_mask_that_does_not_fit_is_told_in_words(mask: Any, kind: Any, message
     net = fa.DFA(Ignoring(True), points=("body",), mask="mask")
     with pytest.raises(kind, match=message):
         net(floats(6, 9, 4), mask)
+
+
+class ChannelsFirst(nn.Module):
+    """A convolution over tokens, whose features [batch, channel, token] are pooled over the real ones."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.act, self.head = nn.Conv1d(3, channels, 1), nn.Tanh(), nn.Linear(channels, 2)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        out: Tensor = self.head((self.act(self.conv(x)) * mask[:, None]).sum(-1))
+        return out
+
+
+@pytest.mark.parametrize("point", ["conv", "act"])
+@pytest.mark.parametrize("channels", [9, 8], ids=["as many as tokens", "fewer"])
+def test_a_mask_never_takes_channels_for_tokens(point: str, channels: int) -> None:
+    net = fa.DFA(ChannelsFirst(channels), points=point, mask="mask")
+    words = "9 channels and as many tokens" if channels == 9 else "does not go with point"
+    with pytest.raises(FeedbackShapeError, match=words):
+        net(torch.randn(6, 3, 9), REAL.float()).sum().backward()

@@ -6,7 +6,15 @@ from feedalign.anatomy.error_tap import Entries, Entry, ErrorTap
 from feedalign.anatomy.fewer import one_fewer
 from feedalign.anatomy.hooks import evaluating, observing, same_modes
 from feedalign.anatomy.jacobians import mean_jacobians
-from feedalign.anatomy.masks import InputMasks, Mask, PassMasks, real_features, real_rows, without_padding
+from feedalign.anatomy.masks import (
+    InputMasks,
+    Mask,
+    PassMasks,
+    real_features,
+    real_rows,
+    refuse_square_maps,
+    without_padding,
+)
 from feedalign.anatomy.padding import find_padding
 from feedalign.anatomy.padding_marks import UnnamedPadding
 from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
@@ -75,6 +83,7 @@ __all__ = [
     "real_features",
     "real_rows",
     "recordable",
+    "refuse_square_maps",
     "same_modes",
     "same_random_numbers",
     "same_state",

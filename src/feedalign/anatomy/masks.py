@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,10 @@ from feedalign.checks import refused
 from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback import Form
 
+if TYPE_CHECKING:
+    from feedalign.anatomy.blocks import Block
+
+_CONVOLUTIONS = (nn.Conv1d, nn.ConvTranspose1d)
 OneMask = str | Callable[[tuple[Any, ...], dict[str, Any]], Tensor | None] | None
 Mask = OneMask | Mapping[str, OneMask]
 _WANTED = "the name of a model input, or a function of the inputs (args, kwargs), or a dict of these by point"
@@ -170,6 +174,22 @@ def real_features(mask: Tensor, shape: Sequence[int], batch: Sequence[int], name
             "give mask= a function of the inputs (args, kwargs) that returns a mask with the first axes of the points"
         )
     return _with_axes(mask, len(shape))
+
+
+def refuse_square_maps(masks: PassMasks, blocks: Sequence[Block], model: nn.Module) -> None:
+    """Raise FeedbackShapeError if a mask [batch, n] meets a convolution's [batch, n, n]: channels may come first.
+
+    Where the numbers of channels and tokens differ, the mask fits one axis alone, or is refused with the pass.
+    """
+    for block in blocks[:-1]:
+        mask = masks.of_points.get(block.point, masks.of_error)
+        convolution = isinstance(model.get_submodule(block.preactivation), _CONVOLUTIONS)
+        if mask is not None and mask.ndim > 1 and convolution and block.shape[:2] == (mask.shape[1],) * 2:
+            raise FeedbackShapeError(
+                f"the mask has shape {tuple(mask.shape)}, and point {block.point!r} has {mask.shape[1]} channels and "
+                "as many tokens, so the mask may be of either; begin with sequences of another length, and let the "
+                "model transpose to [batch, token, feature] before the point"
+            )
 
 
 def without_padding(value: Tensor, mask: Tensor | None, batch: Sequence[int]) -> Tensor:

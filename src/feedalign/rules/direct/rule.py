@@ -25,6 +25,7 @@ from feedalign.anatomy import (
     is_chain,
     mean_jacobians,
     place_problems,
+    refuse_square_maps,
     trace,
 )
 from feedalign.checks import flag
@@ -227,6 +228,8 @@ class DirectRule(Wrapped):
         self.mask.check(args, kwargs)
         given = self.model, self.points, self.error_tap, args, kwargs
         blocks = trace(*given)
+        if (masks := self.mask(args, kwargs)) is not None:
+            refuse_square_maps(masks, blocks, self.model)
         unnamed = self.unnamed
         # Without tokens there is no padding. The processes of a sharded model run it together, each on another batch.
         if not any(len(block.shape) > 1 for block in blocks[:-1]) or sharded_modules(self.model):
