@@ -5,6 +5,7 @@ Tested with torch 2.7 to 2.13.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -42,11 +43,15 @@ def backward_hooks(module: nn.Module) -> tuple[list[Any], list[Any], list[Any]]:
     rule cuts the graph inside of that call, so the rule itself must see to the hooks. No public function tells which
     hooks a module has.
     """
-    of_all = every_module._global_backward_hooks or every_module._global_backward_pre_hooks
-    if not (of_all or module._backward_hooks or module._backward_pre_hooks):  # the usual case, in short
-        return [], [], []
     full, deprecated = module._get_backward_hooks()
     return full, module._get_backward_pre_hooks(), deprecated
+
+
+def any_backward_hooks(modules: Iterable[nn.Module]) -> bool:
+    """Return whether torch calls backward hooks of any kind for one of these modules; see `backward_hooks`."""
+    if every_module._global_backward_hooks or every_module._global_backward_pre_hooks:
+        return True
+    return any(module._backward_hooks or module._backward_pre_hooks for module in modules)
 
 
 def has_own_backward_hooks(module: nn.Module) -> bool:

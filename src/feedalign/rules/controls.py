@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from feedalign.anatomy import Entries, Mask
 from feedalign.checks import names_in
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback
-from feedalign.rules.direct.cut import Cut
 from feedalign.rules.direct.rule import DirectRule
 
 
@@ -23,9 +22,7 @@ class ReadoutOnly(DirectRule):
     learn.
     """
 
-    def tie(self, cut: Cut, output: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the output alone: the hidden activations stay cut off."""
-        return output
+    sends: ClassVar[bool] = False
 
 
 class Backprop(DirectRule):

@@ -61,6 +61,7 @@ class Matrices(nn.Module):
         self.forms: dict[str, Form] = {}
         self.places: tuple[Place, ...] = ()
         self.unset = False
+        self.register_buffer(SKETCH, None)
         self.register_load_state_dict_pre_hook(_make_room)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_see_what_was_loaded)  # type: ignore[no-untyped-call]
 
@@ -125,14 +126,14 @@ class Matrices(nn.Module):
         like = next((p.real if p.is_complex() else p for p in numbers), torch.empty(0))
         for place in places:
             shapes = {point: self[point].shape for point in self.keys}
-            form = self._form_of(place, shapes, sketch=hasattr(self, SKETCH))
+            form = self._form_of(place, shapes, sketch=self._signs() is not None)
             key = SHARED if form.shared else _key(place.name)
             if not hasattr(self, key):
                 # A stream for each point: a point that is drawn later gets no numbers of a point drawn before.
                 generator = torch_generator(self.seed, "feedback", place.name)
                 drawn = (draw_at if form.is_full else draw_stored)(self.recipe, place, generator)
                 self._put(key, drawn, place, like)
-            if form.sketched and not hasattr(self, SKETCH):
+            if form.sketched and self._signs() is None:
                 self.register_buffer(SKETCH, draw_signs(place).to(like.device))
             self.keys[place.name], self.forms[place.name] = key, form
             self._check_shapes(place, form)
@@ -143,6 +144,7 @@ class Matrices(nn.Module):
         """Drop every matrix."""
         for key in list(self._buffers_held()):
             delattr(self, key)
+        self.register_buffer(SKETCH, None)
         self.keys.clear()
         self.forms.clear()
         self.unset = False
@@ -216,7 +218,7 @@ class Matrices(nn.Module):
 
     def _signs(self) -> Int8[Tensor, " outputs"] | None:
         """Return the signs of R; None if there is no R."""
-        found: Tensor | None = getattr(self, SKETCH, None)
+        found: Tensor | None = getattr(self, SKETCH)
         return found
 
     def _buffers_held(self) -> dict[str, Tensor]:

@@ -25,24 +25,29 @@ class Slot(NotPickled, threading.local):
     running: Any = None
     backprop: Any = None
 
+    _begin: Any = None
     _repeat: Any = None
     _backward: int = -1
 
-    def enter_backward(self, repeat: Any) -> None:
+    def enter_backward(self, repeat: Callable[[], Any]) -> None:
         """Note that a backward pass has come to the rule's graph.
 
-        If activation checkpointing now repeats a part of the forward pass, the part runs under the pass `repeat`. It
-        must save the same Tensors as the first time, so `repeat` cuts the graph at the same places.
+        If activation checkpointing now repeats a part of the forward pass, the part runs under the pass `repeat()`. It
+        must save the same Tensors as the first time, so that pass cuts the graph at the same places.
         """
-        if not torch.compiler.is_compiling():
-            self._repeat, self._backward = repeat, backward_pass()
+        self._repeat, self._begin, self._backward = None, repeat, backward_pass()
 
     @property
     def now(self) -> Any:
         """The pass that a module runs in now: a forward pass, or a part of one that checkpointing repeats, or None."""
-        if self.running is not None or self._backward < 0 or torch.compiler.is_compiling():
-            return self.running
-        return self._repeat if self._backward == backward_pass() else None
+        running = self.running
+        if running is not None or self._backward < 0 or torch.compiler.is_compiling():
+            return running
+        if self._backward != backward_pass():
+            return None
+        if self._repeat is None:
+            self._repeat = self._begin()
+        return self._repeat
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Slot:
         return Slot()

@@ -33,8 +33,6 @@ class Run(NamedTuple):
     """One run of a point in a forward pass. A module that runs twice has two runs."""
 
     name: str  # of the point
-    matrix: Tensor  # the numbers that are held for the point
-    form: Form  # how F is made of them
     shape: torch.Size  # of the activation
     waits: bool  # whether the signal is made when the turn of the block comes
 
@@ -49,7 +47,7 @@ class Uncoupled(CuttingPass):
     def reached(self, name: str, output: Any) -> Any:
         """Return the output of a point without its past."""
         self.names.append(name)
-        return detached(output)
+        return detached(self.seen(name, output) if self.calling else output)
 
 
 class Cut(CuttingPass):
@@ -62,13 +60,15 @@ class Cut(CuttingPass):
 
     Attributes:
         learning: whether this is a pass of training, which accounts for every point.
+        sends: whether anything is sent to the points.
+        waiting: whether any signal is made later.
         runs: of the points reached so far.
+        matrices: of each run the numbers that are held for the point, and how F is made of them; empty until the end.
         hidden: the activation of each run with its past, or a token in its place; empty once they are tied.
         without_gradient: the points among them whose activations carry no gradient, and the modules with parameters
             that have run since the point before.
         ends: of the runs within modules that have backward hooks: where such a module may end.
-        sent_in: number of the last backward pass in which the error was sent; -1 before the first, and None in a pass
-            that sends nothing.
+        sent_in: number of the last backward pass in which the error was sent; -1 before the first.
         taking: where the error is taken; None once the forward pass is over, since the graph holds this object.
     """
 
@@ -76,36 +76,42 @@ class Cut(CuttingPass):
         super().__init__()
         self.slot, self.learning, self.learns = rule.slot, learning, learning and rule.learns_feedback
         self.sender = Sender(rule, learning=learning, masks=masks)
-        self.sent_in: int | None = None
+        self.sent_in = -1
         self.message: Tensor | None = None  # of the last backward pass, for the signals that are made later
+        self.waiting = False
         self.runs: list[Run] = []
+        self.matrices: list[tuple[Tensor, Form]] = []
         self.hidden: list[Tensor] = []
         self.without_gradient: list[tuple[str, set[str]]] = []
         self.ends = Ends()
-        tie = partial(rule.tie, self) if learning else self.tie  # measured are controls as if they were DFA
+        self.sends = rule.sends or not learning  # measured are controls as if they were DFA
         watched = bool(rule.error_tap.places) and learning and not torch.compiler.is_compiling()
-        self.taking: Taking | None = Taking(rule.error_tap, rule.blocks[-1].parts, tie, watched=watched)
+        self.taking: Taking | None = Taking(rule.error_tap, rule.blocks[-1].parts, self.tie, watched=watched)
 
     def reached(self, name: str, output: Any) -> Any:
         """Keep the activation of a point, and return the output of the point without its past."""
+        if self.calling:
+            output = self.seen(name, output)
         if self.taking is not None and self.taking.seen:
             raise PointsError(f"point {problems.above_the_place(name, self.taking.seen[0])}")
-        plain = isinstance(output, Tensor) and output.requires_grad  # the usual case, in short
-        if not plain:
+        if isinstance(output, Tensor) and output.requires_grad:  # the usual case, in short
+            activation, given = output, output.detach()
+        else:
             check_recording(name)
-        activation = output if plain else activation_of(name, output)
-        if not activation.requires_grad:
-            self.without_gradient.append((name, self.ran))
-        self.ran = set()
-        shape, matrix, form = activation.shape, self.sender.matrix(name), self.sender.forms[name]
+            activation, given = activation_of(name, output), detached(output)
+            if not activation.requires_grad:
+                self.without_gradient.append((name, self.ran))
+        if self.ran:
+            self.ran = set()
+        shape = activation.shape
         # What learns must see all activations first. A compiler orders the work itself.
         waits = shape.numel() >= LARGE and not (self.learns or torch.compiler.is_compiling())
-        run = Run(name, matrix, form, shape, waits)
-        self.runs.append(run)
-        self.hidden.append(self._end(run, activation))
-        given = output.detach() if plain else detached(output)
+        i = len(self.runs)
+        self.runs.append(Run(name, shape, waits))
+        self.waiting = self.waiting or waits
+        self.hidden.append(self._end(i, activation) if waits else activation)
         if self.calling:
-            self.ends.runs[len(self.runs) - 1] = activation, activation_of(name, given)
+            self.ends.runs[i] = activation, activation_of(name, given)
         return given
 
     def entering(self, name: str, module: nn.Module) -> None:  # noqa: ARG002
@@ -117,7 +123,7 @@ class Cut(CuttingPass):
         found = self.ends.of(name, module, hook, output)
         if found is not None:
             i, activation = found
-            self.hidden[i] = self._end(self.runs[i], activation)
+            self.hidden[i] = self._end(i, activation)
 
     def taken(self, place: str, tensor: Tensor | Problem) -> Tensor | None:
         """Return the Tensor at a place where the error is taken, tied to what was cut off."""
@@ -130,11 +136,17 @@ class Cut(CuttingPass):
 
     def tie(self, output: Tensor) -> Tensor:
         """Return the output, [*batch, C]. In its backward pass the error reaches everything that was cut off."""
-        for name, _, form, shape, _ in self.runs:
-            check_shapes(name, form, self.sender.outputs, shape, output.shape)
-            if (mask := self.sender.mask_of(name, output)) is not None:
-                real_features(mask, shape, output.shape[: output.ndim - 1 - form.summed], name)
-        self.sent_in = -1
+        if not self.sends:
+            return output
+        sender, batch = self.sender, output.shape[:-1]
+        plain = sender.masks is None and output.shape[-1] == sender.outputs
+        for name, shape, _ in self.runs:
+            form = sender.forms[name]
+            if not plain or form.summed or shape != (*batch, form.rows):  # otherwise they fit
+                check_shapes(name, form, sender.outputs, shape, output.shape)
+                if (mask := sender.mask_of(name, output)) is not None:
+                    real_features(mask, shape, output.shape[: output.ndim - 1 - form.summed], name)
+            self.matrices.append((sender.matrix(name), form))
         hidden, self.hidden = self.hidden, []  # held here, the graph would outlive its backward pass
         self.ends.runs.clear()
         return send(output, self.signals, hidden, keep=self.learns)
@@ -144,8 +156,8 @@ class Cut(CuttingPass):
 
         `hidden` has the activations if the rule learns its feedback; else it is empty.
         """
-        self.slot.enter_backward(Uncoupled())
         if not torch.compiler.is_compiling():
+            self.slot.enter_backward(Uncoupled)
             self.sent_in = backward_pass()
         sender = self.sender
         error = sender.counted(error)
@@ -153,18 +165,22 @@ class Cut(CuttingPass):
         if hidden:  # no zip(strict=False), which the compiler of torch 2.7 reads as strict=True
             for run, activation in zip(self.runs, hidden, strict=True):
                 sender.learn(run.name, activation, error)
-        if any(run.waits for run in self.runs):
+        if self.waiting:
             self.message = message
         return [  # nothing for a token: its signal is made when the turn of its block comes
-            message.new_empty(0) if waits else signal(message, matrix, form, shape, sender.mask_of(name, message))
-            for name, matrix, form, shape, waits in self.runs
+            message.new_empty(0) if run.waits else self._signal(i, message) for i, run in enumerate(self.runs)
         ]
 
-    def _end(self, run: Run, activation: Tensor) -> Tensor:
-        """Return what the output is tied to for one run: the activation, or a token in its place."""
-        return receive(activation, partial(self._later, run)) if run.waits else activation
+    def _signal(self, i: int, message: Tensor) -> Tensor:
+        """Return what the activation of one run is sent."""
+        name, shape, _ = self.runs[i]
+        stored, form = self.matrices[i]
+        return signal(message, stored, form, shape, self.sender.mask_of(name, message))
 
-    def _later(self, run: Run) -> Tensor:
+    def _end(self, i: int, activation: Tensor) -> Tensor:
+        """Return what the output is tied to for one run: the activation, or a token in its place."""
+        return receive(activation, partial(self._later, i)) if self.runs[i].waits else activation
+
+    def _later(self, i: int) -> Tensor:
         assert self.message is not None
-        mask = self.sender.mask_of(run.name, self.message)
-        return signal(self.message, run.matrix, run.form, run.shape, mask)
+        return self._signal(i, self.message)

@@ -39,6 +39,11 @@ class CuttingPass:
         """Return what calls the backward hooks of a module that has just run; None if the module has none."""
         return self.calling.pop()[1] if self.calling and self.calling[-1][0] == name else None
 
+    def seen(self, name: str, output: Any) -> Any:
+        """Return what goes on in the output's place of a point that has just run, so that its hooks are called."""
+        hook = self.watched(name)
+        return output if hook is None else hook.setup_output_hook(output)
+
     def entering(self, name: str, module: nn.Module) -> None:
         """Note that a module around points begins to run, and that the module has backward hooks."""
 
@@ -74,11 +79,7 @@ class PointHooks(Hooks):
     def after(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
         """Return what goes on in the output's place; None for the output itself."""
         running = self.slot.now
-        if running is None:
-            return None
-        if isinstance(running, CuttingPass) and (hook := running.watched(self.name)) is not None:
-            output = hook.setup_output_hook(output)
-        return running.reached(self.name, output)
+        return None if running is None else running.reached(self.name, output)
 
 
 class RanHook(Hooks):

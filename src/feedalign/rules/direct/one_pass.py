@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from feedalign.anatomy import check_all_ran, is_chain, origin, problems, tensors_in
+from feedalign.anatomy import check_all_ran, origin, problems, tensors_in
 from feedalign.errors import OutputError, PointsError
 from feedalign.rules.accounting import account_for
 from feedalign.rules.direct.cut import Cut, Uncoupled
@@ -25,9 +25,10 @@ def run_pass(rule: DirectRule, cut: Cut, args: tuple[Any, ...], kwargs: dict[str
     OutputError if the error cannot be taken, or no loss could send it.
     """
     try:
+        rule.watch()
         output = rule.run_under(cut, args, kwargs)
         if cut.learning:
-            account_for(rule, [run.name for run in cut.runs], output)
+            account_for(rule, [name for name, _, _ in cut.runs], output)
         return _tied_inside(rule, cut, output) if rule.error_tap.places else _tied_at_the_end(rule, cut, output)
     finally:
         cut.taking = None  # the graph holds the pass, so the pass must not hold the graph
@@ -40,10 +41,11 @@ def _tied_at_the_end(rule: DirectRule, cut: Cut, output: Any) -> Any:
         _check_entries(rule, cut, output, tapped)
     taking = cut.taking
     assert taking is not None
-    tied = tuple(taking.tied(i, one) for i, one in enumerate(tapped))
-    if all(after is before for after, before in zip(tied, tapped, strict=True)):
+    tied = [taking.tied(i, one) for i, one in enumerate(tapped)]
+    if not cut.sends:
         return output
-    if cut.learning and cut.sent_in is not None and not torch.compiler.is_compiling():  # compiled code keeps no hook
+    # A chain computes no loss, and compiled code keeps no hook.
+    if cut.learning and not rule.chain and not torch.compiler.is_compiling():
         _refuse_ways_around(cut, tapped, rule.error_tap.entry)
     return rule.error_tap.put(output, tapped, tied)
 
@@ -84,10 +86,9 @@ def _tied_inside(rule: DirectRule, cut: Cut, output: Any) -> Any:
     if not torch.compiler.is_compiling():
         # The backward pass comes to modules above the place before it comes to the rule. If activation checkpointing
         # repeats one of these, the graph must be cut there as it was the first time.
-        repeat = Uncoupled()
         for tensor in tensors_in(output):
             if tensor.grad_fn is not None:
-                tensor.grad_fn.register_prehook(lambda *_: rule.slot.enter_backward(repeat))
+                tensor.grad_fn.register_prehook(lambda *_: rule.slot.enter_backward(Uncoupled))
     return output
 
 
@@ -119,8 +120,7 @@ def check_block(rule: DirectRule, point: str, ran: Collection[str]) -> None:
     since the point before; of a chain all have run.
     """
     blocks = [block for block in rule.blocks if block.point == point]
-    every = is_chain(rule.model)
-    modules = [each for one in blocks for each in (one.modules if every else one.going_with({point, *ran}))]
+    modules = [each for one in blocks for each in (one.modules if rule.chain else one.going_with({point, *ran}))]
     held = (p for module in modules for p in rule.model.get_submodule(module).parameters(recurse=False))
     if any(parameter.requires_grad for parameter in held):
         raise PointsError(f"point {problems.no_gradient(point)}")

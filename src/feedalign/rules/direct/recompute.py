@@ -78,6 +78,7 @@ class TwoRuns:
 
     def first(self) -> Tensor:
         """Run the model without a graph and return where the error is taken."""
+        self.rule.watch()
         uncoupled = FirstRun()
         with self.precision.again():
             output = self.rule.run_under(uncoupled, self.args, self.kwargs)
@@ -124,6 +125,7 @@ class BlockByBlock(CuttingPass):
 
     def reached(self, name: str, output: Any) -> Any:
         """Let the block below a point learn, and return the output of the point without its past."""
+        output = self.seen(name, output)
         if not self.learning:  # activation checkpointing may run a point a third time, which tells nothing new
             activation, form = activation_of(name, output), self.sender.forms[name]
             if not activation.requires_grad:

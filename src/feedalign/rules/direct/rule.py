@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -38,6 +38,7 @@ from feedalign.rules.direct.one_pass import run_pass
 from feedalign.rules.direct.recompute import recomputed
 from feedalign.rules.distributed import Processes, sharded_modules
 from feedalign.rules.wrapped import Wrapped, check_wrapped
+from feedalign.torch_private import any_backward_hooks
 
 
 class DirectRule(Wrapped):
@@ -97,6 +98,9 @@ class DirectRule(Wrapped):
     Attributes:
         points: names of the feedback points, in the order in which they run once that is known.
         blocks: what runs between the points, in order; empty until the matrices are drawn.
+        chain: whether the model is one, see `is_chain`.
+        around: the modules around points, by name.
+        watching: whether passes call the backward hooks of users.
 
     Raises:
         PointsError: points are unknown, repeated, none, never run, without a Tensor, or cannot be found by "auto";
@@ -109,6 +113,8 @@ class DirectRule(Wrapped):
             a module of `error_at` does not run, runs twice, or leads to nothing that the model returns. In a backward
             pass: the loss does not pass any module of `error_at`.
     """
+
+    sends: ClassVar[bool] = True  # to the points, in training
 
     def __init__(
         self,
@@ -202,10 +208,6 @@ class DirectRule(Wrapped):
             self.unnamed = find_padding(self.unnamed, self.model, self.error_tap, args, kwargs)
         return self.unnamed(args, kwargs)
 
-    def tie(self, cut: Cut, output: Tensor) -> Tensor:
-        """Return the output [*batch, C], tied to what the pass has cut off."""
-        return cut.tie(output)
-
     def begin(self) -> None:
         """Before the first learning pass, set the hooks anew if the model is sharded, behind those of `fully_shard`."""
         super().begin()
@@ -270,22 +272,28 @@ class DirectRule(Wrapped):
         for handle in self.handles:
             handle.remove()
         self.handles = []
-        for name, module in self.hooked.items():
-            hooks = PointHooks(self.slot, name)
-            self.handles += [module.register_forward_pre_hook(hooks.before), module.register_forward_hook(hooks.after)]
-        for name, module in around_points(self.model, self.hooked.values()).items():
-            around = ContainerHooks(self.slot, name)
-            self.handles += [
-                module.register_forward_pre_hook(around.before),
-                module.register_forward_hook(around.after),
-            ]
-        if not is_chain(self.model):  # the modules of a chain run in every pass
+        self.handles += [m.register_forward_hook(PointHooks(self.slot, name).after) for name, m in self.hooked.items()]
+        self.around = around_points(self.model, self.hooked.values())
+        self.watching = False
+        self.chain = is_chain(self.model)
+        if not self.chain:  # the modules of a chain run in every pass
             for name in dict.fromkeys(name for block in self.blocks[:-1] for name in block.called):
                 if name not in self.points:
                     self.handles.append(self.model.get_submodule(name).register_forward_hook(RanHook(self.slot, name)))
         norms = (module for module in self.model.modules() if isinstance(module, nn.GroupNorm))
         self.handles += [module.register_forward_pre_hook(GroupNormHook(self.slot)) for module in norms]
         self.handles += hook_places(self.model, self.error_tap, AtPlaces(self.slot).see)
+
+    def watch(self) -> None:
+        """Once there are backward hooks on points, or on modules around points, set hooks by which they are called."""
+        if self.watching or not any_backward_hooks((*self.hooked.values(), *self.around.values())):
+            return
+        self.watching = True
+        before = [(m, PointHooks(self.slot, name).before) for name, m in self.hooked.items()]
+        around = [(m, ContainerHooks(self.slot, name)) for name, m in self.around.items()]
+        before += [(module, hooks.before) for module, hooks in around]
+        self.handles += [module.register_forward_pre_hook(hook) for module, hook in before]
+        self.handles += [module.register_forward_hook(hooks.after) for module, hooks in around]
 
 
 def check_direct(net: object, instead: str) -> None:

@@ -19,6 +19,8 @@ from feedalign.rules.learning import keep
 if TYPE_CHECKING:
     from feedalign.rules.direct.rule import DirectRule
 
+ALONE = Processes()
+
 
 class Sender:
     """The message and the matrices of one forward pass. What the rule learns after it began does not change them.
@@ -36,11 +38,14 @@ class Sender:
         self.rule, self.feedback, self.masks = rule, rule.feedback, masks
         self.gathers = learning and rule.gathers
         self.message = rule.message_now()
-        in_several = rule.learns_feedback or rule.gathers
-        self.processes = Processes.of_this_pass(rule.shards) if in_several else Processes()
+        self.processes = ALONE
+        if rule.learns_feedback or rule.gathers:
+            self.processes = Processes.of_this_pass(rule.shards)
         self.forms, self.outputs = self.feedback.forms, self.feedback.places[0].outputs
-        keys = set(self.feedback.keys.values()) if rule.learns_feedback else set()
-        self.kept: dict[str, Tensor] = {key: self.feedback.get_buffer(key).clone() for key in keys}
+        self.kept: dict[str, Tensor] = {}
+        if rule.learns_feedback:
+            keys = set(self.feedback.keys.values())
+            self.kept = {key: self.feedback.get_buffer(key).clone() for key in keys}
 
     def matrix(self, point: str) -> Tensor:
         """Return the numbers that are held for a point, as they were when the pass began."""

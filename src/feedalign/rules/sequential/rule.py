@@ -144,7 +144,7 @@ class SequentialRule(Wrapped):
             repeat = LayerByLayer(self)
             for tensor in tensors_in(output):
                 if tensor.grad_fn is not None:
-                    tensor.grad_fn.register_prehook(lambda *_: self.slot.enter_backward(repeat))
+                    tensor.grad_fn.register_prehook(lambda *_: self.slot.enter_backward(lambda: repeat))
         return output
 
     @torch.no_grad()
