@@ -83,6 +83,10 @@ class ErrorTap:
         """The entries as a tuple."""
         return self.entry if isinstance(self.entry, tuple) else (self.entry,)
 
+    def is_output(self, output: Any) -> bool:
+        """Return whether the error is taken at the output itself, [batch, C]: the usual case, told in short."""
+        return self.entry is None and isinstance(output, Tensor) and output.ndim == 2 and output.is_floating_point()
+
     def of(self, output: Any, *, training: bool = True) -> tuple[Tensor, ...]:
         """Return the Tensors of what the model returned at which the error is taken, each [*batch, ...].
 
@@ -94,8 +98,6 @@ class ErrorTap:
         Raises:
             OutputError: nothing there can carry an error.
         """
-        if self.entry is None and isinstance(output, Tensor) and output.ndim == 2 and output.is_floating_point():
-            return (output,)  # the usual case, in short
         if not training and isinstance(output, Tensor) and len(self.entries) == 1:
             return (self._checked(output, None),)
         return tuple(self._checked(output, entry) for entry in self.entries)

@@ -26,8 +26,7 @@ def account_for(net: Wrapped, reached: Sequence[str], output: Any) -> None:
         raise PointsError(
             "the model has been unwrapped, so no feedback reaches it and it would learn by backprop; wrap it again"
         )
-    ran = set(reached)
-    if skipped := [name for name in net.points if name not in ran]:
+    if tuple(reached) != net.points and (skipped := [name for name in net.points if name not in reached]):
         _check_skipped(net, skipped, output)
     if net.learns_feedback and not torch.compiler.is_compiling():
         _check_processes(Processes.of_this_pass(net.shards), reached, next(net.feedback.buffers()).device)

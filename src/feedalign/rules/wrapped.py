@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
@@ -24,6 +24,7 @@ from feedalign.rules.distributed import Processes, group_of_shards, reshard, sha
 from feedalign.rules.matrices import Matrices
 from feedalign.rules.signature import with_signature
 from feedalign.rules.slot import Seeing, Slot
+from feedalign.torch_private import data_parallel_group
 
 
 class Wrapped(saving.NotPickled, nn.Module, ABC):
@@ -214,12 +215,18 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
 
     def run_under(self, one_pass: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the model while the hooks on it see this pass."""
-        slot = self.slot
+        slot, handles = self.slot, self.watch()
         slot.running = one_pass
         try:
             return self.model(*args, **kwargs)
         finally:
             slot.running = None
+            for handle in handles:
+                handle.remove()
+
+    def watch(self) -> Sequence[RemovableHandle]:
+        """Set hooks that one pass needs beside those that are always there, and return their handles."""
+        return ()
 
     def begin(self) -> None:
         """Before the first learning pass, find out whether the model is sharded.
@@ -243,10 +250,10 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
 
         They differ where a recipe looks at data. An earlier pass is no place for this: one process may run alone then.
         """
-        processes = Processes.of_this_pass(self.shards)
-        if processes.group is not None and not self.agreed:
+        group = data_parallel_group() or self.shards
+        if group is not None and not self.agreed:
             for matrix in self.feedback.buffers():
-                matrix.copy_(processes.from_first(matrix.clone()))
+                matrix.copy_(Processes(group).from_first(matrix.clone()))
             self.agreed = True
 
     @contextmanager

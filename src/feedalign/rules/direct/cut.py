@@ -12,11 +12,10 @@ from torch.utils.hooks import BackwardHook
 
 from feedalign.anatomy import PassMasks, Problem, activation_of, checked_place, detached, problems, real_features
 from feedalign.errors import PointsError
-from feedalign.feedback import Form
 from feedalign.rules.accounting import check_recording
 from feedalign.rules.direct.containers import Ends
 from feedalign.rules.direct.hooks import CuttingPass
-from feedalign.rules.direct.sender import Sender, check_shapes, signal
+from feedalign.rules.direct.sender import Sender, check_shapes
 from feedalign.rules.direct.sending import receive, send
 from feedalign.rules.direct.taking import Taking
 from feedalign.torch_private import backward_pass
@@ -40,10 +39,6 @@ class Run(NamedTuple):
 class Uncoupled(CuttingPass):
     """A pass that cuts the graph at the points and sends nothing there."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []  # of the points reached so far; a module that runs twice is here twice
-
     def reached(self, name: str, output: Any) -> Any:
         """Return the output of a point without its past."""
         self.names.append(name)
@@ -63,11 +58,10 @@ class Cut(CuttingPass):
         sends: whether anything is sent to the points.
         waiting: whether any signal is made later.
         runs: of the points reached so far.
-        matrices: of each run the numbers that are held for the point, and how F is made of them; empty until the end.
         hidden: the activation of each run with its past, or a token in its place; empty once they are tied.
         without_gradient: the points among them whose activations carry no gradient, and the modules with parameters
             that have run since the point before.
-        ends: of the runs within modules that have backward hooks: where such a module may end.
+        ends: of the runs within modules that have backward hooks, where such a module may end; None without any.
         sent_in: number of the last backward pass in which the error was sent; -1 before the first.
         taking: where the error is taken; None once the forward pass is over, since the graph holds this object.
     """
@@ -80,10 +74,9 @@ class Cut(CuttingPass):
         self.message: Tensor | None = None  # of the last backward pass, for the signals that are made later
         self.waiting = False
         self.runs: list[Run] = []
-        self.matrices: list[tuple[Tensor, Form]] = []
         self.hidden: list[Tensor] = []
         self.without_gradient: list[tuple[str, set[str]]] = []
-        self.ends = Ends()
+        self.ends: Ends | None = None
         self.sends = rule.sends or not learning  # measured are controls as if they were DFA
         watched = bool(rule.error_tap.places) and learning and not torch.compiler.is_compiling()
         self.taking: Taking | None = Taking(rule.error_tap, rule.blocks[-1].parts, self.tie, watched=watched)
@@ -106,24 +99,27 @@ class Cut(CuttingPass):
         shape = activation.shape
         # What learns must see all activations first. A compiler orders the work itself.
         waits = shape.numel() >= LARGE and not (self.learns or torch.compiler.is_compiling())
-        i = len(self.runs)
-        self.runs.append(Run(name, shape, waits))
+        run = Run(name, shape, waits)
         self.waiting = self.waiting or waits
-        self.hidden.append(self._end(i, activation) if waits else activation)
-        if self.calling:
-            self.ends.runs[i] = activation, activation_of(name, given)
+        self.hidden.append(self._end(run, activation) if waits else activation)
+        if self.ends is not None:
+            self.ends.runs[len(self.runs)] = activation, activation_of(name, given)
+        self.names.append(name)
+        self.runs.append(run)
         return given
 
     def entering(self, name: str, module: nn.Module) -> None:  # noqa: ARG002
         """Note that a module around points begins to run, and that the module has backward hooks."""
+        self.ends = self.ends or Ends()
         self.ends.begun.append(len(self.runs))
 
     def leaving(self, name: str, module: nn.Module, hook: BackwardHook, output: Any) -> None:
         """See that the backward hooks of a module around points are called, if the module ends with a point."""
+        assert self.ends is not None
         found = self.ends.of(name, module, hook, output)
         if found is not None:
             i, activation = found
-            self.hidden[i] = self._end(i, activation)
+            self.hidden[i] = self._end(self.runs[i], activation)
 
     def taken(self, place: str, tensor: Tensor | Problem) -> Tensor | None:
         """Return the Tensor at a place where the error is taken, tied to what was cut off."""
@@ -142,13 +138,13 @@ class Cut(CuttingPass):
         plain = sender.masks is None and output.shape[-1] == sender.outputs
         for name, shape, _ in self.runs:
             form = sender.forms[name]
-            if not plain or form.summed or shape != (*batch, form.rows):  # otherwise they fit
+            if not plain or form.summed or shape != (*batch, form.rows):  # else they fit
                 check_shapes(name, form, sender.outputs, shape, output.shape)
                 if (mask := sender.mask_of(name, output)) is not None:
                     real_features(mask, shape, output.shape[: output.ndim - 1 - form.summed], name)
-            self.matrices.append((sender.matrix(name), form))
         hidden, self.hidden = self.hidden, []  # held here, the graph would outlive its backward pass
-        self.ends.runs.clear()
+        if self.ends is not None:
+            self.ends.runs.clear()
         return send(output, self.signals, hidden, keep=self.learns)
 
     def signals(self, error: Tensor, hidden: Sequence[Tensor]) -> list[Tensor]:
@@ -168,19 +164,13 @@ class Cut(CuttingPass):
         if self.waiting:
             self.message = message
         return [  # nothing for a token: its signal is made when the turn of its block comes
-            message.new_empty(0) if run.waits else self._signal(i, message) for i, run in enumerate(self.runs)
+            message.new_empty(0) if waits else sender.signal(message, name, shape) for name, shape, waits in self.runs
         ]
 
-    def _signal(self, i: int, message: Tensor) -> Tensor:
-        """Return what the activation of one run is sent."""
-        name, shape, _ = self.runs[i]
-        stored, form = self.matrices[i]
-        return signal(message, stored, form, shape, self.sender.mask_of(name, message))
-
-    def _end(self, i: int, activation: Tensor) -> Tensor:
+    def _end(self, run: Run, activation: Tensor) -> Tensor:
         """Return what the output is tied to for one run: the activation, or a token in its place."""
-        return receive(activation, partial(self._later, i)) if self.runs[i].waits else activation
+        return receive(activation, partial(self._later, run)) if run.waits else activation
 
-    def _later(self, i: int) -> Tensor:
+    def _later(self, run: Run) -> Tensor:
         assert self.message is not None
-        return self._signal(i, self.message)
+        return self.sender.signal(self.message, run.name, run.shape)

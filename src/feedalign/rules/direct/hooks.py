@@ -21,9 +21,11 @@ class CuttingPass:
         calling: of the points, and of the modules around points, that are running now and have backward hooks of the
             user's, the innermost last: the name of the module, and what calls its hooks.
         ran: names of the modules with parameters that have run since the last point.
+        names: of the points reached so far; a module that runs twice is here twice.
     """
 
     def __init__(self) -> None:
+        self.names: list[str] = []
         self.calling: list[tuple[str, BackwardHook]] = []
         self.ran: set[str] = set()
 

@@ -25,10 +25,9 @@ def run_pass(rule: DirectRule, cut: Cut, args: tuple[Any, ...], kwargs: dict[str
     OutputError if the error cannot be taken, or no loss could send it.
     """
     try:
-        rule.watch()
         output = rule.run_under(cut, args, kwargs)
         if cut.learning:
-            account_for(rule, [name for name, _, _ in cut.runs], output)
+            account_for(rule, cut.names, output)
         return _tied_inside(rule, cut, output) if rule.error_tap.places else _tied_at_the_end(rule, cut, output)
     finally:
         cut.taking = None  # the graph holds the pass, so the pass must not hold the graph
@@ -36,7 +35,8 @@ def run_pass(rule: DirectRule, cut: Cut, args: tuple[Any, ...], kwargs: dict[str
 
 def _tied_at_the_end(rule: DirectRule, cut: Cut, output: Any) -> Any:
     """Return the output with the entries tied at which the error is taken."""
-    tapped = rule.error_tap.of(output, training=rule.model.training)
+    tap = rule.error_tap
+    tapped = (output,) if tap.is_output(output) else tap.of(output, training=rule.model.training)
     if cut.learning:
         _check_entries(rule, cut, output, tapped)
     taking = cut.taking
@@ -46,8 +46,8 @@ def _tied_at_the_end(rule: DirectRule, cut: Cut, output: Any) -> Any:
         return output
     # A chain computes no loss, and compiled code keeps no hook.
     if cut.learning and not rule.chain and not torch.compiler.is_compiling():
-        _refuse_ways_around(cut, tapped, rule.error_tap.entry)
-    return rule.error_tap.put(output, tapped, tied)
+        _refuse_ways_around(cut, tapped, tap.entry)
+    return tied[0] if output is tapped[0] else tap.put(output, tapped, tied)
 
 
 def _refuse_ways_around(cut: Cut, tapped: tuple[Tensor, ...], entry: object) -> None:

@@ -20,7 +20,7 @@ from feedalign.rules.accounting import account_for
 from feedalign.rules.direct.cut import Uncoupled
 from feedalign.rules.direct.hooks import CuttingPass
 from feedalign.rules.direct.one_pass import check_block, check_readout
-from feedalign.rules.direct.sender import Sender, check_shapes, signal
+from feedalign.rules.direct.sender import Sender, check_shapes
 from feedalign.rules.once import once
 from feedalign.torch_private import has_own_backward_hooks
 
@@ -78,7 +78,6 @@ class TwoRuns:
 
     def first(self) -> Tensor:
         """Run the model without a graph and return where the error is taken."""
-        self.rule.watch()
         uncoupled = FirstRun()
         with self.precision.again():
             output = self.rule.run_under(uncoupled, self.args, self.kwargs)
@@ -133,9 +132,7 @@ class BlockByBlock(CuttingPass):
             self.ran = set()
             check_shapes(name, form, self.sender.outputs, activation.shape, self.error.shape)
             with torch.no_grad(), self.precision.again():
-                matrix = self.sender.matrix(name)
-                mask = self.sender.mask_of(name, self.message)
-                sent = signal(self.message, matrix, form, activation.shape, mask).to(activation.dtype)
+                sent = self.sender.signal(self.message, name, activation.shape).to(activation.dtype)
             self.learn(activation, sent)
             if self.sender.rule.learns_feedback:
                 self.sender.learn(name, activation.detach(), self.error)

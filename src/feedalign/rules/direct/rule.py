@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from feedalign.anatomy import (
     Block,
@@ -100,7 +101,7 @@ class DirectRule(Wrapped):
         blocks: what runs between the points, in order; empty until the matrices are drawn.
         chain: whether the model is one, see `is_chain`.
         around: the modules around points, by name.
-        watching: whether passes call the backward hooks of users.
+        watched: the modules at points and around points, whose backward hooks the rule must see to.
 
     Raises:
         PointsError: points are unknown, repeated, none, never run, without a Tensor, or cannot be found by "auto";
@@ -274,7 +275,7 @@ class DirectRule(Wrapped):
         self.handles = []
         self.handles += [m.register_forward_hook(PointHooks(self.slot, name).after) for name, m in self.hooked.items()]
         self.around = around_points(self.model, self.hooked.values())
-        self.watching = False
+        self.watched = [*self.hooked.values(), *self.around.values()]
         self.chain = is_chain(self.model)
         if not self.chain:  # the modules of a chain run in every pass
             for name in dict.fromkeys(name for block in self.blocks[:-1] for name in block.called):
@@ -284,16 +285,17 @@ class DirectRule(Wrapped):
         self.handles += [module.register_forward_pre_hook(GroupNormHook(self.slot)) for module in norms]
         self.handles += hook_places(self.model, self.error_tap, AtPlaces(self.slot).see)
 
-    def watch(self) -> None:
-        """Once there are backward hooks on points, or on modules around points, set hooks by which they are called."""
-        if self.watching or not any_backward_hooks((*self.hooked.values(), *self.around.values())):
-            return
-        self.watching = True
-        before = [(m, PointHooks(self.slot, name).before) for name, m in self.hooked.items()]
-        around = [(m, ContainerHooks(self.slot, name)) for name, m in self.around.items()]
+    def watch(self) -> Sequence[RemovableHandle]:
+        """Where users have set backward hooks on points, or around points, set the hooks by which they are called."""
+        if not any_backward_hooks(self.watched):
+            return ()
+        around = [(module, ContainerHooks(self.slot, name)) for name, module in self.around.items()]
+        before = [(module, PointHooks(self.slot, name).before) for name, module in self.hooked.items()]
         before += [(module, hooks.before) for module, hooks in around]
-        self.handles += [module.register_forward_pre_hook(hook) for module, hook in before]
-        self.handles += [module.register_forward_hook(hooks.after) for module, hooks in around]
+        return [
+            *(module.register_forward_pre_hook(hook) for module, hook in before),
+            *(module.register_forward_hook(hooks.after) for module, hooks in around),
+        ]
 
 
 def check_direct(net: object, instead: str) -> None:

@@ -15,6 +15,7 @@ from feedalign.errors import FeedbackShapeError
 from feedalign.feedback import Form
 from feedalign.rules.distributed import Processes
 from feedalign.rules.learning import keep
+from feedalign.rules.matrices import SKETCH
 
 if TYPE_CHECKING:
     from feedalign.rules.direct.rule import DirectRule
@@ -31,7 +32,8 @@ class Sender:
         forms: how the matrices are made of what is held, by point.
         outputs: C.
         masks: which entries of the inputs are real; None if all of them are.
-        kept: what is held, by key, as it was when the pass began; only under a rule that learns its feedback.
+        keys: under which the numbers are held that belong to a point, by point.
+        held: these numbers by key, as they were when the pass began.
     """
 
     def __init__(self, rule: DirectRule, *, learning: bool = True, masks: PassMasks | None = None) -> None:
@@ -42,14 +44,14 @@ class Sender:
         if rule.learns_feedback or rule.gathers:
             self.processes = Processes.of_this_pass(rule.shards)
         self.forms, self.outputs = self.feedback.forms, self.feedback.places[0].outputs
-        self.kept: dict[str, Tensor] = {}
+        self.keys, self.held = self.feedback.keys, dict(self.feedback.named_buffers(recurse=False))
         if rule.learns_feedback:
-            keys = set(self.feedback.keys.values())
-            self.kept = {key: self.feedback.get_buffer(key).clone() for key in keys}
+            self.held = {key: held.clone() for key, held in self.held.items()}
 
-    def matrix(self, point: str) -> Tensor:
-        """Return the numbers that are held for a point, as they were when the pass began."""
-        return self.kept[self.feedback.keys[point]] if self.kept else self.feedback[point]
+    def signal(self, message: Tensor, point: str, shape: torch.Size) -> Tensor:
+        """Return what a message sends to a point whose activation has this shape."""
+        mask = None if self.masks is None else self.mask_of(point, message)
+        return signal(message, self.held[self.keys[point]], self.forms[point], shape, mask)
 
     def counted(self, error: Tensor) -> Tensor:
         """Return the error, [*batch, C], with zeros where the mask says padding."""
@@ -65,7 +67,9 @@ class Sender:
 
         What is sent is the message behind the matrix R that all points share, if there is one: [*batch, columns].
         """
-        message = self.feedback.sketched(self.message(error))
+        message = self.message(error)
+        if SKETCH in self.held:
+            message = self.feedback.sketched(message)
         if self.gathers:
             with torch.no_grad():
                 self.rule.gather(error, self.processes)
@@ -83,15 +87,15 @@ class Sender:
         """
         if not error.numel() and self.processes.group is None:
             return
-        feedback, form, key = self.feedback, self.forms[point], self.feedback.keys[point]
-        held = feedback.get_buffer(key)
+        form, key = self.forms[point], self.keys[point]
+        held = self.feedback.get_buffer(key)
         with torch.no_grad():
             batch = error.shape[: error.ndim - 1 - form.summed]
             # All points that share a matrix start from the same one, in whatever order they learn.
-            start = form.used(self.kept[key] if form.shared else held)
+            start = form.used(self.held[key] if form.shared else held)
             changed = start.clone()
             mask = self.mask_of(point, error)
-            error = of_point(feedback.projected(error), form)
+            error = of_point(self.feedback.projected(error), form)
             rows, more = _without_padding(mask, form, hidden, batch)
             self.rule.learn(changed, rows, error, self.processes, **more)
             changed = self.processes.averaged(changed)
@@ -102,9 +106,9 @@ class Sender:
 
     def _total_weight(self, key: str) -> Tensor:
         """Return the sum of the weights of the points that use each row of a shared matrix, [rows, 1]."""
-        total = torch.zeros_like(self.kept[key][:, :1])
+        total = torch.zeros_like(self.held[key][:, :1])
         for point, form in self.forms.items():
-            if self.feedback.keys[point] == key:
+            if self.keys[point] == key:
                 total[: form.rows] += self._weight(point)
         return total
 
