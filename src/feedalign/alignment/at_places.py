@@ -19,7 +19,6 @@ from feedalign.anatomy import (
     PassMasks,
     activation_of,
     exchange,
-    is_chain,
     mapped,
     real_rows,
     tensors_in,
@@ -100,8 +99,8 @@ class Runs:
     ) -> Iterator[Pair]:
         """Yield the true and the sent derivative at the place of every run, from the last run to the first."""
         # In a chain every way from the loss to a place leads through the point.
-        places = [run.place for run in self.runs if run.place is not None] if is_chain(net.model) else []
-        targets = [*entries, *(edge for run in self.runs for edge in run.taken), *places]
+        places = [run.place for run in self.runs if run.place is not None] if net.chain else []
+        targets = [*entries, *(places if net.chain else (edge for run in self.runs for edge in run.taken))]
         true = dict(zip(targets, backward([(loss, None)], targets), strict=True))
         errors = [true[entry] for entry in entries]
         if all(e is None for e in errors):
@@ -116,7 +115,7 @@ class Runs:
             error = error.masked_fill(~real_rows(masks.of_error, error.shape[:-1]), 0)
         message = net.feedback.sketched(net.message(error))
         for run in reversed(self.runs):
-            at_place = true[run.place] if run.place in true else run.at_place([true[edge] for edge in run.taken])
+            at_place = true[run.place] if run.place in true else run.at_place([true.get(edge) for edge in run.taken])
             form = net.feedback.forms[run.point]
             mask = None if masks is None else masks.at(run.point, form, message)
             sent = signal(message, net.feedback[run.point], form, run.shape, mask).to(run.dtype)

@@ -54,8 +54,9 @@ class Attributes:
         self.held = [(module, type(module), dict(vars(module))) for module in model.modules()]
         known: dict[int, tuple[Any, Any]] = {}
         for _, _, held in self.held:
-            for name in held.keys() - _OF_TORCH:
-                _remember(held[name], known)
+            for name, value in held.items():
+                if name not in _OF_TORCH and isinstance(value, _CHANGEABLE):
+                    _remember(value, known)
         self.contents = list(known.values())
 
     def restore(self) -> None:
@@ -73,6 +74,7 @@ class Attributes:
             _put_back(value, content)
 
 
+_CHANGEABLE = Tensor, list, dict, set, deque, tuple  # a tuple for what it holds
 _OF_TORCH = frozenset(vars(nn.Module()))  # parameters, buffers, modules, hooks, the mode
 
 
@@ -83,10 +85,10 @@ def _remember(value: Any, known: dict[int, tuple[Any, Any]]) -> None:
     if isinstance(value, Tensor):
         if not isinstance(value, nn.Parameter) and not value.is_meta:
             known[id(value)] = value, value.detach().clone()
-    elif isinstance(value, list | dict | set | deque | tuple):
+    else:
         known[id(value)] = value, None if isinstance(value, tuple) else copy.copy(value)
         for entry in value.values() if isinstance(value, dict) else value:
-            if isinstance(entry, Tensor | list | dict | set | deque | tuple):
+            if isinstance(entry, _CHANGEABLE):
                 _remember(entry, known)
 
 
@@ -112,10 +114,11 @@ class RandomNumbers:
     """The random states of torch (on the CPU and on the model's devices), numpy and Python as they are now."""
 
     def __init__(self, model: nn.Module) -> None:
-        devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+        on_gpu = torch.cuda.is_initialized()
+        devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"} if on_gpu else set()
         self.torch = torch.get_rng_state()
-        self.cuda = {device: torch.cuda.get_rng_state(device) for device in devices}
-        self.numpy = np.random.get_state()  # noqa: NPY002 — the global state, which models use
+        self.cuda = {device: torch.cuda.get_rng_state(device) for device in sorted(devices)}
+        self.numpy = np.random.get_state(legacy=False)  # noqa: NPY002 — the global state, which models use
         self.python = random.getstate()
 
     def restore(self) -> None:
