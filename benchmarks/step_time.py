@@ -18,6 +18,7 @@ import importlib
 import itertools
 import statistics
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -29,12 +30,14 @@ from torch.nn import functional
 import feedalign as fa
 from feedalign.lab.training import one_thread
 
-# width, depth (layers of weights), batch, steps a pair, pairs, what was asked for
+EVERY = torch.get_num_threads()
+# width, depth (layers of weights), batch, steps a pair, pairs, what was asked for, threads
 CASES = [
-    (2048, 5, 512, 8, 5, 0.75),
-    (1024, 5, 512, 25, 9, 0.80),
-    (100, 5, 32, 400, 15, 1.14),
-    (64, 4, 32, 400, 9, None),
+    (2048, 5, 512, 8, 5, 0.75, EVERY),
+    (1024, 5, 512, 25, 9, 0.80, EVERY),
+    (100, 5, 32, 400, 15, 1.14, EVERY),
+    (100, 5, 32, 400, 15, 1.14, 1),
+    (64, 4, 32, 400, 9, None, EVERY),
 ]
 INPUTS, CLASSES = 784, 10
 MEMBERS, SIZES, BATCH = 10, [196, 64, 64, 64, CLASSES], 32  # of the ensemble
@@ -82,7 +85,18 @@ def batch_of(inputs: int, batch: int) -> tuple[Tensor, Tensor]:
     return torch.randn(batch, inputs, generator=generator), torch.randint(CLASSES, (batch,), generator=generator)
 
 
-def single(width: int, depth: int, batch: int, steps: int, pairs: int, asked: float | None) -> dict[str, Any]:
+def single(
+    width: int, depth: int, batch: int, steps: int, pairs: int, asked: float | None, threads: int
+) -> dict[str, Any]:
+    with on_threads(threads):
+        return measured(width, depth, batch, steps, pairs) | {"asked": asked, "threads": threads}
+
+
+def on_threads(threads: int) -> AbstractContextManager[None]:
+    return one_thread() if threads == 1 else contextlib.nullcontext()
+
+
+def measured(width: int, depth: int, batch: int, steps: int, pairs: int) -> dict[str, Any]:
     sizes = [INPUTS, *[width] * (depth - 1), CLASSES]
     x, y = batch_of(INPUTS, batch)
     ratios: dict[bool, list[float]] = {False: [], True: []}
@@ -111,11 +125,9 @@ def single(width: int, depth: int, batch: int, steps: int, pairs: int, asked: fl
         "compiled_dfa_over_backprop": round(statistics.median(ratios[True]), 3),
         "compiled_lowest": round(min(ratios[True]), 3),
         "compiled_highest": round(max(ratios[True]), 3),
-        "asked": asked,
         "limit": round(limit, 3),
         "biotorch_over_backprop": round(statistics.median(peers), 3) if peers else None,
         "dfa_step_ms": round(statistics.median(dfa_ms), 3),
-        "threads": torch.get_num_threads(),
     }
 
 
@@ -129,7 +141,7 @@ def ensemble(threads: int, compiled: bool) -> dict[str, Any]:
     together = step(net, x, y.repeat(MEMBERS, 1), summed, compiled)
     one = partial(fa.networks.MLP, SIZES, "tanh", bias=False)
     alone = [step(fa.DFA(one()), x, y, compiled=compiled) for _ in range(MEMBERS)]
-    with one_thread() if threads == 1 else contextlib.nullcontext():
+    with on_threads(threads):
         at_once, one_by_one = interleaved(together, lambda: [run() for run in alone], rounds=201)
     torch.compiler.reset()
     return {
@@ -145,13 +157,13 @@ def ensemble(threads: int, compiled: bool) -> dict[str, Any]:
 def main() -> None:
     rows = [single(*case) for case in CASES]
     peers = [
-        {name: row[name] for name in ("width", "depth", "batch")} | {"biotorch_over_backprop": ratio}
+        {name: row[name] for name in ("width", "depth", "batch", "threads")} | {"biotorch_over_backprop": ratio}
         for row in rows
         if (ratio := row.pop("biotorch_over_backprop")) is not None
     ]
     if peers:  # a file of their own, which a run without BioTorch leaves as it is
         save("step_time_biotorch", peers)
-    rows += [ensemble(*of) for of in itertools.product((1, torch.get_num_threads()), (False, True))]
+    rows += [ensemble(*of) for of in itertools.product((1, EVERY), (False, True))]
     save("step_time", rows)
 
 
