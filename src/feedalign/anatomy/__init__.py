@@ -3,8 +3,6 @@
 from feedalign.anatomy import problems
 from feedalign.anatomy.blocks import Block, convolution_between, features_last, is_chain, names_above, trace
 from feedalign.anatomy.error_tap import Entries, Entry, ErrorTap
-from feedalign.anatomy.fewer import one_fewer
-from feedalign.anatomy.hooks import evaluating, observing, same_modes
 from feedalign.anatomy.jacobians import mean_jacobians
 from feedalign.anatomy.masks import (
     InputMasks,
@@ -20,7 +18,15 @@ from feedalign.anatomy.padding_marks import UnnamedPadding
 from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
 from feedalign.anatomy.problems import Problem
 from feedalign.anatomy.tapping import check_all_ran, checked_place, hook_places, place_problems, seeing_places, tapped
-from feedalign.anatomy.undisturbed import State, copied, same_random_numbers, same_state, undisturbed
+from feedalign.anatomy.undisturbed import (
+    State,
+    copied,
+    evaluating,
+    same_modes,
+    same_random_numbers,
+    same_state,
+    undisturbed,
+)
 from feedalign.anatomy.values import (
     activation_in,
     activation_of,
@@ -31,6 +37,8 @@ from feedalign.anatomy.values import (
     is_computed_from,
     leaves_below,
     mapped,
+    observing,
+    one_fewer,
     origin,
     recordable,
     tensors_in,

@@ -13,12 +13,10 @@ from torch import Tensor, nn
 
 from feedalign.anatomy import problems
 from feedalign.anatomy.error_tap import ErrorTap
-from feedalign.anatomy.fewer import one_fewer
-from feedalign.anatomy.hooks import evaluating, observing
 from feedalign.anatomy.points import axes_missing, axes_problem
 from feedalign.anatomy.tapping import tapped
-from feedalign.anatomy.undisturbed import same_state
-from feedalign.anatomy.values import activation_in, activation_of
+from feedalign.anatomy.undisturbed import evaluating, same_state
+from feedalign.anatomy.values import activation_in, activation_of, observing, one_fewer
 from feedalign.anatomy.weights import gathered, weight_matrices
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
 from feedalign.feedback import Convolution
