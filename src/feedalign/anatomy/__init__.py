@@ -15,7 +15,7 @@ from feedalign.anatomy.masks import (
 )
 from feedalign.anatomy.padding import find_padding
 from feedalign.anatomy.padding_marks import UnnamedPadding
-from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
+from feedalign.anatomy.points import check_points, name_problems, names_of, sample_axes
 from feedalign.anatomy.problems import Problem
 from feedalign.anatomy.tapping import check_all_ran, checked_place, hook_places, place_problems, seeing_places, tapped
 from feedalign.anatomy.undisturbed import (
@@ -39,6 +39,7 @@ from feedalign.anatomy.values import (
     mapped,
     observing,
     one_fewer,
+    operations_below,
     origin,
     recordable,
     tensors_in,
@@ -59,8 +60,6 @@ __all__ = [
     "activation_in",
     "activation_of",
     "arguments",
-    "axes_missing",
-    "axes_problem",
     "check_all_ran",
     "check_points",
     "checked_place",
@@ -84,6 +83,7 @@ __all__ = [
     "names_of",
     "observing",
     "one_fewer",
+    "operations_below",
     "origin",
     "place_problems",
     "plain_copy",
@@ -95,6 +95,7 @@ __all__ = [
     "same_modes",
     "same_random_numbers",
     "same_state",
+    "sample_axes",
     "seeing_places",
     "tapped",
     "tensors_in",

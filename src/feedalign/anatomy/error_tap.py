@@ -47,9 +47,8 @@ class ErrorTap:
     def __post_init__(self) -> None:
         if self.batch_dims is not None:
             advice = "it counts the leading axes that are the batch, 1 for [batch, ...], 2 for [batch, token, ...]"
-            object.__setattr__(
-                self, "batch_dims", whole_number("batch_dims", self.batch_dims, at_least=1, advice=advice)
-            )
+            batch_dims = whole_number("batch_dims", self.batch_dims, at_least=1, advice=advice)
+            object.__setattr__(self, "batch_dims", batch_dims)
         for entry in self.entries:
             if isinstance(entry, Tensor) or not isinstance(entry, Hashable):
                 raise refused("output", "a key, an index, a name or a function from the output to its entry", entry)
@@ -98,15 +97,21 @@ class ErrorTap:
         Raises:
             OutputError: nothing there can carry an error.
         """
-        if not training and isinstance(output, Tensor) and len(self.entries) == 1:
-            return (self._checked(output, None),)
-        return tuple(self._checked(output, entry) for entry in self.entries)
+        found = self.find(output, training=training)
+        if isinstance(found, Problem):
+            raise OutputError(f"the model's {found.words}")
+        return found
 
-    def find(self, output: Any) -> tuple[Tensor, ...] | Problem:
-        """Return the Tensors at which the error is taken, or why there are none."""
-        found = tuple(self.find_one(output, entry) for entry in self.entries)
-        wrong = [one for one in found if isinstance(one, Problem)]
-        return wrong[0] if wrong else tuple(one for one in found if isinstance(one, Tensor))
+    def find(self, output: Any, *, training: bool = True) -> tuple[Tensor, ...] | Problem:
+        """Return the Tensors at which the error is taken, as `of` does, or why there are none."""
+        alone = not training and isinstance(output, Tensor) and len(self.entries) == 1
+        found = []
+        for entry in (None,) if alone else self.entries:
+            one = self.find_one(output, entry)
+            if isinstance(one, Problem):
+                return one
+            found.append(one)
+        return tuple(found)
 
     def find_one(self, output: Any, entry: Entry) -> Tensor | Problem:
         """Return the Tensor of one entry, or why there is none."""
@@ -166,12 +171,6 @@ class ErrorTap:
     def batch_shape(self, tapped: Tensor) -> torch.Size:
         """Return the batch axes of a tapped Tensor."""
         return tapped.shape[: -1 if self.batch_dims is None else self.batch_dims]
-
-    def _checked(self, output: Any, entry: Entry) -> Tensor:
-        found = self.find_one(output, entry)
-        if isinstance(found, Problem):
-            raise OutputError(f"the model's {found.words}")
-        return found
 
 
 def _entry_of(output: Any, entry: Entry) -> Any:

@@ -13,8 +13,6 @@ from feedalign.anatomy import (
     Entries,
     ErrorTap,
     Problem,
-    axes_missing,
-    axes_problem,
     copied,
     is_computed_from,
     name_problems,
@@ -24,6 +22,7 @@ from feedalign.anatomy import (
     problems,
     recordable,
     same_random_numbers,
+    sample_axes,
     tensors_in,
 )
 from feedalign.rules import check_bare, check_whole
@@ -118,8 +117,9 @@ def validate(
     known = dict(model.named_modules())
     watched = Watched(copied(model), [name for name in dict.fromkeys(names) if name and name in known])
     unfit = place_problems(model, tap.places, names)
+    given = recordable((inputs, keywords))
     with same_random_numbers(model), torch.enable_grad():
-        returned, tapped = watched.run_tapped(tap if not unfit else ErrorTap(), *recordable((inputs, keywords)))
+        returned, tapped = watched.run(tap if not unfit else ErrorTap(), *given)
     found = name_problems(model, names) + watched.problems + unfit
     if unfit:
         tops = tensors_in(returned)
@@ -127,7 +127,7 @@ def validate(
         tops, more = _tops(watched, tap, returned, tapped)
         found += more
         if not more and not isinstance(tapped, Problem):
-            found += _problems_with_fewer(model, watched.points, tap, recordable((inputs, keywords)), len(tapped[0]))
+            found += _problems_with_fewer(model, watched.points, tap, given, len(tapped[0]))
     found += _reach_problems(watched, tops, tensors_in(returned))
     return Validation(names, tuple(found), sum(parameter.requires_grad for parameter in model.parameters()))
 
@@ -159,7 +159,7 @@ def _problems_with_fewer(
     watched = Watched(copied(model), points)
     try:
         with same_random_numbers(model), torch.enable_grad():
-            _, tapped = watched.run_tapped(tap, *fewer)
+            _, tapped = watched.run(tap, *fewer)
     except Exception:  # of the model's own, which takes no batch of another size
         return []
     if isinstance(tapped, Problem):
@@ -179,13 +179,13 @@ def _shape_problems(watched: Watched, tap: ErrorTap, batch_shape: torch.Size) ->
         for cut in watched.cuts:
             if cut.point == name:
                 by_token = cut.by_token and tap.batch_dims is None
-                missing = axes_missing(cut.activation, batch_shape) if by_token else 0
-                own = batch_shape[: len(batch_shape) - missing]
-                wrong.append(axes_problem(name, module, cut.activation, own))
-                sample = cut.activation.shape[len(own) :]
-                widths.add(sample[-1] if by_token and len(sample) > 1 else sample.numel())
-        if found := [problem for problem in wrong if problem]:
-            yield found[0]
+                sample = sample_axes(name, module, cut.activation, batch_shape, by_token)
+                if isinstance(sample, Problem):
+                    wrong.append(sample)
+                else:
+                    widths.add(sample[-1] if by_token and len(sample) > 1 else sample.numel())
+        if wrong:
+            yield wrong[0]
         elif len(widths) > 1:
             yield problems.several_widths(name, widths)
 
