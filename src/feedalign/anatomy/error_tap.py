@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,10 +194,7 @@ def _put(output: Any, entry: Entry, old: Tensor, new: Tensor) -> Any:
         return exchange(output, old, new)
     if isinstance(entry, str) and getattr(output, entry, None) is old:
         other = copy.copy(output)  # an object of the model's own
-        try:
+        with suppress(AttributeError):
             setattr(other, entry, new)
-        except AttributeError:
-            pass
-        else:
             return other
     raise OutputError(f"the model's {problems.fixed_output(output)}")

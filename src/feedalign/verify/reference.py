@@ -82,10 +82,8 @@ def _message_of(net: Wrapped) -> Message | None:
 
         def written_down(e: Tensor) -> Tensor:
             entries = max(1, sum(bool(row.any()) for row in e.flatten(0, -2))) if averages else 1
-            one, zero = torch.ones_like(e), torch.zeros_like(e)
-            if net.rule is DRTP:
-                return torch.where(e < 0, -one, zero) / entries
-            return torch.where(e > 0, one, torch.where(e < 0, -one, zero)) / entries
+            positive, negative = (e > 0).to(e.dtype), (e < 0).to(e.dtype)
+            return (-negative if net.rule is DRTP else positive - negative) / entries
 
         return written_down
     return None

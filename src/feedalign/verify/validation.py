@@ -227,17 +227,13 @@ def _leaves(ends: Iterable[tuple[str, Uses]]) -> set[int]:
 
 def _dead_points(watched: Watched, below: list[Uses], output: set[int]) -> Iterator[Problem]:
     """Points of whose runs none has a path to the output, be it through later points."""
-    cuts = {id(cut.leaf): (cut.point, found) for cut, found in zip(watched.cuts, below, strict=True)}
-    alive, waiting = set(output), list(output)
-    while waiting:
-        _, found = cuts.get(waiting.pop(), ("", set()))
-        new = {leaf for leaf, _ in found} - alive
-        alive |= new
-        waiting += new
-    reaching = {point for leaf, (point, _) in cuts.items() if leaf in alive}
-    for name in dict.fromkeys(cut.point for cut in watched.cuts):
-        if name not in reaching:
-            yield problems.nothing_reaches_the_output(name)
+    alive, reaching = set(output), set()
+    for cut, found in zip(reversed(watched.cuts), reversed(below), strict=True):  # a run is made of earlier runs
+        if id(cut.leaf) in alive:
+            reaching.add(cut.point)
+            alive |= {leaf for leaf, _ in found}
+    dead = dict.fromkeys(cut.point for cut in watched.cuts if cut.point not in reaching)
+    yield from map(problems.nothing_reaches_the_output, dead)
 
 
 def _blocks_using(key: int, ends: list[tuple[str, Uses]]) -> list[str]:
