@@ -192,37 +192,37 @@ def _shape_problems(watched: Watched, tap: ErrorTap, batch_shape: torch.Size) ->
 
 def _reach_problems(watched: Watched, tops: list[Tensor], returned: list[Tensor]) -> Iterator[Problem]:
     """Points from which nothing reaches the output or that it gets round; parameters that feedback reaches wrongly."""
-    ends = [(cut.point, watched.uses(cut.activation)) for cut in watched.cuts]
-    of_output = [("output", watched.uses(top)) for top in tops]
-    yield from _dead_points(watched, [found for _, found in ends], _leaves(of_output))
+    below = [watched.uses(cut.activation) for cut in watched.cuts]
+    of_output = set().union(*map(watched.uses, tops))
+    yield from _dead_points(watched, below, {leaf for leaf, _ in of_output})
     names: dict[int, list[str]] = {}
     for name, parameter in watched.model.named_parameters(remove_duplicate=False):
         if parameter.requires_grad:
             names.setdefault(id(parameter), []).append(name)
     frozen = any(not parameter.requires_grad for parameter in watched.model.parameters())
-    if not frozen and _leaves(of_output).isdisjoint(names):
+    if not frozen and not any(leaf in names for leaf, _ in of_output):
         yield problems.no_readout()
+    # The ends of blocks that each use of a parameter goes to, by parameter and use; "" is the output.
+    ends = [*zip((cut.point for cut in watched.cuts), below, strict=True), ("", of_output)]
+    goes: dict[int, dict[Any, set[str]]] = {}
+    for end, found in ends:
+        for leaf, operation in found:
+            goes.setdefault(leaf, {}).setdefault(operation, set()).add(end)
     # Other entries of the output bring gradients of their own, if the loss uses them.
-    reached = _leaves([*ends, *of_output, *(("", watched.uses(entry)) for entry in returned)])
+    reached = goes.keys() | {leaf for entry in returned for leaf, _ in watched.uses(entry)}
     around: dict[tuple[str, ...], list[str]] = {}
     for key, known_as in names.items():
+        uses = list(goes.get(key, {}).values())
         if key not in reached:
             yield problems.unreached(known_as[0], any(name.rpartition(".")[0] in watched.ran for name in known_as))
-        elif len(blocks := _blocks_using(key, [*ends, *of_output])) > 1:
-            yield problems.tied(known_as, blocks)
-        elif passed := _passed_by(key, ends, of_output):
+        # One use that goes to several ends, as what lies below a branching does, is no tie.
+        elif any(one.isdisjoint(other) for one in uses for other in uses):
+            tied = dict.fromkeys(end or "output" for end, _ in ends if any(end in use for use in uses))
+            yield problems.tied(known_as, list(tied))
+        # The same use goes to points, and to the output around these points.
+        elif passed := tuple(dict.fromkeys(end for end, _ in ends if end and any({end, ""} <= use for use in uses))):
             around.setdefault(passed, []).append(known_as[0])
     yield from (problems.bypassed(learning, passed) for passed, learning in around.items())
-
-
-def _passed_by(key: int, ends: list[tuple[str, Uses]], of_output: list[tuple[str, Uses]]) -> tuple[str, ...]:
-    """Return the points that one use of a parameter goes to, if the same use goes to the output around these points."""
-    directly = {use for _, found in of_output for use in found if use[0] == key}
-    return tuple(dict.fromkeys(name for name, found in ends if not directly.isdisjoint(found)))
-
-
-def _leaves(ends: Iterable[tuple[str, Uses]]) -> set[int]:
-    return {leaf for _, found in ends for leaf, _ in found}
 
 
 def _dead_points(watched: Watched, below: list[Uses], output: set[int]) -> Iterator[Problem]:
@@ -234,17 +234,3 @@ def _dead_points(watched: Watched, below: list[Uses], output: set[int]) -> Itera
             alive |= {leaf for leaf, _ in found}
     dead = dict.fromkeys(cut.point for cut in watched.cuts if cut.point not in reaching)
     yield from map(problems.nothing_reaches_the_output, dead)
-
-
-def _blocks_using(key: int, ends: list[tuple[str, Uses]]) -> list[str]:
-    """Return the ends of the blocks that use a parameter, if it is tied: two uses that go to ends all different.
-
-    One use may go to several ends, as what lies below a branching does; that is no tie.
-    """
-    to: dict[Any, dict[str, None]] = {}
-    for name, found in ends:
-        for leaf, operation in found:
-            if leaf == key:
-                to.setdefault(operation, {})[name] = None
-    apart = any(one.keys().isdisjoint(other) for one in to.values() for other in to.values())
-    return list(dict.fromkeys(name for name, _ in ends if any(name in goes for goes in to.values()))) if apart else []
