@@ -53,10 +53,10 @@ class ErrorTap:
         for entry in self.entries:
             if isinstance(entry, Tensor) or not isinstance(entry, Hashable):
                 raise refused("output", "a key, an index, a name or a function from the output to its entry", entry)
+        if not self.entries:
+            raise ArgumentError("output=() names no entry; name the entries at which the error is taken")
         for name, given in (("output", self.entries), ("error_at", self.places)):
-            if not given and name == "output":
-                raise ArgumentError("output=() names no entry; name the entries at which the error is taken")
-            if any(given.count(one) > 1 for one in given):
+            if len(set(given)) < len(given):
                 raise ArgumentError(f"{name}={given!r} names one of them twice; name each once")
         if self.places and len(self.entries) > 1:
             raise ArgumentError(

@@ -226,10 +226,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def undisturbed(net: nn.Module, model: nn.Module) -> Iterator[None]:
-    """Within this context the net is in evaluation mode; afterwards the net and all random states are as before.
+    """Within this context the net is in evaluation mode, and autocast is off. Afterwards all is as before.
 
-    Autocast is off within. Modes, buffers (batch statistics, learned feedback), the attributes of the model's modules,
-    and the random states of torch, numpy and Python are put back.
+    Modes, buffers (batch statistics, learned feedback), the attributes of the model's modules, and the random states of
+    torch, numpy and Python are put back.
 
     Args:
         net: a model in a rule.
