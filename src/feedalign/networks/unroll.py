@@ -33,9 +33,10 @@ def unroll(convolution: nn.Conv2d, in_shape: Shape) -> Float[Tensor, "outputs in
     Raises:
         ArgumentError: the convolution is no `Conv2d`, or does not fit in_shape (see `feedalign.geometry.Geometry.of`).
     """
-    _geometry(convolution, in_shape)
-    inputs = _every_input(convolution, in_shape)
-    return _convolve(convolution, inputs, convolution.weight).flatten(1).T
+    shape = _geometry(convolution, in_shape)
+    inputs, weight = _every_input(convolution, in_shape), convolution.weight
+    outputs = functional.conv2d(inputs, weight, None, shape.stride, shape.padding, shape.dilation, shape.groups)
+    return outputs.flatten(1).T
 
 
 def roll(
@@ -60,20 +61,11 @@ def roll(
     if tuple(matrix.shape) != expected:
         raise ArgumentError(f"matrix has shape {tuple(matrix.shape)}, expected {expected}, features out by features in")
     inputs = _every_input(convolution, in_shape).to(matrix)
-    ones = _convolve(convolution, inputs, torch.ones_like(convolution.weight).to(matrix))
+    weight, settings = convolution.weight, (geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
+    ones = functional.conv2d(inputs, torch.ones_like(weight).to(matrix), None, *settings)
+    sides = (matrix.T.reshape(ones.shape), ones)
     # For each tap, the sum of outputs over the positions that read an input that is on.
-    sums, counts = (
-        grad.conv2d_weight(
-            inputs,
-            convolution.weight.shape,
-            outputs,
-            convolution.stride,
-            geometry.padding,
-            convolution.dilation,
-            convolution.groups,
-        )
-        for outputs in (matrix.T.reshape(ones.shape), ones)
-    )
+    sums, counts = (grad.conv2d_weight(inputs, weight.shape, outputs, *settings) for outputs in sides)
     kernel: Tensor = sums / counts.clamp(min=1)
     return kernel
 
@@ -191,7 +183,3 @@ def _every_input(convolution: nn.Conv2d, in_shape: Shape) -> Tensor:
     """Return every image with one pixel of one channel on, [i·q, channels, height, width]."""
     weight = convolution.weight
     return torch.eye(math.prod(in_shape), dtype=weight.dtype, device=weight.device).reshape(-1, *in_shape)
-
-
-def _convolve(like: nn.Conv2d, inputs: Tensor, weight: Tensor) -> Tensor:
-    return functional.conv2d(inputs, weight, None, like.stride, like.padding, like.dilation, like.groups)
