@@ -20,7 +20,7 @@ from feedalign.anatomy.values import activation_in, activation_of, exchange, fir
 
 SAMPLES = 2  # of the batch are enough, and a graph of the whole model is kept for no more
 
-Used = dict[str, list[Tensor]]  # by module, for every run: whether the output depends on a token, [batch, token]
+Used = dict[str, Tensor]  # by module: whether the output depends on a token of what it returns, [batch, token]
 
 
 def find_padding(
@@ -35,13 +35,6 @@ def find_padding(
 
     A point of which the output does not read the tokens in question, as the last block where the first token is the
     readout, has the mask too, if no module of the model has a gradient in the padding.
-
-    Args:
-        known: what is known by now.
-        model: the bare model.
-        tap: where the error is taken.
-        args: inputs by position.
-        kwargs: inputs by keyword.
     """
     # Without fullgraph=True a compiled model comes here too; compiled code keeps none of the hooks that are set here.
     found: UnnamedPadding = torch.compiler.disable(_after_a_look)(known, model, tap, (args, kwargs))
@@ -77,14 +70,7 @@ def _masked_points(
 
 
 class _Question:
-    """What a model makes of one input in place of the given one.
-
-    Args:
-        model: the bare model.
-        tap: where the error is taken.
-        inputs: by position and by keyword.
-        given: the input in question; no other input is the same object.
-    """
+    """What a model makes of other values of one of its inputs, the `given` one. No other input is the same object."""
 
     def __init__(self, model: nn.Module, tap: ErrorTap, inputs: tuple[Any, Any], given: Tensor) -> None:
         self.model, self.tap, self.inputs, self.given = model, tap, inputs, given
@@ -129,10 +115,11 @@ class _Question:
         # Different weights: the sum of the outputs of a softmax depends on nothing.
         weights = torch.linspace(1, 2, outputs.shape[-1], dtype=outputs.dtype, device=outputs.device)
         found = torch.autograd.grad((outputs * weights).sum(), [place for _, place in places], materialize_grads=True)
-        used: Used = {}
+        runs: dict[str, list[Tensor]] = {}
         for (name, _), gradient in zip(places, found, strict=True):
-            used.setdefault(name, []).append((gradient != 0).flatten(2).any(-1))
-        return used
+            runs.setdefault(name, []).append((gradient != 0).flatten(2).any(-1))
+        with_tokens = {name: each for name, each in runs.items() if all(one.shape == value.shape for one in each)}
+        return {name: torch.stack(each).any(0) for name, each in with_tokens.items()}
 
     @torch.no_grad()
     def same_whatever_stands_in_padding(self, point: str, value: Tensor, real: Tensor) -> bool:
@@ -167,11 +154,9 @@ def _told(before: Used, after: Used, points: Sequence[str], real: Tensor, paddin
     """
     clean, shown = {}, set()
     for name in before.keys() & after.keys():
-        if all(run.shape == real.shape for run in [*before[name], *after[name]]):
-            first, then = (torch.stack(used[name]).any(0) for used in (before, after))
-            clean[name] = not bool((first & ~real).any() or (then & ~(real & ~padding)).any())
-            if clean[name] and bool((first & padding).any()):
-                shown.add(name)
+        clean[name] = not bool((before[name] & ~real).any() or (after[name] & ~(real & ~padding)).any())
+        if clean[name] and bool((before[name] & padding).any()):
+            shown.add(name)
     if not shown:
         return []
     return [name for name in points if name in shown or (name in clean and all(clean.values()))]
