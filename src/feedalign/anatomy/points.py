@@ -71,9 +71,9 @@ def sample_axes(
 ) -> torch.Size | Problem:
     """Return the shape of one sample of a point's activation, or what is wrong with the activation's axes.
 
-    An activation is [*batch, ...] with the output's batch axes. If it is known to have tokens, `by_token`, it may be
-    [*batch, tokens, features] without the last of these axes: a sequence of another length than the output's has the
-    samples in common with it, and not the tokens. At least the first axis must be common.
+    An activation is [*batch, ...], with the batch axes of the output. An activation [*batch, tokens, features] of which
+    `by_token` is known may lack the last of these batch axes: a sequence of another length than the output's has the
+    samples in common with the output, and not the tokens. At least the first axis must be common.
     """
     common = 0
     while common < len(batch_shape) and activation.shape[common : common + 1] == (batch_shape[common],):

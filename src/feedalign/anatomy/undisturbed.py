@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
-Restore = Callable[[], None]  # puts back what was taken down when the function was made
+Restore = Callable[[], None]  # puts something back as it was when this function was made
 
 
 def _buffers(model: nn.Module) -> Restore:
-    """A module may write into its buffer, or put another Tensor in the buffer's place; both are undone."""
+    """Restore buffers: a module may write into its buffer, or put another Tensor in the buffer's place."""
     held = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()
@@ -43,7 +43,7 @@ _OF_TORCH = frozenset(vars(nn.Module()))  # parameters, buffers, modules, hooks,
 
 
 def _attributes(model: nn.Module) -> Restore:
-    """The attributes of a model's modules beside parameters, buffers, modules and hooks.
+    """Restore the attributes of a model's modules beside parameters, buffers, modules and hooks.
 
     Some modules keep a state there: spiking neurons, caches, counters. Attributes are put back that a pass has set,
     made or deleted, and what a pass has changed within Tensors, lists, dicts, sets and queues. What objects of the
@@ -105,7 +105,7 @@ def _put_back(value: Any, content: Any) -> None:
 
 
 def _random_numbers(model: nn.Module) -> Restore:
-    """The random states of torch (on the CPU and on the model's devices), numpy and Python."""
+    """Restore the random states of torch (on the CPU and on the model's devices), numpy and Python."""
     on_gpu = torch.cuda.is_initialized()
     devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"} if on_gpu else set()
     of_torch = torch.get_rng_state()

@@ -228,7 +228,7 @@ def _reach_problems(watched: Watched, tops: list[Tensor], returned: list[Tensor]
 def _dead_points(watched: Watched, below: list[Uses], output: set[int]) -> Iterator[Problem]:
     """Points of whose runs none has a path to the output, be it through later points."""
     alive, reaching = set(output), set()
-    for cut, found in zip(reversed(watched.cuts), reversed(below), strict=True):  # a run is made of earlier runs
+    for cut, found in zip(reversed(watched.cuts), reversed(below), strict=True):  # a run is computed from earlier ones
         if id(cut.leaf) in alive:
             reaching.add(cut.point)
             alive |= {leaf for leaf, _ in found}
