@@ -76,5 +76,5 @@ def _run(args: Sequence[str] | None) -> int:
 def _told(error: Exception, status: int) -> int:
     """Print an error, and in which job it was raised; return the status."""
     for line in (f"feedalign: {error}", *getattr(error, "__notes__", ())):
-        err.print(line, markup=False)
+        err.console.print(line, markup=False)
     return status
