@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from feedalign.alignment import AlignmentMonitor, Measurement
 from feedalign.anatomy import undisturbed
@@ -80,7 +79,9 @@ def train(net: DirectRule, task: Task, progress: Callable[[int], None]) -> Train
     try:
         with seeded(task.seed):
             for done, batch in enumerate(itertools.chain(task.batches.stream(task.steps), [None])):
-                _check_finite(net, done)
+                # The length of every weight tensor, in the precision of the model.
+                if not all(weight.square().sum().isfinite() for weight in net.parameters()):
+                    raise DivergenceError(f"weights are not finite after {done} steps", time=done, state=None)
                 if done in losses:
                     losses[done] = _probe_loss(net, task)
                 if done in records:
@@ -100,12 +101,6 @@ def _log_spaced(steps: int) -> list[int]:
     """Return 0 to 10, then ten whole numbers a decade up to `steps`, and `steps` itself."""
     decades = (math.ceil(10 ** (k / 10)) for k in range(11, 10 * len(str(steps))))
     return sorted({step for step in (*range(11), *decades) if step < steps} | {steps})
-
-
-def _check_finite(net: nn.Module, done: int) -> None:
-    """Raise DivergenceError unless the length of every weight tensor is finite, in the precision of the model."""
-    if not all(weight.square().sum().isfinite() for weight in net.parameters()):
-        raise DivergenceError(f"weights are not finite after {done} steps", time=done, state=None)
 
 
 def _probe_loss(net: DirectRule, task: Task) -> float:

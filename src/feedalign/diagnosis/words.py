@@ -115,18 +115,12 @@ def _table(found: Diagnosis) -> list[str]:
 def _numbers(found: Diagnosis, net: Trained) -> Array:
     """Return the numbers of the table, [layers, columns]; the readout has no gradient alignment."""
     expected = found.expected["conditioned" if net.conditioned else "plain"]
-    at_points = np.transpose(
-        [
-            expected.gradient_alignment,
-            mean_of_known(expected.by_output),
-            net.gradient_alignment[-1],
-            mean_of_known(net.by_output),
-        ]
-    )
-    angles = np.full((len(found.layers), 4), np.nan)
-    angles[[found.layers.index(point) for point in found.points]] = at_points
+    at_points = [expected.gradient_alignment, mean_of_known(expected.by_output)]
+    at_points += [net.gradient_alignment[-1], mean_of_known(net.by_output)]
+    angles = np.full((4, len(found.layers)), np.nan)
+    angles[:, [found.layers.index(point) for point in found.points]] = at_points
     of_weights = [net.norm_ratio, net.weight_alignment, found.alignability, net.condition_number, net.residual]
-    return np.column_stack([angles, *of_weights])
+    return np.column_stack([*angles, *of_weights])
 
 
 def _dashes(found: Diagnosis) -> list[str]:
