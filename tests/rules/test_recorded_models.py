@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 import feedalign as fa
 from feedalign.errors import ArgumentError
-from feedalign.rules.accounting import EXPORT_IS_KNOWN
 
 RECORD: dict[str, Callable[[Any, Tensor], Any]] = {
     "torch.export": lambda net, x: torch.export.export(net, (x,), strict=False).module(),
@@ -31,8 +30,6 @@ pytestmark = QUIET
 @pytest.mark.parametrize("rule", FIXED_AND_LEARNED)
 @pytest.mark.parametrize("way", RECORD)
 def test_a_learning_pass_is_not_recorded(way: str, rule: Any) -> None:
-    if "strict" in way and not EXPORT_IS_KNOWN:
-        pytest.skip("before torch 2.12 a strict export cannot be told from torch.compile")
     with pytest.raises(Exception, match=f"what {rule.__name__} sends is no part of the record"):
         RECORD[way](rule(network()), batch()[0])
 
