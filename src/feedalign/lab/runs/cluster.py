@@ -66,7 +66,7 @@ class RayCluster:
 def _finished(job: Job, root: Path) -> dict[str, bytes] | None:
     """Compute a job on the machine where this runs; return the files of its run, or None if another runner has it."""
     store = RunStore(root)
-    if not run_job(job, store, lambda _done, _total: None, wait=False):
+    if not run_job(job, store, lambda _share: None, wait=False):
         return None
     return {path.name: path.read_bytes() for path in store.folder(job.kind, job).iterdir()}
 

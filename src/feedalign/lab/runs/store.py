@@ -141,17 +141,26 @@ class RunStore:
             ) from error
         shutil.rmtree(work, ignore_errors=True)
 
-    def read_or_write(self, kind: str, config: Any, compute: Callable[[], tuple[xr.Dataset, float]]) -> StoredRun:
-        """Return a finished run, or compute and write its result and seconds; whoever computes it now is waited for.
+    def write_once(
+        self, kind: str, config: Any, compute: Callable[[], tuple[xr.Dataset, float]], *, wait: bool = True
+    ) -> bool:
+        """Compute a run and write its result unless the run is finished; return whether the run is finished now.
+
+        Args:
+            kind: of the run.
+            config: of the run.
+            compute: returns the result, and the seconds that its computation took.
+            wait: wait for whoever computes the run now, instead of returning False.
 
         Raises:
-            DataError: the folder cannot be written, or exists but cannot be read as a finished run.
+            DataError: the folder cannot be written.
         """
-        if not self.has(kind, config):
-            with self.claimed(kind, config, wait=True):
-                if not self.has(kind, config):  # who held the lock may have finished the run
-                    self.write(kind, config, *compute())
-        return self.read(kind, config)
+        if self.has(kind, config):
+            return True
+        with self.claimed(kind, config, wait=wait) as mine:
+            if mine and not self.has(kind, config):  # who held the lock may have finished the run
+                self.write(kind, config, *compute())
+        return mine
 
     def read(self, kind: str, config: Any) -> StoredRun:
         """Return a finished run.
@@ -185,11 +194,10 @@ def _acquire(lock: filelock.BaseFileLock, parent: Path, wait: bool) -> None:
         make_folder(parent)
         try:
             lock.acquire(timeout=-1 if wait else 0, poll_interval=WAIT)
+            return
         except FileNotFoundError:  # somebody has just removed the folder, which was empty
             if attempt == 9:
                 raise
-        else:
-            return
 
 
 def config_hash(kind: str, config: Any) -> str:
