@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from feedalign.errors import DataError
 from feedalign.lab.data.archives import tar_members
 from feedalign.lab.data.cifar_formats import from_pickles, from_png, from_records
 from feedalign.lab.data.source import Source, download, npm_files
-from feedalign.lab.data.stored import Contents
+from feedalign.lab.data.stored import Contents, check_digest
 
 _BATCHES = range(1, 6)
 _PNG_BYTES = 138_940_914
@@ -42,7 +41,7 @@ class Version:
         except OSError as error:
             raise DataError(f"cannot read {self.folder}: {error}") from error
         for name, content, digest in zip(self.files, contents, self.digests, strict=False):
-            _check(name, hashlib.md5(content, usedforsecurity=False).hexdigest(), digest)
+            check_digest(name, content, f"md5:{digest}")
         return contents
 
     def is_in(self, root: Path) -> bool:
@@ -149,20 +148,14 @@ def torchvision_folder(root: Path, of: Cifar) -> Source:
 def _unpacked(archive: Path, of: Cifar) -> Contents:
     """Return the decoded arrays of the binary version, after a look at the archive's digest."""
     try:
-        with archive.open("rb") as file:
-            digest = hashlib.file_digest(file, "md5").hexdigest()
+        content = archive.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {archive}: {error}") from error
-    _check("the archive", digest, of.archive_md5)
+    check_digest("the archive", content, f"md5:{of.archive_md5}")
     names = [f"{of.binary.folder}/{name}" for name in of.binary.files]
     members = tar_members(archive, names)
     *train, test = (members[name] for name in names)
     return from_records(train, test, of.label_bytes)
-
-
-def _check(what: str, got: str, expected: str) -> None:
-    if got != expected:
-        raise DataError(f"{what} is truncated or altered: its md5 is {got}, expected {expected}")
 
 
 _AUTHORS = "https://www.cs.toronto.edu/~kriz/"

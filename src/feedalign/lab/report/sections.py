@@ -86,16 +86,6 @@ class Section:
         return self.result.experiment.NAME
 
     @property
-    def failed(self) -> list[Part]:
-        """The parts that are not supported."""
-        return [part for part in self.parts if not part.verdict.supported]
-
-    @property
-    def robust(self) -> bool:
-        """Whether the parts were counted at other base seeds."""
-        return any(part.robust for part in self.parts)
-
-    @property
     def rows(self) -> list[dict[str, object]]:
         """The numbers of the parts in full precision, one row for each part."""
         return [

@@ -103,18 +103,18 @@ def _keep(files: dict[str, bytes], folder: Path) -> None:
 @contextmanager
 def _connected(address: str | None) -> Iterator[None]:
     """Be connected to a cluster; one that is there already is left as it is."""
-    already = ray.is_initialized()
-    if not already:
-        try:
-            ray.init(
-                address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None if address else False
-            )
-        except (ConnectionError, ValueError) as error:
-            raise DataError(
-                f"no Ray cluster answers at {address!r} ({error}); leave the address out to start one"
-            ) from error
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(
+            address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None if address else False
+        )
+    except (ConnectionError, ValueError) as error:
+        raise DataError(
+            f"no Ray cluster answers at {address!r} ({error}); leave the address out to start one"
+        ) from error
     try:
         yield
     finally:
-        if not already:
-            ray.shutdown()
+        ray.shutdown()
