@@ -142,18 +142,15 @@ class _Checking:
         self.done: set[Job] = set()
         self.results: list[Result] = []
         self.robustness: list[Robustness] = []
-        self._check()
+        self.tell()
 
     def jobs(self) -> list[Job]:
         """Return the jobs that the experiments wait for, each once."""
         return list(dict.fromkeys(job for jobs in self.waiting_for for job in jobs))
 
-    def tell(self, job: Job) -> None:
-        """Take note of a job that is finished."""
-        self.done.add(job)
-        self._check()
-
-    def _check(self) -> None:
+    def tell(self, *finished: Job) -> None:
+        """Take note of jobs that are finished, and check each experiment whose turn has come."""
+        self.done.update(finished)
         while len(self.results) < len(self.plans) and self.done.issuperset(self.waiting_for[len(self.results)]):
             result, rows = self.plans[len(self.results)].checked(self.runs)
             if rows:

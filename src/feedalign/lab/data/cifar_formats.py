@@ -1,4 +1,7 @@
-"""The encodings in which CIFAR-10 and CIFAR-100 arrive, all decoded to the four arrays that are stored."""
+"""The encodings in which CIFAR-10 and CIFAR-100 arrive, all decoded to the four arrays that are stored.
+
+Everywhere `train` are the train batches in order, and `test` is the test batch.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,8 @@ _NUMBERS = {"BININT1", "BININT2", "BININT"}
 def from_records(train: Sequence[bytes], test: bytes, label_bytes: int = 1) -> Contents:
     """Decode the binary version: one record a picture, its label and then its red, green and blue planes, as bytes.
 
-    Args:
-        train: the train batches in order.
-        test: the test batch.
-        label_bytes: bytes before the planes, of which the last is the label. In CIFAR-100 the first is the label of a
-            coarser division into 20 classes.
+    There are `label_bytes` bytes before the planes, of which the last is the label. In CIFAR-100 the first is the label
+    of a coarser division into 20 classes.
 
     Raises:
         DataError: a batch is no whole number of records.
@@ -45,12 +45,7 @@ def from_records(train: Sequence[bytes], test: bytes, label_bytes: int = 1) -> C
 
 
 def from_pickles(train: Sequence[bytes], test: bytes, labels_key: str) -> Contents:
-    """Decode the version for Python, without running the pickles.
-
-    Args:
-        train: the train batches in order.
-        test: the test batch.
-        labels_key: what the labels are called in each batch.
+    """Decode the version for Python, in which the labels are called `labels_key`, without running the pickles.
 
     Raises:
         DataError: a batch is no such pickle.
@@ -92,13 +87,9 @@ def pickled_batch(content: bytes, labels_key: str, record: int) -> tuple[bytes, 
 
 
 def from_png(train: Sequence[bytes], train_labels: bytes, test: bytes, test_labels: bytes) -> Contents:
-    """Decode PNG batches: one row a picture, its 1024 pixels left to right, top to bottom; labels as JSON lists.
+    """Decode PNG batches: one row a picture, its 1024 pixels left to right, top to bottom.
 
-    Args:
-        train: the train batches in order.
-        train_labels: JSON list of the labels of all train batches.
-        test: the test batch.
-        test_labels: JSON list of its labels.
+    The labels are JSON lists, one for all train batches and one for the test batch.
 
     Raises:
         DataError: a batch is no such PNG, or the labels are no list of bytes.

@@ -97,15 +97,10 @@ def npm_files(package: str, names: Iterable[str], scratch: Path, show: bool, siz
 def debian_files(
     package: str, folder: Path, names: Sequence[str], scratch: Path, show: bool, size_bytes: int
 ) -> dict[str, bytes]:
-    """Return files that a package puts into a folder; nothing is installed, and no script of the package is run.
+    """Return files that `package` puts into `folder`, a path from the root of the file system, by their names.
 
-    Args:
-        package: name of the package.
-        folder: where the package puts the files, from the root of the file system.
-        names: of the files.
-        scratch: folder for temporary files.
-        show: whether to show progress.
-        size_bytes: size of the package, which decides how long the download may take.
+    If the package is not installed, apt downloads it to `scratch`. Nothing is installed and no script of the package is
+    run.
 
     Raises:
         DataError: the package is not installed and cannot be downloaded with apt, or lacks a file.

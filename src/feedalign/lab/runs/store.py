@@ -50,7 +50,7 @@ class StoredRun:
 
 
 class RunStore:
-    """The runs in one folder.
+    """The runs in one folder. A run is named by its kind and by its config, a frozen dataclass of plain values.
 
     A run of kind `kind` and hash `hash` lies in root/kind/hash. While it is computed, its checkpoints and its log lie
     in root/kind/hash.work, and whoever computes it holds the lock root/kind/.hash.lock. The operating system takes
@@ -80,10 +80,7 @@ class RunStore:
     def claimed(self, kind: str, config: Any, *, wait: bool) -> Iterator[bool]:
         """Hold the right to compute a run; gives whether the right was had.
 
-        Args:
-            kind: of the run.
-            config: of the run.
-            wait: wait for whoever computes the run now, instead of giving False.
+        While somebody else has the right, `wait` waits for it; without `wait`, this gives False.
 
         Raises:
             DataError: the folder cannot be written, or its file system has no locks.
@@ -146,11 +143,8 @@ class RunStore:
     ) -> bool:
         """Compute a run and write its result unless the run is finished; return whether the run is finished now.
 
-        Args:
-            kind: of the run.
-            config: of the run.
-            compute: returns the result, and the seconds that its computation took.
-            wait: wait for whoever computes the run now, instead of returning False.
+        `compute` returns the result, and the seconds that its computation took. While somebody else computes the run,
+        `wait` waits for the result; without `wait`, this returns False.
 
         Raises:
             DataError: the folder cannot be written.

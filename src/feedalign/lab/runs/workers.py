@@ -45,12 +45,9 @@ class LocalWorkers:
         self.count = count
 
     def run(self, jobs: Sequence[Job], root: Path, tell: Callable[[int, float], None]) -> None:
-        """Compute the jobs. A worker that dies (killed, out of memory) is replaced, and its job is computed again.
+        """Compute the jobs, and call tell(number of a job, share of it that is done) now and then.
 
-        Args:
-            jobs: what to compute.
-            root: folder of all runs.
-            tell: called with the number of a job and the share of it that is done, now and then.
+        A worker that dies (killed, out of memory) is replaced, and its job is computed again.
 
         Raises:
             FeedalignError, OSError: what a job has raised; the other workers are stopped, their checkpoints are kept.
