@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from feedalign.errors import DataError
@@ -22,27 +24,29 @@ class Version:
     Attributes:
         folder: that holds the files.
         files: names of the files.
+        decode: what makes the stored arrays of the train batches and the test batch.
         digests: md5 of each file, where the decoded arrays have no digests of their own; as torchvision checks them.
     """
 
     folder: str
     files: tuple[str, ...]
+    decode: Callable[[Sequence[bytes], bytes], Contents]
     digests: tuple[str, ...] = ()
 
-    def read(self, root: Path) -> list[bytes]:
-        """Return the files, in `root` or in the folder in it.
+    def read(self, root: Path) -> Contents:
+        """Return the arrays that the files hold, which are in `root` or in the folder in it.
 
         Raises:
             DataError: a file cannot be read, or is not what it was.
         """
         folder = root if (root / self.files[-1]).is_file() else root / self.folder
         try:
-            contents = [(folder / name).read_bytes() for name in self.files]
+            *train, test = contents = [(folder / name).read_bytes() for name in self.files]
         except OSError as error:
             raise DataError(f"cannot read {self.folder}: {error}") from error
         for name, content, digest in zip(self.files, contents, self.digests, strict=False):
             check_digest(name, content, f"md5:{digest}")
-        return contents
+        return self.decode(train, test)
 
     def is_in(self, root: Path) -> bool:
         """Whether the folder, or its first file, is there."""
@@ -58,41 +62,38 @@ class Cifar:
         archive_md5: its digest, as the authors publish it.
         archive_bytes: its size.
         binary: what is in the archive.
-        label_bytes: bytes before each picture.
         pickled: the version for Python, which torchvision takes.
-        labels_key: what its labels are called.
     """
 
     archive: str
     archive_md5: str
     archive_bytes: int
     binary: Version
-    label_bytes: int
     pickled: Version
-    labels_key: str
 
 
 CIFAR10 = Cifar(
     "cifar-10-binary.tar.gz",
     "c32a1d4ab5d03f1284b67883e8d87530",
     170_052_171,
-    Version("cifar-10-batches-bin", (*(f"data_batch_{k}.bin" for k in _BATCHES), "test_batch.bin")),
-    1,
-    Version("cifar-10-batches-py", (*(f"data_batch_{k}" for k in _BATCHES), "test_batch")),
-    "labels",
+    Version("cifar-10-batches-bin", (*(f"data_batch_{k}.bin" for k in _BATCHES), "test_batch.bin"), from_records),
+    Version(
+        "cifar-10-batches-py",
+        (*(f"data_batch_{k}" for k in _BATCHES), "test_batch"),
+        partial(from_pickles, labels_key="labels"),
+    ),
 )
 CIFAR100 = Cifar(
     "cifar-100-binary.tar.gz",
     "03b5dce01913d631647c71ecec9e9cb8",
     168_513_733,
-    Version("cifar-100-binary", ("train.bin", "test.bin")),
-    2,
+    Version("cifar-100-binary", ("train.bin", "test.bin"), partial(from_records, label_bytes=2)),
     Version(
         "cifar-100-python",
         ("train", "test"),
+        partial(from_pickles, labels_key="fine_labels"),
         ("16019d7e3df5f24257cddd939b257f8d", "f0ef6b0ae62326f3e7ffdfab6717acfc"),
     ),
-    "fine_labels",
 )
 
 
@@ -130,11 +131,9 @@ def torchvision_folder(root: Path, of: Cifar) -> Source:
         if (root / of.archive).is_file():
             return _unpacked(root / of.archive, of)
         if of.binary.is_in(root) and not of.pickled.digests:
-            *train, test = of.binary.read(root)
-            return from_records(train, test, of.label_bytes)
+            return of.binary.read(root)
         if of.pickled.is_in(root):
-            *train, test = of.pickled.read(root)
-            return from_pickles(train, test, of.labels_key)
+            return of.pickled.read(root)
         unchecked = of.pickled.digests and of.binary.is_in(root)
         raise DataError(
             f"the files of {of.binary.folder} have no published digests; put {of.archive} beside them"
@@ -155,7 +154,7 @@ def _unpacked(archive: Path, of: Cifar) -> Contents:
     names = [f"{of.binary.folder}/{name}" for name in of.binary.files]
     members = tar_members(archive, names)
     *train, test = (members[name] for name in names)
-    return from_records(train, test, of.label_bytes)
+    return of.binary.decode(train, test)
 
 
 _AUTHORS = "https://www.cs.toronto.edu/~kriz/"

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from feedalign.lab.runs import Checkpoints
-from feedalign.lab.training.measurements import Measurements
-from feedalign.lab.training.state import Position, Trained
+from feedalign.lab.training.state import Measurements, Position, Trained
 
 
 def train(
