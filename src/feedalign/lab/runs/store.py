@@ -97,9 +97,9 @@ class RunStore:
         try:
             yield True
         finally:
-            # Who has opened the file that goes here holds another lock than who opens the next one. Of a finished run
-            # neither does anything. While there is something to go on from, the file stays. A run that was refused
-            # leaves no trace.
+            # A process that waits with the removed file open and a process that makes a new file would both get a lock.
+            # Neither of them computes a run that is finished. Where there is something to go on from, the file stays.
+            # A run that was refused leaves no trace.
             if folder.exists() or not self.work_folder(kind, config).exists():
                 lock_file(folder).unlink(missing_ok=True)
             lock.release()

@@ -153,9 +153,10 @@ class _Worker:
 
 @contextlib.contextmanager
 def _no_ctrl_c() -> Iterator[None]:
-    """Start processes that never see Ctrl-C, which reaches every process of a terminal; here it comes a bit later.
+    """Start processes that never see Ctrl-C, which a terminal sends to all of its processes.
 
-    The first process decides what becomes of the workers. On Windows, a worker that is just starting sees Ctrl-C.
+    This process sees Ctrl-C once the new process has started. The first process decides what becomes of the workers.
+    On Windows, a worker that is just starting sees Ctrl-C.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
