@@ -57,13 +57,8 @@ def pickled_batch(content: bytes, labels_key: str, record: int) -> tuple[bytes, 
     """Return the labels and the pixels of a batch, one byte each.
 
     A batch is a dictionary. The labels are the whole numbers between the text `labels_key` and the next text; the
-    pixels are the one text as long as all pictures together. The instructions of the pickle are only listed: a pickle
-    is a program, and could run anything.
-
-    Args:
-        content: the pickle.
-        labels_key: the dictionary's key of the labels.
-        record: bytes of a picture.
+    pixels are the one text as long as all pictures together, with `record` bytes a picture. The instructions of the
+    pickle are only listed: a pickle is a program, and could run anything.
 
     Raises:
         DataError: it is no such pickle.

@@ -22,15 +22,10 @@ def relative(target: Path, page: Path) -> str:
 
 
 def documentation(experiment: str, page: Path, checkout: Path = _CHECKOUT) -> str | None:
-    """Return the address of the documentation of an experiment, as the report at `page` links to it.
+    """Return the relative address of the documentation of an experiment, as the report at `page` links to it.
 
-    Args:
-        experiment: its name.
-        page: the report.
-        checkout: folder of the source code. The site that was built there is preferred to the site's source text.
-
-    Returns:
-        A relative address, or None where no documentation of the experiment lies beside the code.
+    The site that was built in the folder of the source code is preferred to the site's source text. None is returned
+    where neither lies there.
     """
     for place in (f"site/results/{experiment}/index.html", f"docs/results/{experiment}.md"):
         if (checkout / place).is_file():

@@ -78,13 +78,10 @@ def compute_job(job: Job) -> xr.Dataset:
 
 
 def run_job(job: Job, store: RunStore, tell: Callable[[float], None], *, wait: bool) -> bool:
-    """Compute a job unless it is finished; return False if somebody else computes it now.
+    """Compute a job unless it is finished; return whether the job is finished now, as `RunStore.write_once` does.
 
-    Args:
-        job: what to compute.
-        store: where the result goes.
-        tell: called with the share of the job that is done, below 1: only a job whose result is stored is done.
-        wait: wait for whoever computes the job now.
+    `tell` is called with the share of the job that is done. The share stays below 1: only a job whose result is stored
+    is done.
 
     Raises:
         DataError: the result or a checkpoint cannot be written.

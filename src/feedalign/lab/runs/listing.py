@@ -97,9 +97,7 @@ def description(entry: Entry) -> list[str]:
 def clean(root: Path, *, everything: bool = False) -> Iterator[Entry]:
     """Remove what nobody will use: interrupted, stale and damaged runs; yield each when it is gone.
 
-    Args:
-        root: folder of the runs.
-        everything: remove finished runs too. Runs that are being computed now are never removed.
+    With `everything`, finished runs are removed too. Runs that are being computed now are never removed.
     """
     removable = {"interrupted", "stale", "damaged"} | ({"finished"} if everything else set())
     for entry in entries(root):

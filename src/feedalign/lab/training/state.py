@@ -80,9 +80,7 @@ class Trained:
     def state(self, at: Position, orders_then: Sequence[Tensor]) -> State:
         """Return the state at a position.
 
-        Args:
-            at: where the training stands.
-            orders_then: states of the generators when the present epoch began, from which its order is drawn again.
+        `orders_then` are the states of the generators when the present epoch began; its order is drawn again from them.
         """
         packed = self.optimizer.state_dict()
         tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
@@ -98,20 +96,17 @@ class Trained:
 
     def restore(self, state: State) -> Position:
         """Put everything back as it was, and return where the training stood."""
-        parts: dict[str, dict[str, Any]] = {"net": {}, "optimizer": {}, "order": {}}
-        for name, value in [*state.tensors.items(), *state.values["numbers"].items()]:
-            kind, _, rest = name.partition(".")
-            if kind in parts:
-                parts[kind][rest] = value
-        self.net.load_state_dict(parts["net"])
+        net = {name.removeprefix("net."): value for name, value in state.tensors.items() if name.startswith("net.")}
+        self.net.load_state_dict(net)
         entries: dict[int, dict[str, Any]] = {}
-        for name, value in parts["optimizer"].items():
-            key, _, rest = name.partition(".")
-            entries.setdefault(int(key), {})[rest] = value
+        for name, value in [*state.tensors.items(), *state.values["numbers"].items()]:
+            if name.startswith("optimizer."):
+                _, key, entry = name.split(".", 2)
+                entries.setdefault(int(key), {})[entry] = value
         groups = [{key: _tuples(value, key) for key, value in group.items()} for group in state.values["groups"]]
         self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
         for i, generator in enumerate(self.orders):
-            generator.set_state(parts["order"][str(i)])
+            generator.set_state(state.tensors[f"order.{i}"])
         torch.set_rng_state(state.tensors["random"])
         self.measurements.unpack(state.tensors["measurements"])
         return Position(**state.values["position"])
