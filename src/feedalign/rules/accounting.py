@@ -16,6 +16,10 @@ from feedalign.torch_private import is_compiled
 if TYPE_CHECKING:
     from feedalign.rules.wrapped import Wrapped
 
+# Before torch 2.12 code that is compiled is told that it is exported (pytorch issue 176347). So there nothing tells
+# `torch.export.export(strict=True)` from `torch.compile`.
+EXPORT_IS_KNOWN = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 12)
+
 
 def account_for(net: Wrapped, reached: Sequence[str], output: Any) -> None:
     """Raise PointsError unless a learning pass has reached every point, or has rightly skipped it.
@@ -96,7 +100,8 @@ def check_not_scripted(model: nn.Module) -> None:
 def check_not_recorded(net: Wrapped, inputs: Iterable[Any]) -> None:
     """Raise ArgumentError in a learning pass that torch records: the record would train without the rule."""
     traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if traced or torch.compiler.is_exporting() or any(isinstance(x, fx.Proxy) for x in inputs):
+    exported = (EXPORT_IS_KNOWN or not torch.compiler.is_dynamo_compiling()) and torch.compiler.is_exporting()
+    if traced or exported or any(isinstance(x, fx.Proxy) for x in inputs):
         raise ArgumentError(
             f"torch.export, torch.jit.trace and torch.fx record what a model computes, and what {net.rule.__name__} "
             "sends is no part of the record, so a recorded model would not learn by the rule; for inference, record "
