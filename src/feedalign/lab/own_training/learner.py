@@ -8,8 +8,8 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
+from torch.nn.functional import cross_entropy
 
 from feedalign.diagnosis import kind_of, seeded, told
 from feedalign.errors import ArgumentError
@@ -67,11 +67,6 @@ def optimizer_of(config: TrainConfig, learner: Wrapped) -> torch.optim.Optimizer
     return adam(weights, lr, weight_decay=decay)
 
 
-def loss_fn(output: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy."""
-    return functional.cross_entropy(output, labels)
-
-
 def try_out(config: TrainConfig, samples: Samples) -> str:
     """Make the learner, let it learn from one batch of each size that will occur, and throw it away.
 
@@ -88,7 +83,7 @@ def try_out(config: TrainConfig, samples: Samples) -> str:
                 f"the network, on a batch of {size} samples of shape {list(samples.train_x.shape[1:])},",
                 f"it must return one number for each of the {samples.classes} classes, [batch, classes]",
             ):
-                loss_fn(learner(samples.train_x[:size]), samples.train_y[:size]).backward()
+                cross_entropy(learner(samples.train_x[:size]), samples.train_y[:size]).backward()
     return digest
 
 
