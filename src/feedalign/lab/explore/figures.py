@@ -44,13 +44,13 @@ def shallow_figures(found: ShallowStudy) -> dict[str, Figure]:
 
 def _readout(found: ShallowStudy) -> list[Figure]:
     """The second layer of the student along time, and the minimum that is predicted."""
-    if "dfa" not in found.theory:
+    if found.pick is None:  # nor is there a curve under DFA
         return []
     curve, curves = found.theory["dfa"], []
     for k in range(len(found.setting.F)):
         look = {"name": f"v{_index(k)}", "line": {"color": COLOURS[k], "width": 2.5}}
         curves.append(_curve(curve.times, curve.v[:, k], look))
-    for k, value in enumerate(found.pick.v.get("predicted", ()) if found.pick is not None else ()):
+    for k, value in enumerate(found.pick.v.get("predicted", ())):
         look = {"name": f"predicted v{_index(k)}", "line": {"color": COLOURS[k], "dash": "dot", "width": 1.5}}
         curves.append(_curve([FIRST_TIME, found.setting.end_time], [value, value], look))
     return curves

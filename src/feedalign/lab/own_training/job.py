@@ -150,9 +150,7 @@ def run_of(config: TrainConfig, tried: dict[tuple[TrainConfig, str], str] | None
     alike = replace(config, **{name: getattr(resolved(TrainConfig()), name) for name in NO_MATTER})
     alike = alike if ":" in config.network else replace(alike, seed_weights=0)
     if (alike, data) not in tried:
-        with prepared(config):
-            samples = samples_of(config, data)
-        tried[alike, data] = try_out(config, samples)
+        tried[alike, data] = try_out(config, data)
     return Run(config, data, tried[alike, data])
 
 

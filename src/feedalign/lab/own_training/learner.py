@@ -16,7 +16,7 @@ from feedalign.errors import ArgumentError
 from feedalign.lab.options import TrainConfig
 from feedalign.lab.own_code import at_home, called, names_of_points, take_in
 from feedalign.lab.own_training.checking import LEARNED
-from feedalign.lab.own_training.samples import Samples
+from feedalign.lab.own_training.samples import Samples, samples_of
 from feedalign.lab.recipes import recipe_of
 from feedalign.networks import MLP, ConvNet
 from feedalign.rules import Wrapped, get
@@ -67,16 +67,22 @@ def optimizer_of(config: TrainConfig, learner: Wrapped) -> torch.optim.Optimizer
     return adam(weights, lr, weight_decay=decay)
 
 
-def try_out(config: TrainConfig, samples: Samples) -> str:
+def try_out(config: TrainConfig, data: str) -> str:
     """Make the learner, let it learn from one batch of each size that will occur, and throw it away.
+
+    Args:
+        config: resolved, with checked values.
+        data: as `digest_of_file` gave it.
 
     Returns:
         The digest of the user's code, as `learner_of` gives it.
 
     Raises:
         ArgumentError: something does not fit together; says what.
+        DataError: the data set was not fetched, or is damaged.
     """
     with prepared(config):
+        samples = samples_of(config, data)
         learner, digest = learner_of(config, samples)
         for size in {config.batch_size, len(samples.train_x) % config.batch_size or config.batch_size}:
             with told(
