@@ -63,9 +63,6 @@ class Moment:
 class DeepTraining:
     """Two networks of equal start, one under DFA and one under backprop, which learn an epoch when they are told to.
 
-    Args:
-        setting: what is trained.
-
     Attributes:
         setting: what is trained.
         epoch: number of epochs that are done.

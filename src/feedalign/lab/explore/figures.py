@@ -72,12 +72,7 @@ def _overlaps(found: ShallowStudy, name: str) -> list[Figure]:
 
 
 def deep_figures(setting: DeepSetting, moments: dict[str, list[Moment]]) -> dict[str, Figure]:
-    """Return the figures of a deep network by name: accuracy, gradient and weight.
-
-    Args:
-        setting: what is trained.
-        moments: what was measured, by rule.
-    """
+    """Return the figures of a deep network by name: accuracy, gradient and weight. Moments are by rule."""
     accuracy, gradient, weight = list[Figure](), list[Figure](), list[Figure]()
     for rule in COMPARED:
         times = [moment.epoch for moment in moments[rule]]

@@ -33,11 +33,7 @@ QUANTITIES = ("generalisation_error", "overlap")
 
 
 def compute(
-    config: TheoryConfig,
-    runs: Path = Path("runs"),
-    progress: Watch = unwatched,
-    *,
-    max_seconds: float = MAX_SECONDS,
+    config: TheoryConfig, runs: Path = Path("runs"), progress: Watch = unwatched, *, max_seconds: float = MAX_SECONDS
 ) -> StoredRun:
     """Compute a setting, unless `runs` holds it already, and draw its figure.
 
@@ -75,7 +71,7 @@ def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.f
         ArgumentError: a value is out of range, or lists and numbers of units do not fit together.
     """
     for name, least in {"students": 1, "teachers": 1, "simulate": 0, "seed": 0}.items():
-        whole_number(name, getattr(config, name), at_least=least)
+        whole_number(name, getattr(config, name), least)
     whole_number("measurements", config.measurements, 2, MOST_MEASUREMENTS)
     if not config.rules or len(set(config.rules)) < len(config.rules):
         raise ArgumentError(f"rules={config.rules} must name dfa, backprop, or both, each once")
@@ -202,11 +198,7 @@ def _integrated(
 
 
 def _simulated(
-    start: shallow.OrderParameters,
-    rule: str,
-    times: NDArray[np.float64],
-    arguments: dict[str, Any],
-    progress: Progress,
+    start: shallow.OrderParameters, rule: str, times: NDArray[np.float64], arguments: dict[str, Any], progress: Progress
 ) -> xr.Dataset:
     """Simulated runs under one rule; no seeds give variables without entries."""
     nothing = np.full((len(arguments["seeds"]), len(times)), np.nan)

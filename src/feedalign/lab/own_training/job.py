@@ -18,9 +18,9 @@ from feedalign.lab.files import check_folder
 from feedalign.lab.options import TrainConfig
 from feedalign.lab.own_training.checking import check_values, refuse_unused, resolved
 from feedalign.lab.own_training.learner import learner_of, optimizer_of, prepared, try_out
-from feedalign.lab.own_training.measuring import csv_of, measure
+from feedalign.lab.own_training.measuring import measure
 from feedalign.lab.own_training.samples import Samples, digest_of_file, samples_of
-from feedalign.lab.own_training.showing import plot
+from feedalign.lab.own_training.showing import csv_of, plot
 from feedalign.lab.own_training.toml import written
 from feedalign.lab.progress import Watch, unwatched
 from feedalign.lab.runs import Desk, Job, StoredRun, ThisProcess, run_jobs

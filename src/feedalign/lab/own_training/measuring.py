@@ -12,7 +12,6 @@ from feedalign.alignment import gradient_alignment, weight_alignment
 from feedalign.anatomy import undisturbed
 from feedalign.errors import OutputError
 from feedalign.lab.data import accuracy_by_mask
-from feedalign.lab.files import csv_text
 from feedalign.lab.options import TrainConfig
 from feedalign.lab.own_training.samples import Samples
 from feedalign.rules import DirectRule, Wrapped
@@ -74,14 +73,3 @@ def _alignment(net: Wrapped, x: Tensor, y: Tensor) -> xr.Dataset:
         quantities = {"gradient_alignment": {labels[at]: value for at, value in at_points.items()}} | quantities
     values = {name: ("layer", [of.get(layer, np.nan) for layer in layers]) for name, of in quantities.items()}
     return xr.Dataset(values, {"layer": layers})
-
-
-def csv_of(dataset: xr.Dataset) -> str:
-    """Return what was measured as a CSV file, a row for each step; columns are named "quantity" or "quantity/layer"."""
-    columns = {"step": dataset.step.values, "epoch": dataset.epoch.values}
-    for name, values in dataset.data_vars.items():
-        if values.dims == ("step",):
-            columns[str(name)] = values.values
-        elif values.dims == ("step", "layer"):
-            columns |= {f"{name}/{layer}": values.sel(layer=layer).values for layer in dataset.layer.values}
-    return csv_text(columns, zip(*(values.tolist() for values in columns.values()), strict=True))

@@ -1,4 +1,4 @@
-"""What is shown of one run: a table of its layers, sentences on how it ended, and a figure."""
+"""What is shown of one run: a table of its layers, sentences on how it ended, every number as CSV, and a figure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from feedalign.lab.files import csv_text
 from feedalign.lab.panels import panels
 from feedalign.style import figure_style, layer_colours
 
@@ -66,6 +67,17 @@ def summary(dataset: xr.Dataset) -> list[str]:
 def number(value: float) -> str:
     """Return a number between −1 and 1 with three digits; a dash where there is none."""
     return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def csv_of(dataset: xr.Dataset) -> str:
+    """Return what was measured as a CSV file, a row for each step; columns are named "quantity" or "quantity/layer"."""
+    columns = {"step": dataset.step.values, "epoch": dataset.epoch.values}
+    for name, values in dataset.data_vars.items():
+        if values.dims == ("step",):
+            columns[str(name)] = values.values
+        elif values.dims == ("step", "layer"):
+            columns |= {f"{name}/{layer}": values.sel(layer=layer).values for layer in dataset.layer.values}
+    return csv_text(columns, zip(*(values.tolist() for values in columns.values()), strict=True))
 
 
 def plot(dataset: xr.Dataset) -> Figure:

@@ -85,13 +85,8 @@ def gather(
     """Return a data set along `run`: final accuracies, losses and alignment, `recovery`, and the values of the grid.
 
     Alignment is the mean over the layers that have one. A run that diverged has none of these numbers. `diverged_at` is
-    the step after which its loss was no longer finite, or its last step, where its loss had grown tenfold.
-
-    Args:
-        sweep: the sweep.
-        points: its runs.
-        hashes: names of their folders.
-        results: what they have measured.
+    the step after which its loss was no longer finite, or its last step, where its loss had grown tenfold. `hashes` are
+    the names of the folders of the runs.
     """
     ends = [_end(result) for result in results]
     dataset = xr.Dataset(
@@ -127,7 +122,6 @@ def text_of(value: Any) -> str:
 
 
 def _end(result: xr.Dataset) -> dict[str, float]:
-    """Return the numbers of a run's end."""
     end = result.isel(step=-1)
     found = dict.fromkeys((*QUANTITIES, *ALIGNMENTS, "diverged_at"), math.nan)
     if diverged(result):
