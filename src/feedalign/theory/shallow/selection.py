@@ -31,9 +31,10 @@ from feedalign.theory.shallow.solving import integrate
 _SMALL_LR = 1e-6
 # Learning takes a time of 1 / F_k²; at this η t even a unit with |F_k| = 1e-3 has arrived.
 _LONGEST_FLOW = 1e6
+# Squares of larger numbers are none that can be followed.
+_LARGEST = 1e100
 # ε_g at which no unit can change its teacher any more, as a share of the error ½ A_m² E[g²] = A_m² / 6 that the
 # smallest teacher unit leaves while no student unit has learned it.
-_LARGEST = 1e100  # squares of larger numbers are none that can be followed
 _DECIDED = 1e-2
 
 

@@ -83,9 +83,14 @@ def simulate(
     setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std, batch_size)
     kind = _check_method(method, setting)
     input_dim = _check_input_dim(input_dim, start, setting, kind)
-    one, several = whole_number("seed", seed, 0), None if seeds is None else _check_seeds(seeds)
+    one, several = whole_number("seed", seed, 0), None if seeds is None else whole_numbers("seeds", seeds, 0)
+    if several == []:
+        raise ArgumentError("seeds is empty; give at least one seed")
     threads = os.cpu_count() if threads is None else whole_number("threads", threads, 1)
-    steps = _whole_steps(check_times(times), input_dim)
+    ends = check_times(times)
+    if (last := np.rint(ends[-1] * input_dim)) > LONGEST:
+        raise ArgumentError(f"times reach to {ends[-1]:g}, which is {last:g} steps; so many would never end")
+    steps = np.rint(ends * input_dim).astype(np.int64)
     report = _Report(int(steps[-1]) * len(several or [one]), progress)
 
     def run(seed: int) -> tuple[Array, Array, Array]:
@@ -147,20 +152,6 @@ def _check_input_dim(input_dim: int, start: OrderParameters, setting: Setting, k
     return N
 
 
-def _check_seeds(seeds: Sequence[int]) -> list[int]:
-    several = whole_numbers("seeds", seeds, 0)
-    if not several:
-        raise ArgumentError("seeds is empty; give at least one seed")
-    return several
-
-
-def _whole_steps(times: Array, input_dim: int) -> NDArray[np.int64]:
-    steps = np.rint(times * input_dim)
-    if steps[-1] > LONGEST:
-        raise ArgumentError(f"times reach to {times[-1]:g}, which is {steps[-1]:g} steps; so many would never end")
-    return steps.astype(np.int64)
-
-
 def _record(
     simulation: Reduced | Explicit, steps: NDArray[np.int64], report: Callable[[int], None]
 ) -> tuple[Array, Array, Array]:
@@ -173,17 +164,14 @@ def _record(
             newly_done = simulation.advance(asked)
             done += newly_done
             if newly_done < asked:
-                raise _diverged(simulation, done / simulation.input_dim)
+                Q, R, v = simulation.order_parameters()
+                time = done / simulation.input_dim
+                raise DivergenceError(
+                    f"the simulation diverged at t = {time:.4g}; lower lr={simulation.setting.lr} or stop before",
+                    time=time,
+                    state=OrderParameters(Q=Q, R=R, T=simulation.start.T, v=v, A=simulation.start.A),
+                )
             report(newly_done)
         records.append(simulation.order_parameters())
     Q, R, v = (np.stack(arrays) for arrays in zip(*records, strict=True))
     return Q, R, v
-
-
-def _diverged(simulation: Reduced | Explicit, time: float) -> DivergenceError:
-    Q, R, v = simulation.order_parameters()
-    return DivergenceError(
-        f"the simulation diverged at t = {time:.4g}; lower lr={simulation.setting.lr} or stop before",
-        time=time,
-        state=OrderParameters(Q=Q, R=R, T=simulation.start.T, v=v, A=simulation.start.A),
-    )
