@@ -74,15 +74,14 @@ def integrate(
     """
     setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std, batch_size)
     checked_times = check_times(times)
-    forever = isinstance(max_step, float) and max_step == np.inf
     solver = {
         "method": one_of("method", method, METHODS),
         "rtol": positive_number("rtol", rtol),
         "atol": positive_number("atol", atol),
-        "max_step": max_step
-        if forever
-        else positive_number("max_step", max_step, advice="or infinity to leave it to the solver"),
+        "max_step": max_step,
     }
+    if not (isinstance(max_step, float) and max_step == np.inf):
+        solver["max_step"] = positive_number("max_step", max_step, advice="or infinity to leave it to the solver")
     if stop_at_error is not None:
         stop_at_error = positive_number("stop_at_error", stop_at_error, advice="or None for no such stop")
     if max_seconds is not None:
@@ -138,18 +137,11 @@ class _Watch:
                 state=self.last(),
             )
         setting = self.setting
+        state = np.ascontiguousarray(state)  # implicit methods probe columns
         return drift(
-            np.ascontiguousarray(state),  # implicit methods probe columns
-            self.start.T,
-            self.start.A,
-            setting.feedback,
-            setting.backprop,
-            setting.activation,
-            setting.lr,
-            setting.lr_readout,
-            setting.noise_std * setting.noise_std,
-            setting.batch_size,
-        )
+            state, self.start.T, self.start.A, setting.feedback, setting.backprop, setting.activation,
+            setting.lr, setting.lr_readout, setting.noise_std * setting.noise_std, setting.batch_size,
+        )  # fmt: skip
 
     def headroom(self, time_: float, state: Array) -> float:
         """Return how far the state is from divergence, and keep the state.

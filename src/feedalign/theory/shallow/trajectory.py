@@ -41,14 +41,8 @@ class Trajectory:
     def generalisation_error(self) -> Array:
         """ε_g = ½⟨(noiseless y − ŷ)²⟩ at every time, with the ½, [..., n]."""
         K, M = self.start.students, self.start.teachers
-        flat = _generalisation_errors(
-            self.setting.activation,
-            self.Q.reshape(-1, K, K),
-            self.R.reshape(-1, K, M),
-            self.v.reshape(-1, K),
-            self.start.T,
-            self.start.A,
-        )
+        Q, R, v = self.Q.reshape(-1, K, K), self.R.reshape(-1, K, M), self.v.reshape(-1, K)
+        flat = _generalisation_errors(self.setting.activation, Q, R, v, self.start.T, self.start.A)
         return np.reshape(flat, self.v.shape[:-1])
 
     @cached_property
