@@ -81,7 +81,12 @@ def simulate(
         DivergenceError: the weights left the finite numbers. The error has the time, and the last finite state.
     """
     setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std, batch_size)
-    kind = _check_method(method, setting)
+    kind = _METHODS[one_of("method", method, _METHODS)]
+    if kind is Reduced and setting.batch_size > 1:
+        raise ArgumentError(
+            f"batch_size={setting.batch_size} needs method='explicit': the reduced simulation knows inputs by their "
+            "length only, not by their angles with one another"
+        )
     input_dim = _check_input_dim(input_dim, start, setting, kind)
     one, several = whole_number("seed", seed, 0), None if seeds is None else whole_numbers("seeds", seeds, 0)
     if several == []:
@@ -128,16 +133,6 @@ def _in_threads(
         except BaseException:
             report.stopped.set()  # Ctrl-C and a run that diverged need not wait for the runs of other threads
             raise
-
-
-def _check_method(method: str, setting: Setting) -> type[Reduced | Explicit]:
-    one_of("method", method, _METHODS)
-    if method == "reduced" and setting.batch_size > 1:
-        raise ArgumentError(
-            f"batch_size={setting.batch_size} needs method='explicit': the reduced simulation knows inputs by their "
-            "length only, not by their angles with one another"
-        )
-    return _METHODS[method]
 
 
 def _check_input_dim(input_dim: int, start: OrderParameters, setting: Setting, kind: type[Reduced | Explicit]) -> int:
