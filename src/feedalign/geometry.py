@@ -58,16 +58,11 @@ class Geometry:
     regions: Pair = (1, 1)
 
     def __post_init__(self) -> None:
-        sizes: dict[str, int | tuple[int, ...]] = {
-            "in_shape": tuple(whole_numbers("in_shape", self.in_shape, 1, length=3)),
-            "out_channels": whole_number("out_channels", self.out_channels, 1),
-            "groups": whole_number("groups", self.groups, 1),
-        }
-        for name in ("kernel_size", "stride", "padding", "dilation", "regions"):
-            least = 0 if name == "padding" else 1
-            sizes[name] = tuple(whole_numbers(name, getattr(self, name), least, length=2))
-        for name, value in sizes.items():
-            object.__setattr__(self, name, value)
+        for name in ("out_channels", "groups"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), 1))
+        for name in ("in_shape", "kernel_size", "stride", "padding", "dilation", "regions"):
+            least, length = 0 if name == "padding" else 1, 3 if name == "in_shape" else 2
+            object.__setattr__(self, name, tuple(whole_numbers(name, getattr(self, name), least, length=length)))
         if self.in_shape[0] % self.groups or self.out_channels % self.groups:
             raise ArgumentError(
                 f"groups={self.groups} must divide the {self.in_shape[0]} channels in and {self.out_channels} out"
@@ -117,18 +112,12 @@ class Geometry:
     @property
     def out_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of the output."""
-        height, width = (self._positions(axis) for axis in (0, 1))
-        return self.out_channels, height, width
+        return self.out_channels, self._positions(0), self._positions(1)
 
     @property
     def kernel_shape(self) -> tuple[int, int, int, int, int]:
         """[regions, o, i, height, width] of the kernels; i counts the channels of one group."""
-        return (
-            math.prod(self.regions),
-            self.out_channels,
-            self.in_shape[0] // self.groups,
-            *self.kernel_size,
-        )
+        return math.prod(self.regions), self.out_channels, self.in_shape[0] // self.groups, *self.kernel_size
 
     def kernels(self, kernel: ArrayLike) -> Array:
         """Return a kernel [o, i, height, width], or one for each region, as `kernel_shape`.

@@ -14,22 +14,12 @@ from torch import Tensor
 from feedalign.checks import Array, whole_number
 from feedalign.errors import ArgumentError, FeedbackShapeError
 from feedalign.feedback.random import Gaussian
-from feedalign.feedback.recipe import (
-    Convolution,
-    Feedback,
-    Over,
-    Place,
-    check_recipe,
-    draw_at,
-    draw_sized,
-    fault_of,
-    owned,
-)
+from feedalign.feedback.recipe import Convolution, Feedback, Over, Place, draw_at, draw_sized, fault_of, owned
 from feedalign.streams import numpy_generator
 
 
 @dataclass(frozen=True)
-class Smooth:
+class Smooth(Over):
     """Smooth over the positions of a channel: random weights of the lowest cosine modes, for each channel its own.
 
     With one mode along each axis this is `Channelwise`. With all modes this is the base itself, rotated. In between, a
@@ -48,10 +38,11 @@ class Smooth:
     modes: int = 2
     base: Feedback = field(default_factory=Gaussian)
     needs_place: ClassVar[bool] = True
+    resizes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modes", whole_number("modes", self.modes, 1))
-        check_recipe(self.base, "base", resized=True)
+        super().__post_init__()
 
     def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:  # noqa: ARG002
         """Refuse: the number of features does not tell their positions."""

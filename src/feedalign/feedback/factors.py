@@ -40,8 +40,7 @@ class Factors:
         rows = form.used(stored).double() * form.scale
         if not form.sketched or signs is None:
             return cls(rows, features, rows.shape[1], form.copies)
-        lengths = outputs_per_column(len(signs), rows.shape[1], rows).to(rows).sqrt()
-        return cls(rows * lengths, features, len(signs), form.copies, signs)
+        return cls(rows * _lengths(len(signs), rows), features, len(signs), form.copies, signs)
 
     @property
     def number_of_copies(self) -> int:
@@ -65,18 +64,15 @@ class Factors:
         """Return the product with Q from the right."""
         if self.signs is None:
             return tensor
-        columns = self.rows.shape[1]
-        sums = sketched(tensor.double(), self.signs, columns)
-        return sums / outputs_per_column(self.outputs, columns, sums).to(sums).sqrt()
+        sums = sketched(tensor.double(), self.signs, self.rows.shape[1])
+        return sums / _lengths(self.outputs, sums)
 
     def on_outputs(self, tensor: Float[Tensor, "... columns"]) -> Float[Tensor, "... outputs"]:
         """Return the product with Qᵀ from the right."""
         if self.signs is None:
             return tensor
-        columns = self.rows.shape[1]
-        lengths = outputs_per_column(self.outputs, columns, tensor).to(tensor).sqrt()
-        column = torch.arange(self.outputs, device=tensor.device) % columns
-        return (tensor / lengths)[..., column] * self.signs.to(tensor)
+        column = torch.arange(self.outputs, device=tensor.device) % self.rows.shape[1]
+        return (tensor / _lengths(self.outputs, tensor))[..., column] * self.signs.to(tensor)
 
     def beside(self, other: Factors) -> tuple[Float[Tensor, "rows k"], Float[Tensor, "others k"]]:
         """Return two matrices A and B with F F'ᵀ = E A Bᵀ E'ᵀ, where F' = E' S' Q'ᵀ is another matrix.
@@ -101,3 +97,8 @@ class Factors:
             return self.rows
         triangle: Tensor = torch.linalg.qr(self.rows.T, mode="r").R
         return triangle.T
+
+
+def _lengths(outputs: int, like: Float[Tensor, "... columns"]) -> Float[Tensor, " columns"]:
+    """Return the lengths of the columns of R, in the precision and on the device of `like`."""
+    return outputs_per_column(outputs, like.shape[-1], like).to(like).sqrt()

@@ -12,13 +12,14 @@ from torch import Tensor
 from feedalign.checks import number_at_least
 
 
+@dataclass(frozen=True)
 class _Scaled:
     """A recipe for entries of one size: `scale`, or 1/√features where `scale` is None.
 
     With 1/√features a column has a length of about one.
     """
 
-    scale: float | None
+    scale: float | None = None
 
     def __post_init__(self) -> None:
         if self.scale is not None:
@@ -40,8 +41,6 @@ class Gaussian(_Scaled):
         ArgumentError: `scale` is no finite number of at least 0.
     """
 
-    scale: float | None = None
-
     def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
         """Draw F, [features, outputs]."""
         return self.scale_of(features) * normal(features, outputs, generator)
@@ -58,8 +57,6 @@ class Uniform(_Scaled):
         ArgumentError: `scale` is no finite number of at least 0.
     """
 
-    scale: float | None = None
-
     def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
         """Draw F, [features, outputs]."""
         return self.scale_of(features) * (2 * uniform(features, outputs, generator) - 1)
@@ -75,8 +72,6 @@ class Rademacher(_Scaled):
     Raises:
         ArgumentError: `scale` is no finite number of at least 0.
     """
-
-    scale: float | None = None
 
     def draw(self, features: int, outputs: int, generator: torch.Generator) -> Float[Tensor, "features outputs"]:
         """Draw F, [features, outputs]."""

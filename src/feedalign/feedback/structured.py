@@ -77,7 +77,15 @@ class Channelwise(Compact):
     resizes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", _checked_channels(self.channels))
+        channels = self.channels
+        if isinstance(channels, Mapping):
+            for name in channels:
+                if not isinstance(name, str):
+                    raise refused("a name in channels", "the dotted name of a point", name, "write the name as text")
+            channels = {name: whole_number(f"channels[{name!r}]", number, 1) for name, number in channels.items()}
+        elif channels is not None:
+            channels = whole_number("channels", channels, 1)
+        object.__setattr__(self, "channels", channels)
         super().__post_init__()
 
     @property
@@ -147,15 +155,3 @@ class Shared(Compact):
         """Draw the one matrix, [widest, outputs], from the seed alone: each point has another `generator`."""
         own = torch_generator(place.seed, "shared feedback")
         return draw_sized(self.base, place.widest, place.outputs, own)
-
-
-def _checked_channels(channels: object) -> int | dict[str, int] | None:
-    """Return the channels that a user gave as plain numbers, or refuse them."""
-    if channels is None:
-        return None
-    if not isinstance(channels, Mapping):
-        return whole_number("channels", channels, 1)
-    for name in channels:
-        if not isinstance(name, str):
-            raise refused("a name in channels", "the dotted name of a point", name, "write the name as text")
-    return {name: whole_number(f"channels[{name!r}]", number, 1) for name, number in channels.items()}

@@ -65,10 +65,8 @@ def optimal_feedback(geometries: Sequence[Geometry], outputs: int, rng: np.rando
                 A = np.linalg.pinv(modes[link + 1]) @ left @ right.T @ np.linalg.pinv(modes[link]).T
                 pull += kernel @ modes[link] @ A.T if link < point else kernel.T @ modes[link + 1] @ A
             modes[point], _ = polar(pull)
-        before, reached = (
-            reached,
-            sum(best_match(modes[l + 1], modes[l], link).alignment for l, link in enumerate(links)),
-        )
+        before = reached
+        reached = sum(best_match(modes[l + 1], modes[l], link).alignment for l, link in enumerate(links))
     matrices = []
     for (channels, _, _), mode in zip(shapes, modes, strict=True):
         signs = rng.choice([-1.0, 1.0], channels)

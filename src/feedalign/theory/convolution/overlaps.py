@@ -37,8 +37,8 @@ def inner_products(
     F, G = feedback_of(F_out, F_in, geometry)
     if F.shape[1] != G.shape[1]:
         raise FeedbackShapeError(f"F_out has {F.shape[1]} columns and F_in has {G.shape[1]}; give both as many")
-    W, nearest = geometry.kernels(kernel), nearest_kernel(F, G, geometry)
-    along, length = (float(np.einsum("roihw,roihw,rhw->", W, each, _positions(geometry))) for each in (nearest, W))
+    W, nearest, positions = geometry.kernels(kernel), nearest_kernel(F, G, geometry), _positions(geometry)
+    along, length = (float(np.einsum("roihw,roihw,rhw->", W, each, positions)) for each in (nearest, W))
     return along, length, float(np.vdot(F.T @ F, G.T @ G))
 
 
@@ -92,9 +92,8 @@ def nearest_kernel(left: ArrayLike, right: ArrayLike, geometry: Geometry) -> Arr
         raise FeedbackShapeError(f"left has {L.shape[1]} columns and right has {R.shape[1]}; give both as many")
     kernel = np.zeros(geometry.kernel_shape)
     for offset in geometry.offsets():
-        per_group = [
-            np.einsum("opc,ipc->oi", l, r, optimize=True) / l.shape[1] for l, r in rows_by_group(L, R, offset, geometry)
-        ]
+        groups = rows_by_group(L, R, offset, geometry)
+        per_group = [np.einsum("opc,ipc->oi", l, r, optimize=True) / l.shape[1] for l, r in groups]
         kernel[offset.region, :, :, offset.row, offset.column] = np.concatenate(per_group)
     return kernel
 
@@ -115,15 +114,10 @@ def feedback_of(F_out: ArrayLike, F_in: ArrayLike, geometry: Geometry) -> tuple[
 
 
 def rows_by_group(left: Array, right: Array, offset: Offset, geometry: Geometry) -> Iterator[tuple[Array, Array]]:
-    """Yield the rows that an offset connects in each group: [o, positions, ·] and [i, positions, ·]."""
-    sides = [
-        matrix.reshape(channels, -1, matrix.shape[1])[:, positions]
-        for matrix, channels, positions in (
-            (left, geometry.out_channels, offset.outputs),
-            (right, geometry.in_shape[0], offset.inputs),
-        )
-    ]
-    yield from zip(*(np.split(side, geometry.groups) for side in sides), strict=True)
+    """Return the rows that an offset connects in each group: [o, positions, ·] and [i, positions, ·]."""
+    L = left.reshape(geometry.out_channels, -1, left.shape[1])[:, offset.outputs]
+    R = right.reshape(geometry.in_shape[0], -1, right.shape[1])[:, offset.inputs]
+    return zip(np.split(L, geometry.groups), np.split(R, geometry.groups), strict=True)
 
 
 def _positions(geometry: Geometry) -> Array:

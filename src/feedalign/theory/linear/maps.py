@@ -5,6 +5,7 @@ Notation as in the room's front door: A_1 [C, n_0] and A_l [C, C] are the alignm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 
 from feedalign.checks import Array, finite_array, sequence
 from feedalign.errors import ArgumentError
+
+# Solutions have alignment matrices of size one; products of matrices this large have no correct digits.
+_DIVERGED = 1e12
 
 
 def check_matrix(name: str, value: Any, shape: tuple[int | str, ...]) -> Array:
@@ -60,7 +64,6 @@ def signals(alignment_matrices: Sequence[Array], feedback: Sequence[Array]) -> l
     return found
 
 
-def product(left: Array | None, middle: Array, right: Array | None) -> Array:
-    """Return left · middle · right; None stands for the identity."""
-    found = middle if left is None else left @ middle
-    return found if right is None else found @ right
+def diverged(loss: float, alignment_matrices: Sequence[Array]) -> bool:
+    """Return whether training has left the numbers that have correct digits."""
+    return not math.isfinite(loss) or not all(np.abs(A).max() < _DIVERGED for A in alignment_matrices)

@@ -27,17 +27,14 @@ each matrix below it, so the readout is a *sum* of readouts, W_{L+1} = Σ_k A_{L
 
 .. math:: d_L = A_{L+1}^T e, \qquad d_{l-1} = d_l + A_l^T S_l^T G d_l.
 
-While the blocks are small, δ_l ≈ W_{L+1}ᵀ e at *every* depth. If the feedback matrices of the depths are orthonormal
-and orthogonal to each other, Bessel's inequality says Σ_l cos²(W_{L+1}ᵀ e, F_l e) ≤ 1, of any readout. Shared feedback
-can have cosine 1 at every depth. The page on deep linear networks in the documentation says which layer aligns under
-own feedback, and what depth does to the conditioning.
+The page on deep linear networks in the documentation says what follows: which layers align under own and under shared
+feedback, and what depth does to the conditioning.
 
 Source: ours; the plain network's theory is that of Refinetti et al. (2021), section 3.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,10 +43,7 @@ from numpy.typing import ArrayLike
 
 from feedalign.checks import Array, finite_array, positive_number, whole_number
 from feedalign.errors import ArgumentError, DivergenceError
-from feedalign.theory.linear.maps import check_feedback
-
-# As for the plain network: solutions have alignment matrices of size one.
-_DIVERGED = 1e12
+from feedalign.theory.linear.maps import check_feedback, diverged
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,23 +151,17 @@ def train_residual(
     losses = []
     for step in range(steps + 1):
         with np.errstate(over="ignore", invalid="ignore"):  # a step that diverges is refused below
-            codes = _codes(alignment, picks, G, inputs)
+            codes = [inputs @ alignment[0].T @ picks[0].T]  # c_0 to c_L, [samples, R]
+            for A, pick in zip(alignment[1:-1], picks[1:], strict=True):
+                codes.append(codes[-1] + codes[-1] @ G @ A.T @ pick.T)
             e = codes[-1] @ G @ alignment[-1].T - targets
             losses.append(float(np.square(e).sum() / 2 / len(e)))
             after = [A - lr * e.T @ below for A, below in zip(alignment, [inputs, *codes], strict=True)]
-        if not math.isfinite(losses[-1]) or not all(np.abs(A).max() < _DIVERGED for A in after):
+        if diverged(losses[-1], after):
             raise DivergenceError(f"training diverged after {step} steps; lower lr={lr}", time=step, state=alignment)
         if step < steps:
             alignment = after
     return ResidualTraining(alignment, matrices, basis, picks, np.array(losses))
-
-
-def _codes(alignment: list[Array], picks: list[Array], G: Array, x: Array) -> list[Array]:
-    """Return c_0 to c_L of every sample, [samples, R], for inputs x [samples, n_0]."""
-    found = [x @ alignment[0].T @ picks[0].T]
-    for A, pick in zip(alignment[1:-1], picks[1:], strict=True):
-        found.append(found[-1] + found[-1] @ G @ A.T @ pick.T)
-    return found
 
 
 def _shared_columns(matrices: list[Array], outputs: int) -> tuple[Array, list[Array]]:

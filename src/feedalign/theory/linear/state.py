@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator, eigs
 
 from feedalign.checks import Array, finite_array, sequence
 from feedalign.errors import ArgumentError
-from feedalign.theory.linear.maps import back, check_feedback, check_matrix, codes, product, signals
+from feedalign.theory.linear.maps import back, check_feedback, check_matrix, codes, signals
 
 # Up to this many entries of the error map all eigenvalues are computed; beyond, only those at the ends.
 _DENSE_EIGENVALUES = 400
@@ -42,10 +42,9 @@ class State:
             raise ArgumentError(
                 f"alignment_matrices must hold at least 2 matrices, one for each layer; got {len(given)}"
             )
-        C = len(finite_array("alignment_matrices[0]", given[0], ("C", "n_0")))
-        matrices = [
-            check_matrix(f"alignment_matrices[{l}]", A, (C, "n_0" if l == 0 else C)) for l, A in enumerate(given)
-        ]
+        matrices = [check_matrix("alignment_matrices[0]", given[0], ("C", "n_0"))]
+        C = len(matrices[0])
+        matrices += [check_matrix(f"alignment_matrices[{l}]", A, (C, C)) for l, A in enumerate(given[1:], start=1)]
         feedback = check_feedback(self.feedback, C)
         if len(matrices) != len(feedback) + 1:
             raise ArgumentError(
@@ -63,10 +62,9 @@ class State:
 
     def weights(self) -> list[Array]:
         """Return the weights W_1 to W_L, [out, in] each, from the bottom."""
-        left = [*self.feedback, None]
-        right = [None, *self.feedback]
-        matrices = zip(left, self.alignment_matrices, right, strict=True)
-        return [product(F, A, None if below is None else below.T) for F, A, below in matrices]
+        first, *inner, last = self.alignment_matrices
+        pairs = zip(self.feedback[1:], inner, self.feedback[:-1], strict=True)
+        return [self.feedback[0] @ first, *(F @ A @ below.T for F, A, below in pairs), last @ self.feedback[-1].T]
 
     def predict(self, x: ArrayLike) -> Array:
         """Return the outputs ŷ [samples, C] for inputs x [samples, n_0]; ArgumentError for any other x."""
@@ -74,8 +72,7 @@ class State:
 
     def weight_alignment(self) -> Array:
         """Return cos(W_l, F_l F_{l−1}ᵀ) for the layers l = 2 to L (for L: with F_{L−1}ᵀ), [L − 1]; NaN at W_l = 0."""
-        identity = np.eye(self.alignment_matrices[-1].shape[0])
-        grams = [*self.grams, identity]
+        grams = [*self.grams, np.eye(len(self.alignment_matrices[-1]))]
         cosines = []
         for A, above, below in zip(self.alignment_matrices[1:], grams[1:], grams[:-1], strict=True):
             square = np.trace(A.T @ above @ A @ below)
@@ -173,8 +170,8 @@ class State:
             covariance = finite_array("the sum of x xᵀ", inputs.T @ inputs)
         P = np.eye(C) if self.conditioning is None else self.conditioning
         forward = [np.eye(n), *codes(self.alignment_matrices, grams, np.eye(n))]  # transposed maps x → c_l
-        backward = [*(M.T @ G for M, G in zip(back(self.alignment_matrices, grams), grams, strict=True)), np.eye(C)]
-        sent = [*(L @ P for L in backward[:-1]), np.eye(C)]
+        backward = zip(back(self.alignment_matrices, grams), grams, strict=True)
+        sent = [*(M.T @ G @ P for M, G in backward), np.eye(C)]
         right = [covariance @ c @ G @ c.T for c, G in zip(forward, [np.eye(n), *grams], strict=False)]
 
         def step(flat: Array) -> Array:
@@ -220,8 +217,8 @@ def residuals(weights: Sequence[ArrayLike], feedback: Sequence[ArrayLike]) -> Ar
     for l, (W, above, below) in enumerate(zip(Ws, [*Fs, None], [None, *Fs], strict=True)):
         rows, columns = "out" if above is None else len(above), "in" if below is None else len(below)
         W = finite_array(f"weights[{l}]", W, (rows, columns))
-        left = None if above is None else above @ np.linalg.pinv(above)
-        right = None if below is None else below @ np.linalg.pinv(below)
+        fit = W if above is None else above @ np.linalg.pinv(above) @ W
+        fit = fit if below is None else fit @ (below @ np.linalg.pinv(below))
         norm = np.linalg.norm(W)
-        found.append(np.linalg.norm(W - product(left, W, right)) / norm if norm > 0 else np.nan)
+        found.append(np.linalg.norm(W - fit) / norm if norm > 0 else np.nan)
     return np.array(found)

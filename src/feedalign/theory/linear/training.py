@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,11 +11,8 @@ from numpy.typing import ArrayLike
 from feedalign.checks import Array, finite_array, number_at_least, positive_number, whole_number, whole_numbers
 from feedalign.errors import ArgumentError, DivergenceError
 from feedalign.streams import numpy_generator
-from feedalign.theory.linear.maps import check_feedback, codes
+from feedalign.theory.linear.maps import check_feedback, codes, diverged
 from feedalign.theory.linear.state import State
-
-# Solutions have alignment matrices of size one; products of matrices this large have no correct digits.
-_DIVERGED = 1e12
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +76,7 @@ def train(
     if wrong := [epoch for epoch in kept if not 0 <= epoch <= epochs]:
         raise ArgumentError(f"record={wrong[0]} is no epoch of the training; expected 0 to {epochs}")
     P = None if conditioning is None else finite_array("conditioning", conditioning, (C, C))
-    seed = None if shuffle_seed is None else whole_number("shuffle_seed", shuffle_seed, 0)
-    rng = None if seed is None else numpy_generator(seed, "order")
+    rng = None if shuffle_seed is None else numpy_generator(whole_number("shuffle_seed", shuffle_seed, 0), "order")
     zero = State([np.zeros((C, n)), *(np.zeros((C, C)) for _ in matrices)], matrices, P)
     return _trained(zero, inputs, targets, lr, epochs, size, rng, kept)
 
@@ -145,14 +140,14 @@ def _trained(
 ) -> Training:
     """Return a net after these epochs of batches of one size, in the given order unless there is a generator."""
     alignment, grams, P = net.alignment_matrices, net.grams, net.conditioning
-    losses, states = [_loss(alignment, grams, x, y)], {0: net}
-    steps = 0
+    losses, steps = [_loss(alignment, grams, x, y)], 0
+    states = {0: net} if 0 in kept else {}
     for epoch in range(1, epochs + 1):
         order = np.arange(len(x)) if rng is None else rng.permutation(len(x))
         for begin in range(0, len(x), size):
             batch = order[begin : begin + size]
             after = _step(alignment, grams, P, x[batch], y[batch], lr)
-            if not math.isfinite(losses[-1]) or not all(np.abs(A).max() < _DIVERGED for A in after):
+            if diverged(losses[-1], after):
                 raise DivergenceError(
                     f"training diverged after {steps} steps; lower lr={lr}. State.stability_limit tells the largest "
                     "lr that is stable near a solution",
@@ -163,15 +158,8 @@ def _trained(
         losses.append(_loss(alignment, grams, x, y))
         if epoch in kept:
             states[epoch] = State(alignment, net.feedback, P)
-    recorded = tuple(sorted(set(kept)))
-    return Training(
-        alignment,
-        net.feedback,
-        P,
-        losses=np.array(losses),
-        recorded=recorded,
-        states=tuple(states[epoch] for epoch in recorded),
-    )
+    recorded, kept_states = tuple(states), tuple(states.values())
+    return Training(alignment, net.feedback, P, losses=np.array(losses), recorded=recorded, states=kept_states)
 
 
 def _loss(alignment: list[Array], grams: list[Array], x: Array, y: Array) -> float:

@@ -109,10 +109,6 @@ def draw_feedback(kind: FeedbackKind, start: OrderParameters, rng: np.random.Gen
         if not start.v.any():
             raise ArgumentError("kind='initial' copies the start's v, but that is zero: no first layer would learn")
         return start.v.copy()
-    return _orthogonal(start, rng)
-
-
-def _orthogonal(start: OrderParameters, rng: np.random.Generator) -> Array:
     K, M = start.students, start.teachers
     if K != M or K < 2 or not start.A.any():
         raise ArgumentError(

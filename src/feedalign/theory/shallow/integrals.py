@@ -9,8 +9,8 @@ of u; k, l over the students, whose activation is differentiated.
     I_4(k,l;a,b) = E[g'(u_k) g'(u_l) g(u_a) g(u_b)], \quad J_2(k,l) = E[g'(u_k) g'(u_l)].
 
 An activation is a code that the compiled functions branch on: numba caches such functions on disk, which it cannot do
-for functions that receive other compiled functions. A new activation adds its closed forms, and one branch to each of
-the six functions at the end of this file.
+for functions that receive other compiled functions. A new activation adds one branch, its closed form, to each of the
+six functions at the end of this file.
 
 Sources: Saad & Solla (1995), Biehl & Schwarze (1995) for erf, g(x) = erf(x/√2). For ReLU I2 is the kernel of Cho & Saul
 (2009), I3 follows from it by Gaussian integration by parts, and I4 is a truncated moment, see `orthants`.
@@ -45,17 +45,6 @@ def _asin(sine: float) -> float:
 
 
 @compiled
-def _erf_i2(C: Array, a: int, b: int) -> float:
-    return 2 / math.pi * _asin(C[a, b] / math.sqrt((1 + C[a, a]) * (1 + C[b, b])))
-
-
-@compiled
-def _erf_i3(C: Array, k: int, m: int, a: int) -> float:
-    root = math.sqrt((1 + C[k, k]) * (1 + C[a, a]) - C[k, a] ** 2)
-    return 2 / math.pi / root * (C[m, a] - C[k, m] * C[k, a] / (1 + C[k, k]))
-
-
-@compiled
 def _erf_i4(C: Array, k: int, l: int, a: int, b: int) -> float:
     kk, ll, kl = 1 + C[k, k], 1 + C[l, l], C[k, l]
     ka, kb, la, lb = C[k, a], C[k, b], C[l, a], C[l, b]
@@ -64,11 +53,6 @@ def _erf_i4(C: Array, k: int, l: int, a: int, b: int) -> float:
     norm_a = det * (1 + C[a, a]) - la**2 * kk - ka**2 * ll + 2 * kl * ka * la
     norm_b = det * (1 + C[b, b]) - lb**2 * kk - kb**2 * ll + 2 * kl * kb * lb
     return 4 / math.pi**2 / math.sqrt(det) * _asin(cross / math.sqrt(norm_a * norm_b))
-
-
-@compiled
-def _erf_j2(C: Array, k: int, l: int) -> float:
-    return 2 / math.pi / math.sqrt((1 + C[k, k]) * (1 + C[l, l]) - C[k, l] ** 2)
 
 
 @compiled
@@ -83,18 +67,6 @@ def _relu_both_active(C: Array, a: int, b: int) -> float:
     if C[a, a] <= 0 or C[b, b] <= 0:
         return 0.0
     return 1 / 4 + math.atan2(C[a, b], _relu_root(C, a, b)) / (2 * math.pi)
-
-
-@compiled
-def _relu_i2(C: Array, a: int, b: int) -> float:
-    return _relu_root(C, a, b) / (2 * math.pi) + C[a, b] * _relu_both_active(C, a, b)
-
-
-@compiled
-def _relu_i3(C: Array, k: int, m: int, a: int) -> float:
-    if C[k, k] <= 0:
-        return 0.0
-    return C[k, m] * _relu_root(C, k, a) / (2 * math.pi * C[k, k]) + C[m, a] * _relu_both_active(C, k, a)
 
 
 @compiled
@@ -160,9 +132,9 @@ def residual(g: Array, v: Array, A: Array, students: int, teachers: int) -> floa
 def i2(activation: int, C: Array, a: int, b: int) -> float:
     """E[g(u_a) g(u_b)]."""
     if activation == ERF:
-        return _erf_i2(C, a, b)
+        return 2 / math.pi * _asin(C[a, b] / math.sqrt((1 + C[a, a]) * (1 + C[b, b])))
     if activation == RELU:
-        return _relu_i2(C, a, b)
+        return _relu_root(C, a, b) / (2 * math.pi) + C[a, b] * _relu_both_active(C, a, b)
     return C[a, b]
 
 
@@ -170,9 +142,12 @@ def i2(activation: int, C: Array, a: int, b: int) -> float:
 def i3(activation: int, C: Array, k: int, m: int, a: int) -> float:
     """E[g'(u_k) u_m g(u_a)]."""
     if activation == ERF:
-        return _erf_i3(C, k, m, a)
+        root = math.sqrt((1 + C[k, k]) * (1 + C[a, a]) - C[k, a] ** 2)
+        return 2 / math.pi / root * (C[m, a] - C[k, m] * C[k, a] / (1 + C[k, k]))
     if activation == RELU:
-        return _relu_i3(C, k, m, a)
+        if C[k, k] <= 0:
+            return 0.0
+        return C[k, m] * _relu_root(C, k, a) / (2 * math.pi * C[k, k]) + C[m, a] * _relu_both_active(C, k, a)
     return C[m, a]
 
 
@@ -190,7 +165,7 @@ def i4(activation: int, C: Array, k: int, l: int, a: int, b: int) -> float:
 def j2(activation: int, C: Array, k: int, l: int) -> float:
     """E[g'(u_k) g'(u_l)]."""
     if activation == ERF:
-        return _erf_j2(C, k, l)
+        return 2 / math.pi / math.sqrt((1 + C[k, k]) * (1 + C[l, l]) - C[k, l] ** 2)
     if activation == RELU:
         return _relu_both_active(C, k, l)
     return 1.0

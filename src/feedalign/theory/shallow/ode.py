@@ -27,13 +27,13 @@ DIVERGED = 1e12
 
 
 @compiled
-def covariance(state: Array, T: Array, K: int) -> Array:
-    """Return the covariance of the local fields (λ, ν), [K+M, K+M], of a flat state as in `drift`."""
-    n = K + len(T)
-    C = np.empty((n, n))
-    C[:K, :K] = state[: K * K].reshape(K, K)
-    C[:K, K:] = state[K * K : K * n].reshape(K, n - K)
-    C[K:, :K] = C[:K, K:].T
+def covariance(Q: Array, R: Array, T: Array) -> Array:
+    """Return the covariance of the local fields (λ, ν), [K+M, K+M]."""
+    K = len(Q)
+    C = np.empty((K + len(T), K + len(T)))
+    C[:K, :K] = Q
+    C[:K, K:] = R
+    C[K:, :K] = R.T
     C[K:, K:] = T
     return C
 
@@ -69,7 +69,7 @@ def drift(
     M = A.size
     K = feedback.size
     n = K + M
-    C = covariance(state, T, K)
+    C = covariance(state[: K * K].reshape(K, K), state[K * K : K * n].reshape(K, M), T)
     # A solver's error can make C no covariance, and then averages of relu have no meaning: their formulas would drive a
     # student away from the teacher it has learned, to a false fixed point. So the averages are taken for the nearest
     # covariance, and the rest of C decays.

@@ -71,14 +71,9 @@ class OrderParameters:
         input_dim = student.shape[1]
         teacher = finite_array("w_teacher", w_teacher, ("M", input_dim))
         with np.errstate(over="ignore"):  # an infinite overlap is refused with the others
-            overlaps = student @ student.T, student @ teacher.T, teacher @ teacher.T
-        return cls(
-            Q=overlaps[0] / input_dim,
-            R=overlaps[1] / input_dim,
-            T=overlaps[2] / input_dim,
-            v=finite_array("v", v, (len(student),)),
-            A=finite_array("A", A, (len(teacher),)),
-        )
+            Q, R, T = student @ student.T, student @ teacher.T, teacher @ teacher.T
+        v, A = finite_array("v", v, (len(student),)), finite_array("A", A, (len(teacher),))
+        return cls(Q=Q / input_dim, R=R / input_dim, T=T / input_dim, v=v, A=A)
 
     @property
     def students(self) -> int:

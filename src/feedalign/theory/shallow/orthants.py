@@ -44,16 +44,6 @@ def _given(gap: Array, r: int, i: int, j: int) -> float:
 
 
 @compiled
-def _pair_angles(gap: Array, d: int) -> float:
-    """Σ over pairs of arcsin ρ."""
-    total = 0.0
-    for i in range(d):
-        for j in range(i):
-            total += math.atan2(1 - gap[i, j], math.sqrt(gap[i, j] * (2 - gap[i, j])))
-    return total
-
-
-@compiled
 def _vectors(gap: Array) -> tuple[Array, float]:
     """Vectors [4, 4] whose inner products are the four correlations (pivoted Cholesky), and the volume they span.
 
@@ -134,7 +124,11 @@ def orthant_probability(gap: Array, d: int) -> float:
     """P of the first d variables of `gap`, 1 ≤ d ≤ 4; distinct variables, so gaps are positive off the diagonal."""
     if d == 1:
         return 0.5
-    angles = _pair_angles(gap, d) / math.pi
+    angles = 0.0  # Σ over pairs of arcsin ρ, in units of π
+    for i in range(d):
+        for j in range(i):
+            angles += math.atan2(1 - gap[i, j], math.sqrt(gap[i, j] * (2 - gap[i, j])))
+    angles /= math.pi
     if d == 2:
         return 1 / 4 + angles / 2
     if d == 3:

@@ -8,8 +8,7 @@ DFA forgets a small start. Where w_k and v are small, y − ŷ ≈ y, and the eq
 so w_k grows as F_k Σ_m A_m w̃_m, the same direction for all units, and v grows as F. What is left of a start of size ε
 stays of size ε. Every small start therefore comes to the plateau at the same point. No initial direction is left at
 this point, and the units differ by F_k alone. From there the equations are deterministic, and so is the minimum they
-lead to. The prediction is this one trajectory: w = 0 and v = 0 at the beginning, and η → 0, so that the student stays
-in the span of the teacher, Q = R T⁻¹ Rᵀ.
+lead to. As η → 0 the student stays in the span of the teacher, Q = R T⁻¹ Rᵀ.
 
 Limits. The prediction is for small weights, η → 0, and as many student as teacher units. Close to the border between
 two minima the start, η, or overlaps T that were not given can decide. The page on shallow networks in the documentation
@@ -31,9 +30,10 @@ from feedalign.theory.shallow.solving import integrate
 _SMALL_LR = 1e-6
 # Learning takes a time of 1 / F_k²; at this η t even a unit with |F_k| = 1e-3 has arrived.
 _LONGEST_FLOW = 1e6
+# Squares of larger numbers are none that can be followed.
+_LARGEST = 1e100
 # ε_g at which no unit can change its teacher any more, as a share of the error ½ A_m² E[g²] = A_m² / 6 that the
 # smallest teacher unit leaves while no student unit has learned it.
-_LARGEST = 1e100  # squares of larger numbers are none that can be followed
 _DECIDED = 1e-2
 
 

@@ -81,11 +81,21 @@ def simulate(
         DivergenceError: the weights left the finite numbers. The error has the time, and the last finite state.
     """
     setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std, batch_size)
-    kind = _check_method(method, setting)
+    kind = _METHODS[one_of("method", method, _METHODS)]
+    if kind is Reduced and setting.batch_size > 1:
+        raise ArgumentError(
+            f"batch_size={setting.batch_size} needs method='explicit': the reduced simulation knows inputs by their "
+            "length only, not by their angles with one another"
+        )
     input_dim = _check_input_dim(input_dim, start, setting, kind)
-    one, several = whole_number("seed", seed, 0), None if seeds is None else _check_seeds(seeds)
+    one, several = whole_number("seed", seed, 0), None if seeds is None else whole_numbers("seeds", seeds, 0)
+    if several == []:
+        raise ArgumentError("seeds is empty; give at least one seed")
     threads = os.cpu_count() if threads is None else whole_number("threads", threads, 1)
-    steps = _whole_steps(check_times(times), input_dim)
+    ends = check_times(times)
+    if (last := np.rint(ends[-1] * input_dim)) > LONGEST:
+        raise ArgumentError(f"times reach to {ends[-1]:g}, which is {last:g} steps; so many would never end")
+    steps = np.rint(ends * input_dim).astype(np.int64)
     report = _Report(int(steps[-1]) * len(several or [one]), progress)
 
     def run(seed: int) -> tuple[Array, Array, Array]:
@@ -125,16 +135,6 @@ def _in_threads(
             raise
 
 
-def _check_method(method: str, setting: Setting) -> type[Reduced | Explicit]:
-    one_of("method", method, _METHODS)
-    if method == "reduced" and setting.batch_size > 1:
-        raise ArgumentError(
-            f"batch_size={setting.batch_size} needs method='explicit': the reduced simulation knows inputs by their "
-            "length only, not by their angles with one another"
-        )
-    return _METHODS[method]
-
-
 def _check_input_dim(input_dim: int, start: OrderParameters, setting: Setting, kind: type[Reduced | Explicit]) -> int:
     """Return N as an int: large enough for all directions, and so small that weights and inputs fit into memory."""
     units = start.students + start.teachers
@@ -145,20 +145,6 @@ def _check_input_dim(input_dim: int, start: OrderParameters, setting: Setting, k
         numbers = 2 * setting.batch_size * N  # in double precision
         check_memory(f"the inputs of one step with batch_size={setting.batch_size}", numbers, "give smaller batches")
     return N
-
-
-def _check_seeds(seeds: Sequence[int]) -> list[int]:
-    several = whole_numbers("seeds", seeds, 0)
-    if not several:
-        raise ArgumentError("seeds is empty; give at least one seed")
-    return several
-
-
-def _whole_steps(times: Array, input_dim: int) -> NDArray[np.int64]:
-    steps = np.rint(times * input_dim)
-    if steps[-1] > LONGEST:
-        raise ArgumentError(f"times reach to {times[-1]:g}, which is {steps[-1]:g} steps; so many would never end")
-    return steps.astype(np.int64)
 
 
 def _record(
@@ -173,17 +159,14 @@ def _record(
             newly_done = simulation.advance(asked)
             done += newly_done
             if newly_done < asked:
-                raise _diverged(simulation, done / simulation.input_dim)
+                Q, R, v = simulation.order_parameters()
+                time = done / simulation.input_dim
+                raise DivergenceError(
+                    f"the simulation diverged at t = {time:.4g}; lower lr={simulation.setting.lr} or stop before",
+                    time=time,
+                    state=OrderParameters(Q=Q, R=R, T=simulation.start.T, v=v, A=simulation.start.A),
+                )
             report(newly_done)
         records.append(simulation.order_parameters())
     Q, R, v = (np.stack(arrays) for arrays in zip(*records, strict=True))
     return Q, R, v
-
-
-def _diverged(simulation: Reduced | Explicit, time: float) -> DivergenceError:
-    Q, R, v = simulation.order_parameters()
-    return DivergenceError(
-        f"the simulation diverged at t = {time:.4g}; lower lr={simulation.setting.lr} or stop before",
-        time=time,
-        state=OrderParameters(Q=Q, R=R, T=simulation.start.T, v=v, A=simulation.start.A),
-    )

@@ -123,12 +123,9 @@ def can_recover(A: ArrayLike, F: ArrayLike) -> bool:
     The answer is yes where, for each sign, F has at least as many entries as A. A zero F_k counts for neither sign,
     since its unit never learns. A zero A_m asks for nothing.
 
-    The condition is necessary. A solution needs, for every teacher unit, a student unit along ± w̃_m whose v_k has the
-    sign of A_m. And v_k has the sign of F_k in every unit of a solution: from small weights, a step of DFA with a small
-    learning rate keeps |w_k|² / N = 2 (η / η_v) F_k v_k, since relu has g'(λ) λ = g(λ). With a larger learning rate,
-    DFA leaves a solution with F_k v_k < 0, where it moves w_k uphill. The page on shallow networks in the documentation
-    has the proof. That the condition is also sufficient is not proved: in the experiment relu-recovery condition and
-    outcome disagree in at most one run in a thousand.
+    The condition is necessary: the page on shallow networks in the documentation has the proof. That the condition is
+    also sufficient is not proved: in the experiment relu-recovery condition and outcome disagree in at most one run in
+    a thousand.
 
     Args:
         A: second layer of the teacher, [M].
@@ -136,7 +133,7 @@ def can_recover(A: ArrayLike, F: ArrayLike) -> bool:
 
     Raises:
         ArgumentError: A or F is no vector of finite numbers.
-    Source: the condition is that of Refinetti et al. (2021), section 2, there for positive A; the argument is this
+    Source: the condition is that of Refinetti et al. (2021), section 2, there for positive A; the proof is this
         project's, after the balance of layers under gradient descent (Du, Hu & Lee, 2018, arXiv:1806.00900).
     """
     A = finite_array("A", A, ("M",))

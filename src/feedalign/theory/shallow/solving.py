@@ -74,19 +74,31 @@ def integrate(
     """
     setting = Setting.make(start, feedback, rule, activation, lr, lr_readout, noise_std, batch_size)
     checked_times = check_times(times)
-    solver = _check_solver(method, rtol, atol, max_step)
+    solver = {
+        "method": one_of("method", method, METHODS),
+        "rtol": positive_number("rtol", rtol),
+        "atol": positive_number("atol", atol),
+        "max_step": max_step,
+    }
+    if not (isinstance(max_step, float) and max_step == np.inf):
+        solver["max_step"] = positive_number("max_step", max_step, advice="or infinity to leave it to the solver")
+    if stop_at_error is not None:
+        stop_at_error = positive_number("stop_at_error", stop_at_error, advice="or None for no such stop")
+    if max_seconds is not None:
+        max_seconds = positive_number("max_seconds", max_seconds, advice="or None for no such limit")
     return _integrated(_Watch(start, setting, stop_at_error, max_seconds), checked_times, solver)
 
 
 def _integrated(watch: _Watch, times: Array, solver: dict[str, Any]) -> Trajectory:
-    start, setting = watch.start, watch.setting
     stops = watch.stop_at_error is not None
     if times[-1] == 0 or (stops and watch.excess(0.0, watch.state) <= 0):
-        return _trajectory(np.zeros(1), watch.state[None], start, setting)
+        return watch.trajectory(np.zeros(1), watch.state[None])
     events: list[Any] = [functools.partial(watch.headroom), *([functools.partial(watch.excess)] if stops else [])]
     for event in events:
         event.terminal = True  # how solve_ivp is told to stop
-    watch.begin()
+    if watch.max_seconds is not None:
+        watch.slope(0.0, watch.state)  # what must be compiled first is compiled before the clock starts
+        watch.deadline = time.monotonic() + watch.max_seconds
     # A failing solver warns and returns a status; the status becomes our error.
     with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         warnings.filterwarnings("ignore", module="scipy")
@@ -97,12 +109,12 @@ def _integrated(watch: _Watch, times: Array, solver: dict[str, Any]) -> Trajecto
     if solution.status == -1 or len(solution.t_events[0]):
         raise watch.diverged(solution.message)
     if solution.status == 0:
-        return _trajectory(solution.t, solution.y.T, start, setting)
+        return watch.trajectory(solution.t, solution.y.T)
     before = times < solution.t_events[1]
     # Where it stopped before all of the times, solve_ivp gives an empty list in place of an array.
     states = np.reshape(solution.y, (len(watch.state), -1)).T[: before.sum()]
     reached = np.append(times[before], solution.t_events[1])
-    return _trajectory(reached, np.vstack((states, solution.y_events[1])), start, setting)
+    return watch.trajectory(reached, np.vstack((states, solution.y_events[1])))
 
 
 class _Watch:
@@ -111,26 +123,13 @@ class _Watch:
     def __init__(
         self, start: OrderParameters, setting: Setting, stop_at_error: float | None, max_seconds: float | None
     ) -> None:
-        self.start, self.setting = start, setting
-        self.stop_at_error, self.max_seconds = (
-            None if value is None else positive_number(name, value, advice=f"or None for no such {limit}")
-            for name, value, limit in (
-                ("stop_at_error", stop_at_error, "stop"),
-                ("max_seconds", max_seconds, "limit"),
-            )
-        )
+        self.start, self.setting, self.stop_at_error, self.max_seconds = start, setting, stop_at_error, max_seconds
         self.time, self.state = 0.0, np.concatenate((start.Q.ravel(), start.R.ravel(), start.v))
-        self._deadline = np.inf
-
-    def begin(self) -> None:
-        """Start the clock, if there is a limit. What must be compiled first is compiled before that."""
-        if self.max_seconds is not None:
-            self.slope(self.time, self.state)
-            self._deadline = time.monotonic() + self.max_seconds
+        self.deadline = np.inf
 
     def slope(self, time_: float, state: Array) -> Array:  # noqa: ARG002 — solve_ivp's signature; the dynamics is autonomous
         """Return d(state)/dt; raise TimeLimitError when the seconds are over."""
-        if time.monotonic() > self._deadline:
+        if time.monotonic() > self.deadline:
             raise TimeLimitError(
                 f"the integration took longer than max_seconds={self.max_seconds:g} and had reached "
                 f"t = {self.time:.4g}; lower lr={self.setting.lr:g}, loosen rtol and atol, or allow more seconds",
@@ -138,18 +137,11 @@ class _Watch:
                 state=self.last(),
             )
         setting = self.setting
+        state = np.ascontiguousarray(state)  # implicit methods probe columns
         return drift(
-            np.ascontiguousarray(state),  # implicit methods probe columns
-            self.start.T,
-            self.start.A,
-            setting.feedback,
-            setting.backprop,
-            setting.activation,
-            setting.lr,
-            setting.lr_readout,
-            setting.noise_std * setting.noise_std,
-            setting.batch_size,
-        )
+            state, self.start.T, self.start.A, setting.feedback, setting.backprop, setting.activation,
+            setting.lr, setting.lr_readout, setting.noise_std * setting.noise_std, setting.batch_size,
+        )  # fmt: skip
 
     def headroom(self, time_: float, state: Array) -> float:
         """Return how far the state is from divergence, and keep the state.
@@ -162,10 +154,10 @@ class _Watch:
 
     def excess(self, time_: float, state: Array) -> float:  # noqa: ARG002 — solve_ivp's signature
         """Return by how much ε_g is above the error to stop at."""
-        C = covariance(state, self.start.T, self.start.students)
-        error = generalisation_error(
-            self.setting.activation, C, state[len(state) - self.start.students :], self.start.A
-        )
+        K, M = self.start.students, self.start.teachers
+        Q, R, v = state[: K * K], state[K * K : K * (K + M)], state[K * (K + M) :]
+        C = covariance(Q.reshape(K, K), R.reshape(K, M), self.start.T)
+        error = generalisation_error(self.setting.activation, C, v, self.start.A)
         return float(error) - (self.stop_at_error or 0.0)
 
     def diverged(self, why: str) -> DivergenceError:
@@ -178,23 +170,10 @@ class _Watch:
 
     def last(self) -> OrderParameters:
         """Return the last finite state that the solver reached."""
-        return _trajectory(np.array([self.time]), self.state[None], self.start, self.setting).final
+        return self.trajectory(np.array([self.time]), self.state[None]).final
 
-
-def _check_solver(method: str, rtol: float, atol: float, max_step: float) -> dict[str, Any]:
-    """Return the options of the solver by their names in `solve_ivp`; ArgumentError for one that is out of range."""
-    forever = isinstance(max_step, float) and max_step == np.inf
-    return {
-        "method": one_of("method", method, METHODS),
-        "rtol": positive_number("rtol", rtol),
-        "atol": positive_number("atol", atol),
-        "max_step": np.inf
-        if forever
-        else positive_number("max_step", max_step, advice="or infinity to leave it to the solver"),
-    }
-
-
-def _trajectory(times: Array, states: Array, start: OrderParameters, setting: Setting) -> Trajectory:
-    n, K, M = len(times), start.students, start.teachers
-    Q, R, v = np.split(states, [K * K, K * (K + M)], axis=1)
-    return Trajectory(times, Q.reshape(n, K, K), R.reshape(n, K, M), v, start, setting)
+    def trajectory(self, times: Array, states: Array) -> Trajectory:
+        """Return flat states [n, K (K + M + 1)] at n times as a trajectory."""
+        n, K, M = len(times), self.start.students, self.start.teachers
+        Q, R, v = np.split(states, [K * K, K * (K + M)], axis=1)
+        return Trajectory(times, Q.reshape(n, K, K), R.reshape(n, K, M), v, self.start, self.setting)

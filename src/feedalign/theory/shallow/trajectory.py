@@ -10,6 +10,7 @@ import numpy as np
 from feedalign.checks import Array
 from feedalign.errors import ArgumentError
 from feedalign.theory.shallow.compiling import compiled
+from feedalign.theory.shallow.ode import covariance
 from feedalign.theory.shallow.order_parameters import OrderParameters, generalisation_error
 from feedalign.theory.shallow.setting import Setting
 
@@ -40,14 +41,8 @@ class Trajectory:
     def generalisation_error(self) -> Array:
         """ε_g = ½⟨(noiseless y − ŷ)²⟩ at every time, with the ½, [..., n]."""
         K, M = self.start.students, self.start.teachers
-        flat = _generalisation_errors(
-            self.setting.activation,
-            self.Q.reshape(-1, K, K),
-            self.R.reshape(-1, K, M),
-            self.v.reshape(-1, K),
-            self.start.T,
-            self.start.A,
-        )
+        Q, R, v = self.Q.reshape(-1, K, K), self.R.reshape(-1, K, M), self.v.reshape(-1, K)
+        flat = _generalisation_errors(self.setting.activation, Q, R, v, self.start.T, self.start.A)
         return np.reshape(flat, self.v.shape[:-1])
 
     @cached_property
@@ -77,13 +72,7 @@ class Trajectory:
 
 @compiled
 def _generalisation_errors(activation: int, Q: Array, R: Array, v: Array, T: Array, A: Array) -> Array:
-    n, K, M = R.shape
-    errors = np.empty(n)
-    C = np.empty((K + M, K + M))
-    C[K:, K:] = T
-    for i in range(n):
-        C[:K, :K] = Q[i]
-        C[:K, K:] = R[i]
-        C[K:, :K] = R[i].T
-        errors[i] = generalisation_error(activation, C, v[i], A)
+    errors = np.empty(len(v))
+    for i in range(len(v)):
+        errors[i] = generalisation_error(activation, covariance(Q[i], R[i], T), v[i], A)
     return errors
