@@ -217,45 +217,45 @@ def _cells(ratio: xr.DataArray) -> dict[str, xr.DataArray]:
     }
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw steps and gradient alignment of every pair (α, β), plain and conditioned."""
     places = np.arange(dataset.sizes["outputs"])
-    with figure_style():
-        figure, (left, right) = panels(7.6, 2.9, ("Gaussian feedback", "what DFA sends"))
-        for rule, conditioned in itertools.product(RULES, (False, True)):
-            steps = dataset.steps.sel(rule=rule, conditioned=conditioned, kind="gaussian").transpose("draw", "outputs")
-            label = f"{RULE_LABELS[rule]}, {'conditioned' if conditioned else 'plain'}"
+    figure, (left, right) = panels(7.6, 2.9, ("Gaussian feedback", "what DFA sends"))
+    for rule, conditioned in itertools.product(RULES, (False, True)):
+        steps = dataset.steps.sel(rule=rule, conditioned=conditioned, kind="gaussian").transpose("draw", "outputs")
+        label = f"{RULE_LABELS[rule]}, {'conditioned' if conditioned else 'plain'}"
+        mean_and_range(
+            left,
+            places + (0.0 if rule == "dfa" else 0.12),
+            steps.values,
+            color=RULE_COLOURS[rule],
+            label=label,
+            markerfacecolor=RULE_COLOURS[rule] if conditioned else "white",
+            marker="o" if rule == "dfa" else "s",
+        )
+    left.set(yscale="log", ylabel="steps to 1 % of the loss", ylim=(70, 2500), yticks=[100, 200, 500, 1000])
+    left.yaxis.set_major_formatter(ScalarFormatter())
+    left.yaxis.set_minor_formatter(NullFormatter())
+    left.legend(loc="upper left", fontsize=7, ncols=2)
+    for kind, colour, shift in (("gaussian", RULE_COLOURS["dfa"], 0.0), ("orthonormal", "0.35", 0.15)):
+        for conditioned, face, word in ((False, "white", "plain"), (True, colour, "conditioned")):
+            mean = dataset.gradient_alignment.sel(kind=kind, conditioned=conditioned).mean("layer")
             mean_and_range(
-                left,
-                places + (0.0 if rule == "dfa" else 0.12),
-                steps.values,
-                color=RULE_COLOURS[rule],
-                label=label,
-                markerfacecolor=RULE_COLOURS[rule] if conditioned else "white",
-                marker="o" if rule == "dfa" else "s",
+                right,
+                places + shift,
+                mean.transpose("draw", "outputs").values,
+                color=colour,
+                marker="o",
+                markerfacecolor=face,
+                label=f"{'Gaussian' if kind == 'gaussian' else kind}, {word}",
             )
-        left.set(yscale="log", ylabel="steps to 1 % of the loss", ylim=(70, 2500), yticks=[100, 200, 500, 1000])
-        left.yaxis.set_major_formatter(ScalarFormatter())
-        left.yaxis.set_minor_formatter(NullFormatter())
-        left.legend(loc="upper left", fontsize=7, ncols=2)
-        for kind, colour, shift in (("gaussian", RULE_COLOURS["dfa"], 0.0), ("orthonormal", "0.35", 0.15)):
-            for conditioned, face, word in ((False, "white", "plain"), (True, colour, "conditioned")):
-                mean = dataset.gradient_alignment.sel(kind=kind, conditioned=conditioned).mean("layer")
-                mean_and_range(
-                    right,
-                    places + shift,
-                    mean.transpose("draw", "outputs").values,
-                    color=colour,
-                    marker="o",
-                    markerfacecolor=face,
-                    label=f"{'Gaussian' if kind == 'gaussian' else kind}, {word}",
-                )
-        right.set(ylabel="gradient alignment, mean over layers", ylim=(0, 1.05))
-        right.legend(loc="lower left", fontsize=7)
-        for axes in (left, right):
-            axes.set_xticks(places)
-            axes.set_xticklabels([f"{float(cell.alpha):g}, {float(cell.beta):g}" for cell in dataset.outputs])
-            axes.set_xlabel("size α and independence β of the outputs")
+    right.set(ylabel="gradient alignment, mean over layers", ylim=(0, 1.05))
+    right.legend(loc="lower left", fontsize=7)
+    for axes in (left, right):
+        axes.set_xticks(places)
+        axes.set_xticklabels([f"{float(cell.alpha):g}, {float(cell.beta):g}" for cell in dataset.outputs])
+        axes.set_xlabel("size α and independence β of the outputs")
     return figure
 
 

@@ -176,20 +176,18 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     ]  # fmt: skip
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw what connections, scattering and kinds of feedback do to alignment, and what each feedback recovers."""
-    with figure_style():
-        titles = (
-            "connections, random feedback", "one net, rows of feedback moved", "one net, kinds of feedback",
-            "what each feedback recovers",
-        )  # fmt: skip
-        figure, (top_left, top_right, bottom_left, bottom_right) = panels(
-            8.6, 6.2, titles, rows=2, width_ratios=(1.4, 1)
-        )
-        _draw_connections(top_left, dataset)
-        _draw_scattered(top_right, dataset)
-        _draw_kinds(bottom_left, dataset)
-        _draw_recoveries(bottom_right, recovery(dataset))
+    titles = (
+        "connections, random feedback", "one net, rows of feedback moved", "one net, kinds of feedback",
+        "what each feedback recovers",
+    )  # fmt: skip
+    figure, (top_left, top_right, bottom_left, bottom_right) = panels(8.6, 6.2, titles, rows=2, width_ratios=(1.4, 1))
+    _draw_connections(top_left, dataset)
+    _draw_scattered(top_right, dataset)
+    _draw_kinds(bottom_left, dataset)
+    _draw_recoveries(bottom_right, recovery(dataset))
     return figure
 
 

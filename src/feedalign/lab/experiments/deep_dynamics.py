@@ -238,23 +238,23 @@ def _overlap(dataset: xr.Dataset) -> Verdict:
     )
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw accuracy on clean and corrupted labels, gradient and weight alignment, and overlap, for every noise."""
     after = dataset.isel(epoch=slice(1, None))
     activations = dataset.activation.values
     names = ["ReLU" if activation == "relu" else activation for activation in activations]
     titles = [f"{name}: {title}" for name in names for title in _TITLES]
-    with figure_style():
-        figure, every = panels(10.4, 2.6 * len(activations), titles, rows=len(activations))
-        for i, activation in enumerate(activations):
-            row, of = every[4 * i : 4 * i + 4], after.sel(activation=activation)
-            _draw(row[0], of.clean_accuracy, of.corrupted_accuracy, styles=("-", "--"))
-            _draw(row[1], of.gradient_alignment.mean("layer"))
-            _draw(row[2], of.weight_alignment.sel(weight_layer=2))
-            _draw(row[3], of.overlap)
-            for axes, label in zip(row, _LABELS, strict=True):
-                axes.set(xscale="log", xlabel="epochs", ylabel=label)
-            row[3].legend(title="label noise", loc=(0.5, 0.1))  # where no curve runs
+    figure, every = panels(10.4, 2.6 * len(activations), titles, rows=len(activations))
+    for i, activation in enumerate(activations):
+        row, of = every[4 * i : 4 * i + 4], after.sel(activation=activation)
+        _draw(row[0], of.clean_accuracy, of.corrupted_accuracy, styles=("-", "--"))
+        _draw(row[1], of.gradient_alignment.mean("layer"))
+        _draw(row[2], of.weight_alignment.sel(weight_layer=2))
+        _draw(row[3], of.overlap)
+        for axes, label in zip(row, _LABELS, strict=True):
+            axes.set(xscale="log", xlabel="epochs", ylabel=label)
+        row[3].legend(title="label noise", loc=(0.5, 0.1))  # where no curve runs
     return figure
 
 

@@ -139,18 +139,18 @@ def _counts(dataset: xr.Dataset, predicted: str = "predicted_readout") -> dict[t
     }
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw the readout's angle against the feedback's (K = 2), the share at each prediction, and the orders taken."""
-    with figure_style():
-        of_two, of_three = dataset.isel(teacher=0), dataset.isel(teacher=min(1, len(dataset.hidden) - 1))
-        titles = (
-            f"the solution taken, K = {int(of_two.hidden)}", "runs at the predicted one",
-            f"the order taken, K = {int(of_three.hidden)}",
-        )  # fmt: skip
-        figure, (left, middle, right) = panels(8.6, 2.8, titles)
-        _draw_angles(left, of_two)
-        _draw_shares(middle, dataset)
-        _draw_orders(right, of_three)
+    of_two, of_three = dataset.isel(teacher=0), dataset.isel(teacher=min(1, len(dataset.hidden) - 1))
+    titles = (
+        f"the solution taken, K = {int(of_two.hidden)}", "runs at the predicted one",
+        f"the order taken, K = {int(of_three.hidden)}",
+    )  # fmt: skip
+    figure, (left, middle, right) = panels(8.6, 2.8, titles)
+    _draw_angles(left, of_two)
+    _draw_shares(middle, dataset)
+    _draw_orders(right, of_three)
     return figure
 
 

@@ -194,37 +194,35 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     ]
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw accuracy against update alignment, accuracy over epochs, and overlap against update alignment."""
-    with figure_style():
-        titles = ("accuracy for alignment", f"over training, ρ = {FIXED_NORM:g}", "seeds end together")
-        figure, (left, middle, right) = panels(8.8, 2.9, titles)
-        cosines, final = alignment_under_noise(dataset.norm), accuracies(dataset.noisy_test_accuracy)
-        overlap = dataset.noisy_overlap.isel(epoch=-1).mean("pair")
-        for kind in KINDS:
-            line: dict[str, Any] = {"color": RULE_COLOURS["backprop"], "ls": STYLES[kind], "marker": "o", "ms": 3}
-            for axes, values in ((left, final), (right, overlap)):
-                of_kind = values.sel(kind=kind)
-                axes.errorbar(cosines, of_kind.mean("draw"), of_kind.std("draw"), label=LABELS[kind], capsize=2, **line)
-            curve = dataset.noisy_test_accuracy.sel(kind=kind, norm=FIXED_NORM).mean(("draw", "network"))
-            middle.plot(
-                curve.epoch, curve, color=line["color"], ls=line["ls"], label=f"{LABELS[kind]}, ρ = {FIXED_NORM:g}"
-            )
-        for rule in RULES:
-            colour, accuracy = RULE_COLOURS[rule], accuracies(dataset.test_accuracy).sel(rule=rule)
-            curve = dataset.test_accuracy.sel(rule=rule).mean(("draw", "network"))
-            middle.plot(curve.epoch, curve, color=colour, lw=1)
-            if rule == "readout-only":
-                left.axhline(float(accuracy.mean()), color=colour, lw=1, label=RULE_LABELS[rule])
-                continue
-            x = alignment(dataset.update_alignment).sel(rule=rule).mean("draw")
-            own = dataset.overlap.isel(epoch=-1).sel(rule=rule).mean("pair")
-            for axes, values in ((left, accuracy), (right, own)):
-                axes.errorbar(x, values.mean(), values.std(), fmt="s", ms=5, color=colour, label=RULE_LABELS[rule])
-        left.set(xlabel="update alignment (cosine)", ylabel="test accuracy", ylim=(0, 1))
-        middle.set(xlabel="epochs", ylabel="test accuracy", ylim=(0, 1))
-        right.set(xlabel="update alignment (cosine)", ylabel="cross-seed overlap", ylim=(-0.1, 1.05))
-        right.legend(*left.get_legend_handles_labels(), loc="center left")
+    titles = ("accuracy for alignment", f"over training, ρ = {FIXED_NORM:g}", "seeds end together")
+    figure, (left, middle, right) = panels(8.8, 2.9, titles)
+    cosines, final = alignment_under_noise(dataset.norm), accuracies(dataset.noisy_test_accuracy)
+    overlap = dataset.noisy_overlap.isel(epoch=-1).mean("pair")
+    for kind in KINDS:
+        line: dict[str, Any] = {"color": RULE_COLOURS["backprop"], "ls": STYLES[kind], "marker": "o", "ms": 3}
+        for axes, values in ((left, final), (right, overlap)):
+            of_kind = values.sel(kind=kind)
+            axes.errorbar(cosines, of_kind.mean("draw"), of_kind.std("draw"), label=LABELS[kind], capsize=2, **line)
+        curve = dataset.noisy_test_accuracy.sel(kind=kind, norm=FIXED_NORM).mean(("draw", "network"))
+        middle.plot(curve.epoch, curve, color=line["color"], ls=line["ls"], label=f"{LABELS[kind]}, ρ = {FIXED_NORM:g}")
+    for rule in RULES:
+        colour, accuracy = RULE_COLOURS[rule], accuracies(dataset.test_accuracy).sel(rule=rule)
+        curve = dataset.test_accuracy.sel(rule=rule).mean(("draw", "network"))
+        middle.plot(curve.epoch, curve, color=colour, lw=1)
+        if rule == "readout-only":
+            left.axhline(float(accuracy.mean()), color=colour, lw=1, label=RULE_LABELS[rule])
+            continue
+        x = alignment(dataset.update_alignment).sel(rule=rule).mean("draw")
+        own = dataset.overlap.isel(epoch=-1).sel(rule=rule).mean("pair")
+        for axes, values in ((left, accuracy), (right, own)):
+            axes.errorbar(x, values.mean(), values.std(), fmt="s", ms=5, color=colour, label=RULE_LABELS[rule])
+    left.set(xlabel="update alignment (cosine)", ylabel="test accuracy", ylim=(0, 1))
+    middle.set(xlabel="epochs", ylabel="test accuracy", ylim=(0, 1))
+    right.set(xlabel="update alignment (cosine)", ylabel="cross-seed overlap", ylim=(-0.1, 1.05))
+    right.legend(*left.get_legend_handles_labels(), loc="center left")
     return figure
 
 

@@ -181,24 +181,24 @@ def _contribution(dataset: xr.Dataset) -> Verdict:
     )
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw gradient and weight alignment by layer, cross-seed overlap and accuracy, over epochs."""
     after = dataset.isel(epoch=slice(1, None))
-    with figure_style():
-        labels = {
-            "gradients align from the bottom": "gradient alignment (cosine)",
-            "weights follow the feedback": "weight alignment (cosine)",
-            "seeds move towards one solution": "cross-seed overlap (cosine)",
-            "accuracy beside its controls": "test accuracy",
-        }
-        figure, every = panels(7.2, 5.2, list(labels), rows=2)
-        _draw_layers(every[0], after.gradient_alignment, "layer")
-        _draw_layers(every[1], after.weight_alignment, "weight_layer")
-        _draw_rules(every[2], after.overlap.mean("pair"))
-        _draw_rules(every[3], after.test_accuracy)
-        for axes, label in zip(every, labels.values(), strict=True):
-            axes.set(xscale="log", xlabel="epochs", ylabel=label)
-            axes.legend()
+    labels = {
+        "gradients align from the bottom": "gradient alignment (cosine)",
+        "weights follow the feedback": "weight alignment (cosine)",
+        "seeds move towards one solution": "cross-seed overlap (cosine)",
+        "accuracy beside its controls": "test accuracy",
+    }
+    figure, every = panels(7.2, 5.2, list(labels), rows=2)
+    _draw_layers(every[0], after.gradient_alignment, "layer")
+    _draw_layers(every[1], after.weight_alignment, "weight_layer")
+    _draw_rules(every[2], after.overlap.mean("pair"))
+    _draw_rules(every[3], after.test_accuracy)
+    for axes, label in zip(every, labels.values(), strict=True):
+        axes.set(xscale="log", xlabel="epochs", ylabel=label)
+        axes.legend()
     return figure
 
 

@@ -135,32 +135,32 @@ def _weakest(claim: str, values: xr.DataArray, activations: tuple[str, ...], sid
     return weakest_of(claim, of_each, side=side, sample="a draw of inputs, targets, weights and feedback")
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw gradient and weight alignment against the condition number, for every activation, and over time."""
     conditions = condition_numbers(dataset).ravel()
     order = np.argsort(conditions)
-    with figure_style():
-        titles = [*(LABELS[activation] for activation in ACTIVATIONS), "white outputs, over time"]
-        figure, (*of_activation, course) = panels(11, 2.9, titles)
-        for axes in of_activation[1:]:
-            axes.sharey(of_activation[0])
-            axes.tick_params(labelleft=False)
-        colours = layer_colours(2)
-        for axes, activation in zip(of_activation, ACTIVATIONS, strict=True):
-            for name, colour, label in zip(
-                ("gradient_alignment", "weight_alignment"), colours, ("gradients", "weights"), strict=True
-            ):
-                for target, style, face in zip(TARGETS, ("-", "--"), (colour, "white"), strict=True):
-                    values = dataset[name].sel(activation=activation, target=target).transpose("draw", "alpha", "beta")
-                    runs = values.values.reshape(len(values), -1)[:, order]
-                    axes.errorbar(
-                        conditions[order], runs.mean(0), runs.std(0, ddof=1), ls=style, lw=1, marker="o",
-                        ms=3.5, color=colour, markerfacecolor=face, label=f"{label}, {target}",
-                    )  # fmt: skip
-            axes.set(xscale="log", xlabel="condition number of the outputs", ylim=(0, 1.03))
-        of_activation[0].set_ylabel("alignment at the end")
-        of_activation[0].legend(loc="lower left", fontsize=7)
-        _draw_course(course, dataset)
+    titles = [*(LABELS[activation] for activation in ACTIVATIONS), "white outputs, over time"]
+    figure, (*of_activation, course) = panels(11, 2.9, titles)
+    for axes in of_activation[1:]:
+        axes.sharey(of_activation[0])
+        axes.tick_params(labelleft=False)
+    colours = layer_colours(2)
+    for axes, activation in zip(of_activation, ACTIVATIONS, strict=True):
+        for name, colour, label in zip(
+            ("gradient_alignment", "weight_alignment"), colours, ("gradients", "weights"), strict=True
+        ):
+            for target, style, face in zip(TARGETS, ("-", "--"), (colour, "white"), strict=True):
+                values = dataset[name].sel(activation=activation, target=target).transpose("draw", "alpha", "beta")
+                runs = values.values.reshape(len(values), -1)[:, order]
+                axes.errorbar(
+                    conditions[order], runs.mean(0), runs.std(0, ddof=1), ls=style, lw=1, marker="o",
+                    ms=3.5, color=colour, markerfacecolor=face, label=f"{label}, {target}",
+                )  # fmt: skip
+        axes.set(xscale="log", xlabel="condition number of the outputs", ylim=(0, 1.03))
+    of_activation[0].set_ylabel("alignment at the end")
+    of_activation[0].legend(loc="lower left", fontsize=7)
+    _draw_course(course, dataset)
     return figure
 
 

@@ -231,29 +231,29 @@ def _kept(overlap: xr.DataArray, M: int) -> list[Verdict]:
     ]
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw ε_g, cos(v, F) and the units' cosine over time for every K, and final cosines of both rules against K."""
-    with figure_style():
-        titles = (
-            f"erf, M = {dataset.attrs['teachers']}", "the same students align first", "units turn to teachers",
-            "what is kept at the end",
-        )  # fmt: skip
-        figure, (left, middle, units, right) = panels(10.4, 2.8, titles)
-        dfa = dataset.sel(rule="dfa", activation="erf", time=dataset.time > 0)
-        colours = layer_colours(dataset.sizes["students"])
-        for K, colour in zip(dataset.students.values, colours, strict=True):
-            of_size = dfa.sel(students=K)
-            left.plot(of_size.time, of_size.generalisation_error.median("run"), color=colour, label=f"{K}")
-            middle.plot(of_size.time, of_size.overlap.mean("run"), color=colour)
-            units.plot(of_size.time, of_size.unit_overlap.mean("run"), color=colour)
-        left.set(xscale="log", yscale="log", ylabel=r"generalisation error $\epsilon_g$")
-        left.legend(title="students K", ncols=2, loc="lower left", handlelength=1.2, columnspacing=1)
-        middle.set(xscale="log", ylabel=r"overlap $\cos(v, F)$")
-        units.axhline(1 / np.sqrt(dataset.attrs["teachers"]), color="0.7", lw=0.8, ls=":", zorder=0)
-        units.set(xscale="log", ylabel=r"units: mean of $\max_m |\cos(w_k, \tilde w_m)|$", ylim=(0, 1.05))
-        for axes in (left, middle, units):
-            axes.set(xlabel="time (steps / input dimension)")
-        _draw_final(right, dataset)
+    titles = (
+        f"erf, M = {dataset.attrs['teachers']}", "the same students align first", "units turn to teachers",
+        "what is kept at the end",
+    )  # fmt: skip
+    figure, (left, middle, units, right) = panels(10.4, 2.8, titles)
+    dfa = dataset.sel(rule="dfa", activation="erf", time=dataset.time > 0)
+    colours = layer_colours(dataset.sizes["students"])
+    for K, colour in zip(dataset.students.values, colours, strict=True):
+        of_size = dfa.sel(students=K)
+        left.plot(of_size.time, of_size.generalisation_error.median("run"), color=colour, label=f"{K}")
+        middle.plot(of_size.time, of_size.overlap.mean("run"), color=colour)
+        units.plot(of_size.time, of_size.unit_overlap.mean("run"), color=colour)
+    left.set(xscale="log", yscale="log", ylabel=r"generalisation error $\epsilon_g$")
+    left.legend(title="students K", ncols=2, loc="lower left", handlelength=1.2, columnspacing=1)
+    middle.set(xscale="log", ylabel=r"overlap $\cos(v, F)$")
+    units.axhline(1 / np.sqrt(dataset.attrs["teachers"]), color="0.7", lw=0.8, ls=":", zorder=0)
+    units.set(xscale="log", ylabel=r"units: mean of $\max_m |\cos(w_k, \tilde w_m)|$", ylim=(0, 1.05))
+    for axes in (left, middle, units):
+        axes.set(xlabel="time (steps / input dimension)")
+    _draw_final(right, dataset)
     return figure
 
 

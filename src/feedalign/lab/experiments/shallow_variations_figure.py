@@ -37,24 +37,24 @@ SHOWN = {
 }
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw what aligns in every variation, theory beside simulation, and what decides the solution."""
-    with figure_style():
-        titles = (
-            "what aligns", "one draw: learning", "one draw: aligning", "what label noise takes", "informed starts",
-            "ReLU, A = (1, −1)",
-        )  # fmt: skip
-        figure, every = panels(10.4, 5.6, titles, rows=2, width_ratios=(1.25, 1, 1))
-        variations, learning, aligning, noise, informed, recovery = every
-        _draw_variations(variations, dataset)
-        _draw_curves(learning, dataset, "generalisation_error")
-        learning.set(yscale="log", ylabel=r"generalisation error $\epsilon_g$", ylim=(2e-4, 2))
-        learning.legend(loc="lower left", fontsize=7)
-        _draw_curves(aligning, dataset, "overlap")
-        aligning.set(ylabel=r"overlap $\cos(v, F)$", ylim=(-1.05, 1.08))
-        _draw_noise(noise, dataset)
-        _draw_informed(informed, dataset)
-        _draw_recovery(recovery, dataset)
+    titles = (
+        "what aligns", "one draw: learning", "one draw: aligning", "what label noise takes", "informed starts",
+        "ReLU, A = (1, −1)",
+    )  # fmt: skip
+    figure, every = panels(10.4, 5.6, titles, rows=2, width_ratios=(1.25, 1, 1))
+    variations, learning, aligning, noise, informed, recovery = every
+    _draw_variations(variations, dataset)
+    _draw_curves(learning, dataset, "generalisation_error")
+    learning.set(yscale="log", ylabel=r"generalisation error $\epsilon_g$", ylim=(2e-4, 2))
+    learning.legend(loc="lower left", fontsize=7)
+    _draw_curves(aligning, dataset, "overlap")
+    aligning.set(ylabel=r"overlap $\cos(v, F)$", ylim=(-1.05, 1.08))
+    _draw_noise(noise, dataset)
+    _draw_informed(informed, dataset)
+    _draw_recovery(recovery, dataset)
     return figure
 
 

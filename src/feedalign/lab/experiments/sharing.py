@@ -96,24 +96,24 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     ]
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw bound, gradient alignment and accuracy over the number of regions."""
     regions = dataset.regions.values
-    with figure_style():
-        titles = ("how far weights could align", "how far gradients do", "accuracy beside its controls")
-        figure, (left, middle, right) = panels(7.6, 3.5, titles)
-        _draw_bounds(left, dataset)
-        left.set(ylabel="alignability", ylim=(0, 1))
-        _draw_gradients(middle, dataset)
-        middle.set_ylabel("gradient alignment (cosine)")
-        middle.axhline(0, color="0.8", lw=0.8, zorder=0)
-        _draw_accuracies(right, dataset)
-        right.set_ylabel("test accuracy")
-        for axes in (left, middle, right):
-            axes.set_xscale("log", base=2)
-            axes.set_xticks(regions, [str(r) for r in regions])
-            axes.set_xlabel("regions r per axis")
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    titles = ("how far weights could align", "how far gradients do", "accuracy beside its controls")
+    figure, (left, middle, right) = panels(7.6, 3.5, titles)
+    _draw_bounds(left, dataset)
+    left.set(ylabel="alignability", ylim=(0, 1))
+    _draw_gradients(middle, dataset)
+    middle.set_ylabel("gradient alignment (cosine)")
+    middle.axhline(0, color="0.8", lw=0.8, zorder=0)
+    _draw_accuracies(right, dataset)
+    right.set_ylabel("test accuracy")
+    for axes in (left, middle, right):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(regions, [str(r) for r in regions])
+        axes.set_xlabel("regions r per axis")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return figure
 
 

@@ -31,6 +31,7 @@ STYLES = {"post-norm": "-", "pre-norm": "--"}
 COUNTED = {2: "pairs", 3: "triples"}  # of characters
 
 
+@figure_style()
 def draw(dataset: xr.Dataset, recovered: Mapping[str, xr.DataArray]) -> Figure:
     """Draw the three panels.
 
@@ -38,12 +39,11 @@ def draw(dataset: xr.Dataset, recovered: Mapping[str, xr.DataArray]) -> Figure:
         dataset: bits and gradient alignment by arm, step, seed and draw.
         recovered: part of backprop's gain, [seed, draw], by arm.
     """
-    with figure_style():
-        titles = ("learning", "gradient alignment by block, DFA", "what is recovered")
-        figure, (left, middle, right) = panels(13.0, 4.6, titles, width_ratios=(1.1, 1.1, 0.9))
-        _draw_bits(left, dataset)
-        _draw_alignment(middle, dataset)
-        _draw_recovery(right, recovered)
+    titles = ("learning", "gradient alignment by block, DFA", "what is recovered")
+    figure, (left, middle, right) = panels(13.0, 4.6, titles, width_ratios=(1.1, 1.1, 0.9))
+    _draw_bits(left, dataset)
+    _draw_alignment(middle, dataset)
+    _draw_recovery(right, recovered)
     return figure
 
 

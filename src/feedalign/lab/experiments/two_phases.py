@@ -142,26 +142,26 @@ def _opposite_feedback(dataset: xr.Dataset) -> list[Verdict]:
     ]
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw ε_g, cos(v, F) and the path of v, one row for each activation; the first draw is drawn strongest."""
     error, overlap = r"generalisation error $\epsilon_g$", r"overlap $\cos(v, F)$"
-    with figure_style():
-        titles = ("learns late", "aligns early", "then gives some of it up", "where v goes")
-        labels = [f"{activation}: {title}" for activation in ("erf", "ReLU") for title in titles]
-        figure, every = panels(10.4, 4.9, labels, rows=len(ACTIVATIONS))
-        for i, activation in enumerate(ACTIVATIONS):
-            left, middle, enlarged, plane = every[4 * i : 4 * i + 4]
-            of_one = dataset.sel(activation=activation)
-            for axes, name in ((left, "generalisation_error"), (middle, "overlap"), (enlarged, "overlap")):
-                for rule in RULES:
-                    _draw_rule(axes, of_one.sel(rule=rule, time=dataset.time > 0), name, rule)
-                axes.set(xscale="log", xlabel="time (steps / input dimension)", ylabel=overlap)
-            left.set(yscale="log", ylabel=error, ylim=(1e-5, 2))
-            for axes in (middle, enlarged):
-                axes.axhline(1, color="0.7", lw=0.8, zorder=0)
-            _draw_plane(plane, of_one)
-            enlarged.set_ylim({"erf": (0.85, 1.01), "relu": (0.4, 1.04)}[activation])
-        every[0].legend()
+    titles = ("learns late", "aligns early", "then gives some of it up", "where v goes")
+    labels = [f"{activation}: {title}" for activation in ("erf", "ReLU") for title in titles]
+    figure, every = panels(10.4, 4.9, labels, rows=len(ACTIVATIONS))
+    for i, activation in enumerate(ACTIVATIONS):
+        left, middle, enlarged, plane = every[4 * i : 4 * i + 4]
+        of_one = dataset.sel(activation=activation)
+        for axes, name in ((left, "generalisation_error"), (middle, "overlap"), (enlarged, "overlap")):
+            for rule in RULES:
+                _draw_rule(axes, of_one.sel(rule=rule, time=dataset.time > 0), name, rule)
+            axes.set(xscale="log", xlabel="time (steps / input dimension)", ylabel=overlap)
+        left.set(yscale="log", ylabel=error, ylim=(1e-5, 2))
+        for axes in (middle, enlarged):
+            axes.axhline(1, color="0.7", lw=0.8, zorder=0)
+        _draw_plane(plane, of_one)
+        enlarged.set_ylim({"erf": (0.85, 1.01), "relu": (0.4, 1.04)}[activation])
+    every[0].legend()
     return figure
 
 

@@ -147,6 +147,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     ]
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw gradient alignment, weight alignment, overlap and accuracy against the width."""
     shown = {
@@ -155,21 +156,20 @@ def plot(dataset: xr.Dataset) -> Figure:
         "overlap": "cross-seed overlap (cosine)",
         "test_accuracy": "test accuracy",
     }
-    with figure_style():
-        figure, every = panels(10.4, 2.8, ("gradients", "weights", "seeds", "accuracy"))
-        for axes, (name, axis) in zip(every, shown.items(), strict=True):
-            values, of_accuracy = at_end(dataset[name]), name == "test_accuracy"
-            for scale, style in zip(dataset.init_scale.values, STYLES, strict=False):
-                for rule in RULES if of_accuracy else RULES[:1]:
-                    of = values.sel(rule=rule, init_scale=scale)
-                    label = RULE_LABELS[rule] if of_accuracy else f"initial weights × {scale:g}"
-                    axes.errorbar(
-                        of.width, of.mean("draw"), of.std("draw"), color=RULE_COLOURS[rule], ls=style, marker="o", ms=3,
-                        capsize=2, label=label if style == "-" or not of_accuracy else None,
-                    )  # fmt: skip
-            axes.set_xscale("log", base=2)
-            axes.set(xlabel="width", ylabel=axis, ylim=(0, 1.02))
-            axes.legend()
+    figure, every = panels(10.4, 2.8, ("gradients", "weights", "seeds", "accuracy"))
+    for axes, (name, axis) in zip(every, shown.items(), strict=True):
+        values, of_accuracy = at_end(dataset[name]), name == "test_accuracy"
+        for scale, style in zip(dataset.init_scale.values, STYLES, strict=False):
+            for rule in RULES if of_accuracy else RULES[:1]:
+                of = values.sel(rule=rule, init_scale=scale)
+                label = RULE_LABELS[rule] if of_accuracy else f"initial weights × {scale:g}"
+                axes.errorbar(
+                    of.width, of.mean("draw"), of.std("draw"), color=RULE_COLOURS[rule], ls=style, marker="o", ms=3,
+                    capsize=2, label=label if style == "-" or not of_accuracy else None,
+                )  # fmt: skip
+        axes.set_xscale("log", base=2)
+        axes.set(xlabel="width", ylabel=axis, ylim=(0, 1.02))
+        axes.legend()
     return figure
 
 
