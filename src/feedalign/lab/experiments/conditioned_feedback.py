@@ -12,13 +12,13 @@ Source: of the grid Refinetti et al. (2021), section 3; conditioned feedback fol
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
@@ -209,11 +209,9 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
 def _cells(ratio: xr.DataArray) -> dict[str, xr.DataArray]:
     """Return ratios of every pair (α, β) and kind of feedback, [draw], by name."""
     return {
-        f"(α, β) = ({float(ratio.alpha[i]):g}, {float(ratio.beta[i]):g}), {kind} feedback": ratio.sel(kind=kind).isel(
-            outputs=i
-        )
+        f"(α, β) = ({float(cell.alpha):g}, {float(cell.beta):g}), {kind} feedback": cell.sel(kind=kind)
         for kind in ratio.kind.values
-        for i in range(ratio.sizes["outputs"])
+        for cell in ratio.transpose("outputs", ...)
     }
 
 
@@ -222,34 +220,16 @@ def plot(dataset: xr.Dataset) -> Figure:
     """Draw steps and gradient alignment of every pair (α, β), plain and conditioned."""
     places = np.arange(dataset.sizes["outputs"])
     figure, (left, right) = panels(7.6, 2.9, ("Gaussian feedback", "what DFA sends"))
-    for rule, conditioned in itertools.product(RULES, (False, True)):
-        steps = dataset.steps.sel(rule=rule, conditioned=conditioned, kind="gaussian").transpose("draw", "outputs")
-        label = f"{RULE_LABELS[rule]}, {'conditioned' if conditioned else 'plain'}"
-        mean_and_range(
-            left,
-            places + (0.0 if rule == "dfa" else 0.12),
-            steps.values,
-            color=RULE_COLOURS[rule],
-            label=label,
-            markerfacecolor=RULE_COLOURS[rule] if conditioned else "white",
-            marker="o" if rule == "dfa" else "s",
-        )
+    for rule, marker, shift in (("dfa", "o", 0.0), ("backprop", "s", 0.12)):
+        steps = dataset.steps.sel(rule=rule, kind="gaussian")
+        _draw_both(left, places + shift, steps, RULE_LABELS[rule], RULE_COLOURS[rule], marker)
     left.set(yscale="log", ylabel="steps to 1 % of the loss", ylim=(70, 2500), yticks=[100, 200, 500, 1000])
     left.yaxis.set_major_formatter(ScalarFormatter())
     left.yaxis.set_minor_formatter(NullFormatter())
     left.legend(loc="upper left", fontsize=7, ncols=2)
     for kind, colour, shift in (("gaussian", RULE_COLOURS["dfa"], 0.0), ("orthonormal", "0.35", 0.15)):
-        for conditioned, face, word in ((False, "white", "plain"), (True, colour, "conditioned")):
-            mean = dataset.gradient_alignment.sel(kind=kind, conditioned=conditioned).mean("layer")
-            mean_and_range(
-                right,
-                places + shift,
-                mean.transpose("draw", "outputs").values,
-                color=colour,
-                marker="o",
-                markerfacecolor=face,
-                label=f"{'Gaussian' if kind == 'gaussian' else kind}, {word}",
-            )
+        alignment = dataset.gradient_alignment.sel(kind=kind).mean("layer")
+        _draw_both(right, places + shift, alignment, "Gaussian" if kind == "gaussian" else kind, colour, "o")
     right.set(ylabel="gradient alignment, mean over layers", ylim=(0, 1.05))
     right.legend(loc="lower left", fontsize=7)
     for axes in (left, right):
@@ -257,6 +237,15 @@ def plot(dataset: xr.Dataset) -> Figure:
         axes.set_xticklabels([f"{float(cell.alpha):g}, {float(cell.beta):g}" for cell in dataset.outputs])
         axes.set_xlabel("size α and independence β of the outputs")
     return figure
+
+
+def _draw_both(axes: Axes, places: NDArray[Any], values: xr.DataArray, name: str, colour: str, marker: str) -> None:
+    """Draw values [conditioned, draw, outputs]: plain feedback as open points, conditioned feedback as filled ones."""
+    for conditioned, face, word in ((False, "white", "plain"), (True, colour, "conditioned")):
+        samples = values.sel(conditioned=conditioned).transpose("draw", "outputs").values
+        mean_and_range(
+            axes, places, samples, color=colour, marker=marker, markerfacecolor=face, label=f"{name}, {word}"
+        )
 
 
 def caption(dataset: xr.Dataset) -> str:

@@ -14,7 +14,8 @@ Source: Refinetti et al. (2021), section 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -106,8 +107,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
         _clean_at_the_peak(dataset),
         _sink(dataset),
         _fitted_while_sinking(dataset),
-        _later(dataset),
-        _lower(dataset),
+        *_with_noise(dataset),
         _overlap(dataset),
     ]
 
@@ -127,11 +127,17 @@ def _second_layer(dataset: xr.Dataset, rule: str = "dfa") -> xr.DataArray:
     return _over_networks(dataset.weight_alignment.sel(weight_layer=2, drop=True), rule)
 
 
-def _conditions(values: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
-    """Give the values of every activation and label noise, [draw], with a name."""
-    for activation in values.activation.values:
-        for noise in values.noise.values:
-            yield f"{activation}, noise {noise:g}", values.sel(activation=activation, noise=noise)
+def _weakest(dataset: xr.Dataset, claim: str, values: xr.DataArray, threshold: float = 0.0) -> Verdict:
+    """Return the verdict on the weakest activation and label noise, whose name takes the place of {} in the claim."""
+    return weakest(
+        Verdict.of_mean(
+            claim.format(f"{activation}, noise {noise:g}"),
+            values.sel(activation=activation, noise=noise),
+            threshold,
+            sample=_sample(dataset),
+        )
+        for activation, noise in itertools.product(values.activation.values, values.noise.values)
+    )
 
 
 def _alignment_first(dataset: xr.Dataset) -> Verdict:
@@ -141,16 +147,11 @@ def _alignment_first(dataset: xr.Dataset) -> Verdict:
     aligned = _over_networks(noisy.gradient_alignment.mean("layer", skipna=False))
     # Half of the maximum of a curve that only scatters around zero is no time of alignment.
     ratio = memorised - log_half_time(aligned).where(aligned.max("epoch", skipna=False) > ALIGNS)
-    return weakest(
-        Verdict.of_mean(
-            f"alignment comes before memorisation ({name}, the weakest case): logarithm of the ratio of the epochs at "
-            f"which the corrupted accuracy reaches {MEMORISED:g} and gradient alignment half of its maximum",
-            values,
-            np.log(EARLIER),
-            sample=_sample(dataset),
-        )
-        for name, values in _conditions(ratio)
+    claim = (
+        "alignment comes before memorisation ({}, the weakest case): logarithm of the ratio of the epochs at "
+        f"which the corrupted accuracy reaches {MEMORISED:g} and gradient alignment half of its maximum"
     )
+    return _weakest(dataset, claim, ratio, np.log(EARLIER))
 
 
 def _noisy_tanh(values: xr.DataArray) -> xr.DataArray:
@@ -205,37 +206,26 @@ def _fitted_while_sinking(dataset: xr.Dataset) -> Verdict:
     )
 
 
-def _by_noise(dataset: xr.Dataset, values: xr.DataArray, claim: str) -> Verdict:
-    """Return the verdict on the neighbouring noises between which values [activation, noise, draw] rise least."""
-    return weakest(
-        Verdict.of_mean(f"{claim} ({name} and the next, the weakest case)", each, 0.0, sample=_sample(dataset))
-        for name, each in _conditions(values.diff("noise", label="lower"))
-    )
-
-
-def _later(dataset: xr.Dataset) -> Verdict:
-    times = log_half_time(_second_layer(dataset))
-    return _by_noise(dataset, times, "the more noise, the later the weights of layer 2 align: log ratio of the epochs")
-
-
-def _lower(dataset: xr.Dataset) -> Verdict:
-    end = _second_layer(dataset).isel(epoch=-1, drop=True).sel(activation=["tanh"])
-    return _by_noise(dataset, -end, "the more noise, the lower the weight alignment of layer 2 ends: difference")
+def _with_noise(dataset: xr.Dataset) -> list[Verdict]:
+    """Test what more noise does to the second layer, between the neighbouring noises where it does least."""
+    course = _second_layer(dataset)
+    end = course.isel(epoch=-1, drop=True).sel(activation=["tanh"])
+    later = "the more noise, the later the weights of layer 2 align: log ratio of the epochs"
+    lower = "the more noise, the lower the weight alignment of layer 2 ends: difference"
+    return [
+        _weakest(dataset, claim + " ({} and the next, the weakest case)", values.diff("noise", label="lower"))
+        for claim, values in ((later, log_half_time(course)), (lower, -end))
+    ]
 
 
 def _overlap(dataset: xr.Dataset) -> Verdict:
     """Compare the cross-seed overlaps of the rules in every condition."""
     end = dataset.overlap.isel(epoch=-1, drop=True).mean("pair", skipna=False)
-    return weakest(
-        Verdict.of_mean(
-            f"the networks of a draw end with related weights under DFA and not under backprop ({name}, the weakest "
-            "case): difference of the cross-seed overlaps",
-            values,
-            0.2,
-            sample=_sample(dataset),
-        )
-        for name, values in _conditions(end.sel(rule="dfa", drop=True) - end.sel(rule="backprop", drop=True))
+    claim = (
+        "the networks of a draw end with related weights under DFA and not under backprop ({}, the weakest case): "
+        "difference of the cross-seed overlaps"
     )
+    return _weakest(dataset, claim, end.sel(rule="dfa", drop=True) - end.sel(rule="backprop", drop=True), 0.2)
 
 
 @figure_style()

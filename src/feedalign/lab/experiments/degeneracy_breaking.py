@@ -13,7 +13,6 @@ Source: Refinetti et al. (2021), section 2, for the claim; the prediction is thi
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,10 +86,11 @@ def score(dataset: xr.Dataset) -> xr.DataArray:
     1 is the largest of all minima; 0 is the mean of the minima whose v has the signs of F. Between 0 and 1 only the
     order of the units decides; a wrong sign can lead below 0.
     """
-    taken: xr.DataArray = (dataset.nearest_readout * dataset.feedback).sum("unit")
-    best: xr.DataArray = (dataset.largest_overlap_readout * dataset.feedback).sum("unit")
-    mean: xr.DataArray = abs(dataset.largest_overlap_readout).mean("unit") * abs(dataset.feedback).sum("unit")
-    return (taken - mean) / (best - mean)
+    taken = (dataset.nearest_readout * dataset.feedback).sum("unit")
+    best = (dataset.largest_overlap_readout * dataset.feedback).sum("unit")
+    mean = abs(dataset.largest_overlap_readout).mean("unit") * abs(dataset.feedback).sum("unit")
+    scores: xr.DataArray = (taken - mean) / (best - mean)
+    return scores
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
@@ -128,15 +128,6 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
         Verdict.of_share("every readout ends with the signs of its feedback (share of runs)", signs, 0.95, sample=run),
         *([weakest(decided)] if decided else []),
     ]
-
-
-def _counts(dataset: xr.Dataset, predicted: str = "predicted_readout") -> dict[tuple[str, int], tuple[int, int]]:
-    """Return, by rule and K, how many runs are at a prediction, and how many runs arrived."""
-    hits, runs = (at(dataset, predicted) & arrived(dataset)).sum("draw"), arrived(dataset).sum("draw")
-    return {
-        (rule, int(K)): (int(hits[r, i]), int(runs[r, i]))
-        for (r, rule), (i, K) in itertools.product(enumerate(RULES), enumerate(dataset.hidden.values))
-    }
 
 
 @figure_style()
@@ -186,8 +177,10 @@ def _draw_shares(axes: Axes, dataset: xr.Dataset) -> None:
         ("backprop", "predicted_readout", RULE_COLOURS["backprop"], "backprop"),
     )
     for j, (rule, predicted, colour, label) in enumerate(bars):
-        counts, places = _counts(dataset, predicted), np.arange(len(hidden)) + (j - 1) * width
-        tests = [stats.binomtest(*counts[rule, K]) if counts[rule, K][1] else None for K in hidden]
+        runs, places = dataset.sel(rule=rule), np.arange(len(hidden)) + (j - 1) * width
+        here = arrived(runs)
+        counts = zip((at(runs, predicted) & here).sum("draw").values, here.sum("draw").values, strict=True)
+        tests = [stats.binomtest(int(hits), int(of)) if of else None for hits, of in counts]
         share = np.array([test.statistic if test else np.nan for test in tests])
         ends = np.array([test.proportion_ci(method="wilson") if test else (np.nan, np.nan) for test in tests])
         axes.bar(places, share, width, color=colour, label=label)
@@ -223,9 +216,9 @@ def _draw_orders(axes: Axes, dataset: xr.Dataset) -> None:
 
 def caption(dataset: xr.Dataset) -> str:
     """Say what the figure shows, and over how many runs."""
+    lost = (~arrived(dataset)).sum("draw")
     left_out = "; ".join(
-        f"{RULE_LABELS[rule]}, K = {K}: {dataset.sizes['draw'] - runs}"
-        for (rule, K), (_, runs) in _counts(dataset).items()
+        f"{RULE_LABELS[rule]}, K = {int(one.hidden)}: {int(one)}" for rule in RULES for one in lost.sel(rule=rule)
     )
     dfa = dataset.sel(rule="dfa")
     overlaps = ", ".join(

@@ -23,8 +23,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from feedalign.alignment import onset
 from feedalign.lab.experiments.catalogue import CLAIMS
+from feedalign.lab.experiments.common.curves import log_onset
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.recovery import recovered
@@ -93,16 +93,6 @@ def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
     return on_grid(results, rule=RULES, draw=range(config.draws))[list(VARIABLES)]
 
 
-def onsets(dataset: xr.Dataset) -> xr.DataArray:
-    """Return when DFA's gradient alignment passes `ONSET`, in epochs, for every draw, network and layer."""
-    curves = dataset.gradient_alignment.sel(rule="dfa")
-    epochs = dataset.epoch.values
-    times: xr.DataArray = xr.apply_ufunc(
-        lambda curve: onset(epochs, curve, ONSET), curves, input_core_dims=[["epoch"]], vectorize=True
-    )
-    return times
-
-
 def delays(dataset: xr.Dataset) -> xr.DataArray:
     """Return the mean logarithm of the epoch at which DFA's gradient alignment is gained, [draw, network, layer].
 
@@ -131,7 +121,8 @@ def _order_of_layers(dataset: xr.Dataset) -> list[Verdict]:
     """Compare neighbouring layers by their delay, and the first layer with the others by its onset."""
     delay = delays(dataset).mean("network", skipna=False)
     # A run without an onset is not left out: it makes the verdict not a number, and so not supported.
-    log_times = xr.apply_ufunc(np.log, onsets(dataset)).mean("network", skipna=False)
+    level = xr.DataArray(ONSET)  # a plain number would be rounded to the precision of the curves
+    log_times = log_onset(dataset.gradient_alignment.sel(rule="dfa"), level).mean("network", skipna=False)
     others = log_times.sel(layer=dataset.layer[1:]).min("layer", skipna=False)
     return [
         *(

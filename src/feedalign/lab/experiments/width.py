@@ -103,20 +103,24 @@ def slopes(values: xr.DataArray) -> xr.DataArray:
 
 def at_end(values: xr.DataArray) -> xr.DataArray:
     """Return the values after training, the mean over layers, networks and pairs of networks."""
-    end = values.isel(epoch=-1, drop=True)
-    within = [dim for dim in ("layer", "weight_layer", "network", "pair") if dim in end.dims]
-    mean: xr.DataArray = end.mean(within, skipna=False)
-    return mean
+    within = [dim for dim in ("layer", "weight_layer", "network", "pair") if dim in values.dims]
+    return values.isel(epoch=-1, drop=True).mean(within, skipna=False)
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
     """Test how alignment, overlap and what DFA gains change with the width."""
     small = float(dataset.init_scale.min())
     aligned, overlap = (at_end(dataset[name].sel(rule="dfa")) for name in ("gradient_alignment", "overlap"))
-    accuracy = at_end(dataset.test_accuracy).sel(init_scale=1.0)
+    accuracy = at_end(dataset.test_accuracy)
     gain = accuracy.sel(rule="dfa", drop=True) - accuracy.sel(rule="readout-only", drop=True)
     sample = f"a draw of feedback and initial weights; means over {dataset.sizes['network']} networks, and over layers"
     widths = f"widths {', '.join(str(width) for width in dataset.width.values)}"
+    falls = {
+        "wider networks end with worse aligned gradients: slope for a doubling": aligned,
+        "the runs of a draw end less alike in wider networks: slope of the cross-seed overlap for a doubling": overlap,
+        "DFA gains less over training the readout alone in wider networks: slope of the difference of test accuracies "
+        "for a doubling": gain,
+    }
     return [
         Verdict.of_mean(
             f"initial weights at {small:g} of PyTorch's: wider networks end with better aligned gradients ({widths}): "
@@ -124,25 +128,11 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
             slopes(aligned.sel(init_scale=small)),
             sample=sample,
         ),
-        Verdict.of_mean(
-            "PyTorch's initial weights: wider networks end with worse aligned gradients: slope for a doubling",
-            slopes(aligned.sel(init_scale=1.0)),
-            side="below",
-            sample=sample,
-        ),
-        Verdict.of_mean(
-            "PyTorch's initial weights: the runs of a draw end less alike in wider networks: slope of the cross-seed "
-            "overlap for a doubling",
-            slopes(overlap.sel(init_scale=1.0)),
-            side="below",
-            sample=sample,
-        ),
-        Verdict.of_mean(
-            "PyTorch's initial weights: DFA gains less over training the readout alone in wider networks: slope of the "
-            "difference of test accuracies for a doubling",
-            slopes(gain),
-            side="below",
-            sample=sample,
+        *(
+            Verdict.of_mean(
+                f"PyTorch's initial weights: {claim}", slopes(values.sel(init_scale=1.0)), side="below", sample=sample
+            )
+            for claim, values in falls.items()
         ),
     ]
 
