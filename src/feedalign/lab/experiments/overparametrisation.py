@@ -162,17 +162,14 @@ def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
     """Test early alignment against backprop, what is left of it at the end, and what units of small students do."""
-    M, K = dataset.attrs["teachers"], dataset.students
-    curves = dataset.transpose("activation", "rule", "students", "run", "time")
-    error = curves.generalisation_error
-    largest, _ = phases(error.values, curves.overlap.values)
-    early = curves.overlap.isel(time=-1, drop=True).copy(data=largest)
+    M, error, overlap = dataset.attrs["teachers"], dataset.generalisation_error.values, dataset.overlap
+    final = overlap.isel(time=-1, drop=True)
+    early = final.copy(data=phases(error, overlap.values)[0])
     # A student of DFA that learns nothing has not aligned before it learns. A run that diverged stays no number.
-    idle = (early.rule == "dfa") & ~early.copy(data=learns(error.values)) & early.notnull()
+    idle = (early.rule == "dfa") & ~final.copy(data=learns(error)) & early.notnull()
     early = early.where(~idle, -1.0)
     of_erf = early.sel(activation="erf").mean("students", skipna=False)
-    between = curves.second_overlap.isel(time=-1).sel(rule="dfa", activation="erf")
-    few, fits = (between.sel(students=which).mean("students", skipna=False) for which in (K < M, K == M))
+    few, fits, _ = _by_size(dataset.second_overlap.isel(time=-1).sel(rule="dfa", activation="erf"), M)
     run = "a run with a draw of teacher, start and feedback"
     return [
         weakest_of(
@@ -182,7 +179,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
                     rule="dfa", activation=activation, students=students
                 )
                 for activation in ACTIVATIONS
-                for students in K
+                for students in dataset.students
             },
             0.95,
             sample=run,
@@ -194,7 +191,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
             0.2,
             sample=f"{run} for each K, mean over K",
         ),
-        *_kept(curves.overlap.isel(time=-1).sel(rule="dfa"), M),
+        *_kept(final.sel(rule="dfa"), M),
         Verdict.of_difference(
             "erf: units of students with K < M lie between teacher units, more than those with K = M: the second "
             "largest |cos(w_k, w̃_m)| of a unit, at the end, of the unit in which this is largest: difference",
@@ -205,12 +202,15 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     ]
 
 
+def _by_size(values: xr.DataArray, M: int) -> list[xr.DataArray]:
+    """Return the means over the students with K < M, those with K = M, and those with K ≥ 2M."""
+    K = values.students
+    return [values.sel(students=which).mean("students", skipna=False) for which in (K < M, K == M, K >= 2 * M)]
+
+
 def _kept(overlap: xr.DataArray, M: int) -> list[Verdict]:
     """Compare the final cos(v, F) of students with few, as many and many units, run by run."""
-    K = overlap.students
-    few, fits, many = (
-        overlap.sel(students=which).mean("students", skipna=False) for which in (K < M, K == M, K >= 2 * M)
-    )
+    few, fits, many = _by_size(overlap, M)
     diverged = int(np.isnan(overlap).sum())
     run = f"a run for each K with a draw of teacher, start and feedback; {diverged} diverged"
     return [

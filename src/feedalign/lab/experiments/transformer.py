@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from feedalign.lab.data import python_topics
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
+from feedalign.lab.experiments.common.recovery import recovered
 from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.lab.experiments.transformer_figure import draw
 from feedalign.lab.experiments.transformer_job import (
@@ -90,24 +91,22 @@ CONFIGS = {
 ON_DATASET: dict[str, dict[str, Config]] = {}  # the text is Python's own
 
 
+def _grid(config: Config) -> list[CharacterTraining]:
+    """Return the job at every point of the grid; arms without feedback have the same job at every draw."""
+    arms = [replace(arm, lr=arm.lr * factor) for arm in config.arms for factor in config.factors]
+    every = jobs_on_grid(CharacterTraining, config, arm=arms, seed=range(config.seeds), draw=range(config.draws))
+    return [job if job.arm.draws else replace(job, draw=0) for job in every]
+
+
 def jobs(config: Config) -> list[CharacterTraining]:
     """Return a job for every arm, learning rate, seed and draw; arms without feedback have one draw."""
-    found = []
-    for arm in config.arms:
-        arms = [replace(arm, lr=arm.lr * factor) for factor in config.factors]
-        draws = range(config.draws if arm.draws else 1)
-        found += jobs_on_grid(CharacterTraining, config, arm=arms, seed=range(config.seeds), draw=draws)
-    return found
+    return list(dict.fromkeys(_grid(config)))
 
 
 def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
     """Put arms, learning rates, seeds and draws side by side, and beside them what counting predicts of the text."""
-    left = iter(results)
-    filled = []
-    for arm in config.arms:
-        for _ in range(len(config.factors) * config.seeds):
-            first = next(left)
-            filled += [first, *((next(left) if arm.draws else first) for _ in range(config.draws - 1))]
+    found = dict(zip(jobs(config), results, strict=True))
+    filled = [found[job] for job in _grid(config)]
     dataset = on_grid(filled, arm=len(config.arms), rate=len(config.factors), seed=config.seeds, draw=config.draws)
     dataset["lr"] = ("arm", "rate"), [[arm.lr * factor for factor in config.factors] for arm in config.arms]
     dataset["ngram_bits"] = ngram_bits(config)
@@ -137,11 +136,10 @@ def recovery(dataset: xr.Dataset, arm: str) -> xr.DataArray:
 
     The controls have the arm's norm and seed. Without any gain of backprop's the part is not a number.
     """
-    bits = at_best_rates(dataset).bits.isel(step=-1)
+    saved = -at_best_rates(dataset).bits.isel(step=-1)
     norm = arm.rpartition(", ")[2]
-    frozen, backprop = (bits.sel(arm=f"{rule}, {norm}", drop=True) for rule in ("frozen", "backprop"))
-    part: xr.DataArray = (frozen - bits.sel(arm=arm, drop=True)) / (frozen - backprop).where(backprop < frozen)
-    return part
+    arms = (arm, f"frozen, {norm}", f"backprop, {norm}")
+    return recovered(*(saved.sel(arm=each, drop=True) for each in arms))
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
