@@ -25,17 +25,17 @@ from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.convnets import (
+    SEED,
     VARIANTS,
     Connected,
     ConvnetSetting,
     NetConfig,
     Training,
-    mean_over_seeds,
     recovery,
 )
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts
 from feedalign.lab.panels import panels
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, figure_style
 
@@ -159,21 +159,21 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     recovered = recovery(dataset)
     random, channelwise, mask, learned = ({"variant": name} for name in ("random", "channelwise", "mask", "learned"))
     fixed = recovered.sel(variant=list(STRUCTURED)).max("variant", skipna=False)
-    return [
-        mean_over_seeds("sparse connections cost gradient alignment (random feedback: dense − locally connected)",
-                        dense - local),
-        mean_over_seeds("sharing costs more (random feedback: locally connected − convolutional)", local - shared),
-        mean_over_seeds("moving rows of channelwise feedback: correlation of log alignability and gradient alignment "
-                        "within one net and draw of feedback", partial_correlation(dataset, "share", "feedback"), 0.5),
-        mean_over_seeds("structure raises gradient alignment (channelwise − random)",
-                        aligned.sel(channelwise) - aligned.sel(random)),
-        mean_over_seeds("a high bound does not decide: recovery of random feedback − feedback from the connections",
-                        recovered.sel(random) - recovered.sel(mask)),
-        mean_over_seeds("learned feedback recovers more than random feedback (difference of recovery)",
-                        recovered.sel(learned) - recovered.sel(random), 0.1),
-        mean_over_seeds("learned feedback recovers more than the best fixed structure of the same seed",
-                        recovered.sel(learned) - fixed),
-    ]  # fmt: skip
+    return mean_verdicts(SEED, {
+        "sparse connections cost gradient alignment (random feedback: dense − locally connected)":
+            (dense - local, "above", 0.0),
+        "sharing costs more (random feedback: locally connected − convolutional)": (local - shared, "above", 0.0),
+        "moving rows of channelwise feedback: correlation of log alignability and gradient alignment within one net "
+        "and draw of feedback": (partial_correlation(dataset, "share", "feedback"), "above", 0.5),
+        "structure raises gradient alignment (channelwise − random)":
+            (aligned.sel(channelwise) - aligned.sel(random), "above", 0.0),
+        "a high bound does not decide: recovery of random feedback − feedback from the connections":
+            (recovered.sel(random) - recovered.sel(mask), "above", 0.0),
+        "learned feedback recovers more than random feedback (difference of recovery)":
+            (recovered.sel(learned) - recovered.sel(random), "above", 0.1),
+        "learned feedback recovers more than the best fixed structure of the same seed":
+            (recovered.sel(learned) - fixed, "above", 0.0),
+    })  # fmt: skip
 
 
 @figure_style()

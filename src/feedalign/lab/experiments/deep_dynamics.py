@@ -30,7 +30,7 @@ from feedalign.lab.experiments.common.curves import at_maximum, log_half_time, l
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts, weakest
 from feedalign.lab.panels import panels
 from feedalign.style import band, figure_style, layer_colours
 
@@ -104,9 +104,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     """Test what comes first, what memorising costs, what noise does, and the overlap."""
     return [
         _alignment_first(dataset),
-        _clean_at_the_peak(dataset),
-        _sink(dataset),
-        _fitted_while_sinking(dataset),
+        *_memorising(dataset),
         *_with_noise(dataset),
         _overlap(dataset),
     ]
@@ -159,51 +157,29 @@ def _noisy_tanh(values: xr.DataArray) -> xr.DataArray:
     return values.sel(activation="tanh", noise=0.5, drop=True)
 
 
-def _clean_at_the_peak(dataset: xr.Dataset) -> Verdict:
-    """Compare clean and corrupted accuracy when the weight alignment is highest."""
-    peak = _noisy_tanh(_second_layer(dataset))
-    clean, corrupted = (
-        at_maximum(_noisy_tanh(_over_networks(dataset[name])), peak)
-        for name in ("clean_accuracy", "corrupted_accuracy")
-    )
-    return Verdict.of_difference(
+def _memorising(dataset: xr.Dataset) -> list[Verdict]:
+    """Test what is fitted before and after the weight alignment is highest, and how far the alignment sinks.
+
+    The sink is compared with the sink without noise, and with the sink under backprop.
+    """
+    second = _second_layer(dataset)
+    peak = _noisy_tanh(second)
+    right, wrong = (_noisy_tanh(_over_networks(dataset[name])) for name in ("clean_accuracy", "corrupted_accuracy"))
+    clean, corrupted = at_maximum(right, peak), at_maximum(wrong, peak)
+    noisy, without = sinks(peak), sinks(second).sel(activation="tanh", noise=0.0, drop=True)
+    under_backprop = _noisy_tanh(sinks(_second_layer(dataset, "backprop")))
+    controls = xr.apply_ufunc(np.maximum, without, under_backprop)
+    return mean_verdicts(_sample(dataset), {
         "tanh, noise 0.5: when the weight alignment of layer 2 is highest, the labels that are right are fitted and "
         f"those that are wrong are not (accuracy {float(clean.mean()):.2f} and {float(corrupted.mean()):.2f}): "
-        "difference",
-        clean,
-        corrupted,
-        0.5,
-        sample=_sample(dataset),
-    )
-
-
-def _sink(dataset: xr.Dataset) -> Verdict:
-    """Compare the loss of weight alignment with that without noise, and with that under backprop."""
-    lost = sinks(_second_layer(dataset)).sel(activation="tanh", drop=True)
-    under_backprop = _noisy_tanh(sinks(_second_layer(dataset, "backprop")))
-    noisy, without = lost.sel(noise=0.5, drop=True), lost.sel(noise=0.0, drop=True)
-    return Verdict.of_difference(
+        "difference": (clean - corrupted, "above", 0.5),
         f"tanh, noise 0.5: the weight alignment of layer 2 sinks from its maximum (by {float(noisy.mean()):.3f}) more "
         f"than without noise ({float(without.mean()):.3f}) and more than under backprop "
-        f"({float(under_backprop.mean()):.3f}): difference from the larger of the two in the same draw",
-        noisy,
-        xr.apply_ufunc(np.maximum, without, under_backprop),
-        SINK,
-        sample=_sample(dataset),
-    )
-
-
-def _fitted_while_sinking(dataset: xr.Dataset) -> Verdict:
-    """Count the corrupted labels that are fitted after the peak of weight alignment."""
-    corrupted = _noisy_tanh(_over_networks(dataset.corrupted_accuracy))
-    return Verdict.of_difference(
+        f"({float(under_backprop.mean()):.3f}): difference from the larger of the two in the same draw":
+            (noisy - controls, "above", SINK),
         "tanh, noise 0.5: the wrong labels are fitted while it sinks: corrupted accuracy at the end minus that at the "
-        "maximum of the weight alignment",
-        corrupted.isel(epoch=-1, drop=True),
-        at_maximum(corrupted, _noisy_tanh(_second_layer(dataset))),
-        0.5,
-        sample=_sample(dataset),
-    )
+        "maximum of the weight alignment": (wrong.isel(epoch=-1, drop=True) - corrupted, "above", 0.5),
+    })  # fmt: skip
 
 
 def _with_noise(dataset: xr.Dataset) -> list[Verdict]:

@@ -31,7 +31,7 @@ from feedalign.lab.experiments.common.gradient_noise import NoiseKind
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.recovery import recovered
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts
 from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 
@@ -155,43 +155,19 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     aligned = float(alignment(dataset.update_alignment.sel(rule="dfa")).mean())
     overlaps = dataset.noisy_overlap.isel(epoch=-1).sel(norm=FIXED_NORM).mean("pair", skipna=False)
     sample = f"a draw of feedback, noise and initial weights; mean over {dataset.sizes['network']} networks"
-    return [
-        Verdict.of_mean(
-            f"random noise of {RANDOM_NORM:g} times the gradient's length leaves backprop most of its gain: recovery",
-            noisy.sel(kind="random", norm=RANDOM_NORM),
-            0.8,
-            sample=sample,
-        ),
-        Verdict.of_mean(
-            f"fixed noise of {FIXED_NORM:g} times the gradient's length costs backprop more than half: recovery",
-            noisy.sel(kind="fixed", norm=FIXED_NORM),
-            0.5,
-            "below",
-            sample=sample,
-        ),
-        Verdict.of_difference(
-            f"DFA recovers more than fixed noise of DFA's update alignment ({aligned:.2f}): difference of recoveries",
-            dfa,
-            fixed,
-            0.2,
-            sample=sample,
-        ),
-        Verdict.of_difference(
-            "DFA recovers no less, to one tenth, than random noise of the same update alignment: difference",
-            dfa,
-            random,
-            -0.1,
-            sample=sample,
-        ),
-        Verdict.of_difference(
-            f"fixed noise of {FIXED_NORM:g} times the gradient's length makes the runs of a draw alike, random noise "
-            "does not: difference of the cross-seed overlaps",
-            overlaps.sel(kind="fixed"),
-            overlaps.sel(kind="random"),
-            0.5,
-            sample=sample,
-        ),
-    ]
+    return mean_verdicts(sample, {
+        f"random noise of {RANDOM_NORM:g} times the gradient's length leaves backprop most of its gain: recovery":
+            (noisy.sel(kind="random", norm=RANDOM_NORM), "above", 0.8),
+        f"fixed noise of {FIXED_NORM:g} times the gradient's length costs backprop more than half: recovery":
+            (noisy.sel(kind="fixed", norm=FIXED_NORM), "below", 0.5),
+        f"DFA recovers more than fixed noise of DFA's update alignment ({aligned:.2f}): difference of recoveries":
+            (dfa - fixed, "above", 0.2),
+        "DFA recovers no less, to one tenth, than random noise of the same update alignment: difference":
+            (dfa - random, "above", -0.1),
+        f"fixed noise of {FIXED_NORM:g} times the gradient's length makes the runs of a draw alike, random noise does "
+        "not: difference of the cross-seed overlaps":
+            (overlaps.sel(kind="fixed") - overlaps.sel(kind="random"), "above", 0.5),
+    })  # fmt: skip
 
 
 @figure_style()

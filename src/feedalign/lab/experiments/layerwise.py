@@ -29,7 +29,7 @@ from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, 
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.recovery import recovered
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts
 from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, band, figure_style, layer_colours
 
@@ -123,26 +123,17 @@ def _order_of_layers(dataset: xr.Dataset) -> list[Verdict]:
     # A run without an onset is not left out: it makes the verdict not a number, and so not supported.
     level = xr.DataArray(ONSET)  # a plain number would be rounded to the precision of the curves
     log_times = log_onset(dataset.gradient_alignment.sel(rule="dfa"), level).mean("network", skipna=False)
-    others = log_times.sel(layer=dataset.layer[1:]).min("layer", skipna=False)
-    return [
-        *(
-            Verdict.of_difference(
-                f"layer {lower} gains its gradient alignment before layer {lower + 1}: difference of the mean "
-                "logarithms of the epoch",
-                delay.sel(layer=lower + 1),
-                delay.sel(layer=lower),
-                sample=_sample(dataset),
-            )
+    first, others = log_times.sel(layer=1), log_times.sel(layer=dataset.layer[1:]).min("layer", skipna=False)
+    epochs = ", ".join(f"{time:.3g}" for time in np.exp(log_times.mean("draw").values))
+    return mean_verdicts(_sample(dataset), {
+        **{
+            f"layer {lower} gains its gradient alignment before layer {lower + 1}: difference of the mean logarithms "
+            "of the epoch": (delay.sel(layer=lower + 1) - delay.sel(layer=lower), "above", 0.0)
             for lower in dataset.layer.values[:-1]
-        ),
-        Verdict.of_difference(
-            f"layer 1 is the first to reach a gradient alignment of {ONSET} (mean epochs "
-            f"{', '.join(f'{time:.3g}' for time in np.exp(log_times.mean('draw')).values)}): logarithm of the ratio",
-            others,
-            log_times.sel(layer=1),
-            sample=_sample(dataset),
-        ),
-    ]
+        },
+        f"layer 1 is the first to reach a gradient alignment of {ONSET} (mean epochs {epochs}): logarithm of the "
+        "ratio": (others - first, "above", 0.0),
+    })  # fmt: skip
 
 
 def _overlaps(dataset: xr.Dataset) -> list[Verdict]:
@@ -151,21 +142,20 @@ def _overlaps(dataset: xr.Dataset) -> list[Verdict]:
         dataset.overlap.isel(epoch=-1).sel(rule=rule).mean("pair", skipna=False) for rule in ("dfa", "backprop")
     )
     sample = f"a draw of feedback and initial weights; mean over {dataset.sizes['pair']} pairs of networks"
-    return [
-        Verdict.of_mean("DFA: the cross-seed overlap of networks that share their feedback", dfa, 0.3, sample=sample),
-        Verdict.of_difference(
-            "this overlap minus that of the same initial weights under backprop", dfa, backprop, 0.3, sample=sample
-        ),
-    ]
+    return mean_verdicts(sample, {
+        "DFA: the cross-seed overlap of networks that share their feedback": (dfa, "above", 0.3),
+        "this overlap minus that of the same initial weights under backprop": (dfa - backprop, "above", 0.3),
+    })  # fmt: skip
 
 
 def _contribution(dataset: xr.Dataset) -> Verdict:
     """Compare test accuracies: how much of backprop's gain over the readout alone DFA reaches."""
     accuracy = dataset.test_accuracy.isel(epoch=-1).mean("network", skipna=False)
     dfa, backprop, readout = (accuracy.sel(rule=rule, drop=True) for rule in RULES)
+    means = f"{float(dfa.mean()):.3f} of {float(backprop.mean()):.3f}, readout only {float(readout.mean()):.3f}"
     return Verdict.of_mean(
         "DFA's hidden layers recover more than half of what backprop gains over training the readout alone (test "
-        f"accuracy {float(dfa.mean()):.3f} of {float(backprop.mean()):.3f}, readout only {float(readout.mean()):.3f})",
+        f"accuracy {means})",
         recovered(dfa, readout, backprop),
         0.5,
         sample=f"{_sample(dataset)}, with all rules from the same initial weights",

@@ -29,7 +29,7 @@ import xarray as xr
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.shallow_runs import QUANTITIES, distance, early_overlap
-from feedalign.lab.experiments.common.verdict import Verdict, weakest, weakest_of
+from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts, weakest, weakest_of
 from feedalign.lab.experiments.shallow_variations_figure import plot
 from feedalign.lab.experiments.shallow_variations_job import LEARNED, VARIATIONS, Setting, Students
 
@@ -185,17 +185,13 @@ def _noise(dataset: xr.Dataset) -> list[Verdict]:
         f"a draw of teacher, start and feedback, theory, that arrives without noise (ε_g below {SOLVED:g}); "
         f"{dataset.sizes['draw']} were drawn"
     )
-    return [
-        Verdict.of_difference(
-            "label noise takes alignment: cos(v, F) at the late time, without minus with noise",
-            plain.late_overlap, noisy.late_overlap, sample=draw,
-        ),
-        Verdict.of_difference(
-            "because noise lengthens first-layer weights most where F is largest: what noise adds to |w_k|² / N of the "
-            "unit with the larger |F_k|, minus what it adds to the other",
-            added.isel(unit=larger), added.isel(unit=1 - larger), sample=draw,
-        ),
-    ]  # fmt: skip
+    return mean_verdicts(draw, {
+        "label noise takes alignment: cos(v, F) at the late time, without minus with noise":
+            (plain.late_overlap - noisy.late_overlap, "above", 0.0),
+        "because noise lengthens first-layer weights most where F is largest: what noise adds to |w_k|² / N of the "
+        "unit with the larger |F_k|, minus what it adds to the other":
+            (added.isel(unit=larger) - added.isel(unit=1 - larger), "above", 0.0),
+    })  # fmt: skip
 
 
 def _recovery(dataset: xr.Dataset) -> Verdict:

@@ -22,10 +22,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.convnets import ConvnetSetting, NetConfig, Training, mean_over_seeds, recovery
+from feedalign.lab.experiments.common.convnets import SEED, ConvnetSetting, NetConfig, Training, recovery
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts
 from feedalign.lab.panels import panels
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, RULE_LABELS, figure_style
 
@@ -83,17 +83,12 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     below = dataset.gradient_alignment.sel(variant="random", layer=dataset.layer[:-1]).mean("layer", skipna=False)
     recovered = recovery(dataset).sel(variant="random")
     aligned, gained = (values.isel(regions=-1) - values.isel(regions=0) for values in (below, recovered))
-    return [
-        mean_over_seeds(
-            "random feedback: gradients of layers below align better without sharing: locally connected minus "
-            "convolutional net, mean over layers",
-            aligned,
-        ),
-        mean_over_seeds(
-            "random feedback recovers more of backprop's gain without sharing: locally connected minus convolutional",
-            gained,
-        ),
-    ]
+    return mean_verdicts(SEED, {
+        "random feedback: gradients of layers below align better without sharing: locally connected minus "
+        "convolutional net, mean over layers": (aligned, "above", 0.0),
+        "random feedback recovers more of backprop's gain without sharing: locally connected minus convolutional":
+            (gained, "above", 0.0),
+    })  # fmt: skip
 
 
 @figure_style()

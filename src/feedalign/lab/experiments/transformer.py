@@ -25,7 +25,7 @@ from feedalign.lab.data import python_topics
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.recovery import recovered
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts
 from feedalign.lab.experiments.transformer_figure import draw
 from feedalign.lab.experiments.transformer_job import (
     Arm,
@@ -154,41 +154,18 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     best = "dfa, shared, post-norm"
     taught = runs.embedding_alignment.sel(arm=best).isel(step=slice(1, None)).mean(("step", "draw"), skipna=False)
     sample = f"a seed of initial weights, windows and their order; mean over {dataset.sizes['draw']} feedback draws"
-
-    def better(claim: str, ours: xr.DataArray, theirs: xr.DataArray) -> Verdict:
-        return Verdict.of_difference(claim, ours.values, theirs.values, sample=sample)
-
-    return [
-        better(
-            "gradients align better if all blocks share a feedback matrix: difference, mean over blocks and norms",
-            shared,
-            own,
-        ),
-        better(
-            "gradients align better in post-norm than in pre-norm networks: difference, mean over blocks, shared "
-            "feedback",
-            aligned.sel(arm=best),
-            aligned.sel(arm="dfa, shared, pre-norm"),
-        ),
-        better(
-            "DFA with shared feedback passes frozen blocks in post-norm networks: bits per character saved",
-            end.bits.sel(arm="frozen, post-norm"),
-            end.bits.sel(arm=best),
-        ),
-        Verdict.of_mean(
-            "DFA with shared feedback recovers half of backprop's gain over frozen blocks, in post-norm networks",
-            recovery(dataset, best).mean("draw", skipna=False).values,
-            0.5,
-            sample=sample,
-        ),
-        Verdict.of_mean(
-            "DFA with shared feedback teaches the embedding, in post-norm networks: cosine of the gradient of the "
-            "characters' vectors with the true one, mean over training",
-            taught.values,
-            0.2,
-            sample=sample,
-        ),
-    ]
+    return mean_verdicts(sample, {
+        "gradients align better if all blocks share a feedback matrix: difference, mean over blocks and norms":
+            (shared - own, "above", 0.0),
+        "gradients align better in post-norm than in pre-norm networks: difference, mean over blocks, shared feedback":
+            (aligned.sel(arm=best) - aligned.sel(arm="dfa, shared, pre-norm"), "above", 0.0),
+        "DFA with shared feedback passes frozen blocks in post-norm networks: bits per character saved":
+            (end.bits.sel(arm="frozen, post-norm") - end.bits.sel(arm=best), "above", 0.0),
+        "DFA with shared feedback recovers half of backprop's gain over frozen blocks, in post-norm networks":
+            (recovery(dataset, best).mean("draw", skipna=False), "above", 0.5),
+        "DFA with shared feedback teaches the embedding, in post-norm networks: cosine of the gradient of the "
+        "characters' vectors with the true one, mean over training": (taught, "above", 0.2),
+    })  # fmt: skip
 
 
 def plot(dataset: xr.Dataset) -> Figure:

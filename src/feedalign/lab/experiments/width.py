@@ -28,7 +28,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts
 from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 
@@ -111,30 +111,20 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     """Test how alignment, overlap and what DFA gains change with the width."""
     small = float(dataset.init_scale.min())
     aligned, overlap = (at_end(dataset[name].sel(rule="dfa")) for name in ("gradient_alignment", "overlap"))
-    accuracy = at_end(dataset.test_accuracy)
+    accuracy = at_end(dataset.test_accuracy).sel(init_scale=1.0)
     gain = accuracy.sel(rule="dfa", drop=True) - accuracy.sel(rule="readout-only", drop=True)
     sample = f"a draw of feedback and initial weights; means over {dataset.sizes['network']} networks, and over layers"
     widths = f"widths {', '.join(str(width) for width in dataset.width.values)}"
-    falls = {
-        "wider networks end with worse aligned gradients: slope for a doubling": aligned,
-        "the runs of a draw end less alike in wider networks: slope of the cross-seed overlap for a doubling": overlap,
-        "DFA gains less over training the readout alone in wider networks: slope of the difference of test accuracies "
-        "for a doubling": gain,
-    }
-    return [
-        Verdict.of_mean(
-            f"initial weights at {small:g} of PyTorch's: wider networks end with better aligned gradients ({widths}): "
-            "slope for a doubling of the width",
-            slopes(aligned.sel(init_scale=small)),
-            sample=sample,
-        ),
-        *(
-            Verdict.of_mean(
-                f"PyTorch's initial weights: {claim}", slopes(values.sel(init_scale=1.0)), side="below", sample=sample
-            )
-            for claim, values in falls.items()
-        ),
-    ]
+    return mean_verdicts(sample, {
+        f"initial weights at {small:g} of PyTorch's: wider networks end with better aligned gradients ({widths}): "
+        "slope for a doubling of the width": (slopes(aligned.sel(init_scale=small)), "above", 0.0),
+        "PyTorch's initial weights: wider networks end with worse aligned gradients: slope for a doubling":
+            (slopes(aligned.sel(init_scale=1.0)), "below", 0.0),
+        "PyTorch's initial weights: the runs of a draw end less alike in wider networks: slope of the cross-seed "
+        "overlap for a doubling": (slopes(overlap.sel(init_scale=1.0)), "below", 0.0),
+        "PyTorch's initial weights: DFA gains less over training the readout alone in wider networks: slope of the "
+        "difference of test accuracies for a doubling": (slopes(gain), "below", 0.0),
+    })  # fmt: skip
 
 
 @figure_style()

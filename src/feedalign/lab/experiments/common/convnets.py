@@ -16,7 +16,6 @@ from feedalign.feedback import Channelwise, Feedback, FromArray, FromMask, FromW
 from feedalign.lab.data import ImageData
 from feedalign.lab.experiments.common.recovery import recovered
 from feedalign.lab.experiments.common.sampling import prepared
-from feedalign.lab.experiments.common.verdict import Verdict
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.training import one_thread, steps_per_epoch, train
 from feedalign.networks import ConvNet, dense, locally_connected
@@ -37,6 +36,9 @@ VARIANTS: dict[str, tuple[type[DirectRule], Feedback]] = {
     "learned": (DirectKolenPollack, Gaussian()),
     "learned, smooth": (DirectKolenPollack, Smooth(2)),
 }
+
+# What one independent run is.
+SEED = "a seed of initial weights, feedback and data order"
 
 # A number: the output map is cut into so many regions along each axis, each with a kernel of its own.
 Connected = Literal["dense", "locally connected", "convolutional"] | int
@@ -202,8 +204,3 @@ def recovery(dataset: xr.Dataset) -> xr.DataArray:
     """
     accuracy = dataset.test_accuracy
     return recovered(accuracy, *(accuracy.sel(variant=name, drop=True) for name in ("readout-only", "backprop")))
-
-
-def mean_over_seeds(claim: str, values: xr.DataArray, threshold: float = 0.0) -> Verdict:
-    """Return the verdict on the mean of values [seed], which must be above the threshold."""
-    return Verdict.of_mean(claim, values, threshold, sample="a seed of initial weights, feedback and data order")
