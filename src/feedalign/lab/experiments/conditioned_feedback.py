@@ -27,7 +27,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import in_turn, jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.linear_backprop import backprop_losses
 from feedalign.lab.experiments.common.output_pairs import covariance_root, with_pairs
-from feedalign.lab.experiments.common.verdict import Verdict, weakest_of
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.panels import panels
 from feedalign.lab.runs import Desk, Job
 from feedalign.streams import numpy_generator
@@ -99,14 +99,10 @@ class Trainings(Setting, Job):
         """Train, and store how many steps each network needs, and how well the signals agree with backprop."""
         found = [self._trained(output) for output in in_turn(desk, self.outputs)]
         return xr.concat(found, "outputs").assign_coords(
-            rule=list(RULES),
-            conditioned=[False, True],
-            kind=list(self.kinds),
-            layer=np.arange(1, self.hidden + 1),
+            rule=list(RULES), conditioned=[False, True], kind=list(self.kinds), layer=np.arange(1, self.hidden + 1)
         )
 
     def _trained(self, output: tuple[float, float]) -> xr.Dataset:
-        """Train on one pair (α, β)."""
         rng = numpy_generator(self.first_seed, "teacher", self.draw)
         basis = np.linalg.qr(rng.standard_normal((self.inputs, 2)))[0]
         teacher = covariance_root(*output) @ basis.T
@@ -165,45 +161,32 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     """Test the numbers of steps and what conditioning does to the signals; the weakest pair (α, β) and kind decide."""
     white = (dataset.alpha == WHITE[0]) & (dataset.beta == WHITE[1])
     bad = dataset.sel(outputs=~white & ((dataset.alpha <= 0.2) | (dataset.beta <= 0.2)))
-    reference = (
-        dataset.steps.sel(outputs=white, rule="dfa", conditioned=False).squeeze("outputs").reset_coords(drop=True)
-    )
-    ratio = {
-        conditioned: bad.steps.sel(rule="dfa", conditioned=conditioned) / reference for conditioned in (False, True)
-    }
+    reference = dataset.steps.sel(outputs=white, rule="dfa", conditioned=False, drop=True).squeeze("outputs", drop=True)
+    ratio = bad.steps.sel(rule="dfa") / reference
     raised = bad.gradient_alignment.sel(kind="gaussian").mean(("outputs", "layer"), skipna=False)
     gain = np.log(bad.steps.sel(conditioned=False) / bad.steps.sel(conditioned=True))
     gain = gain.mean(("outputs", "kind"), skipna=False)
     draw = "a draw of teacher, feedback and initial weights"
     return [
-        weakest_of(
+        *verdicts_on("a draw of teacher and feedback", {
             "conditioned DFA learns ill-conditioned outputs in at most 1.2 times the steps that plain DFA needs for "
-            "white ones (mean ratio, weakest pair (α, β) and kind of feedback)",
-            _cells(ratio[True]),
-            1.2,
-            "below",
-            sample="a draw of teacher and feedback",
-        ),
-        weakest_of(
-            "plain DFA needs more than 1.2 times these steps (mean ratio, weakest)",
-            _cells(ratio[False]),
-            1.2,
-            sample="a draw of teacher and feedback",
-        ),
+            "white ones (mean ratio, weakest pair (α, β) and kind of feedback)":
+                (_cells(ratio.sel(conditioned=True)), "below", 1.2),
+            "plain DFA needs more than 1.2 times these steps (mean ratio, weakest)":
+                (_cells(ratio.sel(conditioned=False)), "above", 1.2),
+        }),
         Verdict.of_difference(
             "Gaussian feedback: the signals agree better with backprop when conditioned (difference of mean gradient "
             "alignment)",
-            raised.sel(conditioned=True),
-            raised.sel(conditioned=False),
+            raised.sel(conditioned=True), raised.sel(conditioned=False),
             sample=f"{draw}; mean over {bad.sizes['outputs']} pairs and all layers",
         ),
         Verdict.of_difference(
             "DFA gains more than backprop gains from the same conditioned error: log of the ratio of speed-ups",
-            gain.sel(rule="dfa"),
-            gain.sel(rule="backprop"),
+            gain.sel(rule="dfa"), gain.sel(rule="backprop"),
             sample=f"{draw}; mean over {bad.sizes['outputs']} pairs and {bad.sizes['kind']} kinds of feedback",
         ),
-    ]
+    ]  # fmt: skip
 
 
 def _cells(ratio: xr.DataArray) -> dict[str, xr.DataArray]:

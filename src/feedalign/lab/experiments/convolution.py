@@ -35,7 +35,7 @@ from feedalign.lab.experiments.common.convnets import (
 )
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.panels import panels
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, figure_style
 
@@ -127,8 +127,7 @@ def _named(measured: xr.Dataset, kind: str) -> xr.Dataset:
 
 def _below(alignment: xr.DataArray) -> xr.DataArray:
     """Return the mean gradient alignment of the layers below the top one: those with shared weights above them."""
-    mean: xr.DataArray = alignment.isel(layer=slice(-1)).mean("layer", skipna=False)
-    return mean
+    return alignment.isel(layer=slice(-1)).mean("layer", skipna=False)
 
 
 def _dose(dataset: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
@@ -159,7 +158,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     recovered = recovery(dataset)
     random, channelwise, mask, learned = ({"variant": name} for name in ("random", "channelwise", "mask", "learned"))
     fixed = recovered.sel(variant=list(STRUCTURED)).max("variant", skipna=False)
-    return mean_verdicts(SEED, {
+    return verdicts_on(SEED, {
         "sparse connections cost gradient alignment (random feedback: dense − locally connected)":
             (dense - local, "above", 0.0),
         "sharing costs more (random feedback: locally connected − convolutional)": (local - shared, "above", 0.0),

@@ -30,7 +30,7 @@ from feedalign.lab.experiments.common.curves import at_maximum, log_half_time, l
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts, weakest
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on, weakest
 from feedalign.lab.panels import panels
 from feedalign.style import band, figure_style, layer_colours
 
@@ -116,8 +116,7 @@ def _sample(dataset: xr.Dataset) -> str:
 
 def _over_networks(values: xr.DataArray, rule: str = "dfa") -> xr.DataArray:
     """Return the mean over the networks of a draw; not a number if one of the networks has diverged."""
-    mean: xr.DataArray = values.sel(rule=rule, drop=True).mean("network", skipna=False)
-    return mean
+    return values.sel(rule=rule, drop=True).mean("network", skipna=False)
 
 
 def _second_layer(dataset: xr.Dataset, rule: str = "dfa") -> xr.DataArray:
@@ -169,7 +168,7 @@ def _memorising(dataset: xr.Dataset) -> list[Verdict]:
     noisy, without = sinks(peak), sinks(second).sel(activation="tanh", noise=0.0, drop=True)
     under_backprop = _noisy_tanh(sinks(_second_layer(dataset, "backprop")))
     controls = xr.apply_ufunc(np.maximum, without, under_backprop)
-    return mean_verdicts(_sample(dataset), {
+    return verdicts_on(_sample(dataset), {
         "tanh, noise 0.5: when the weight alignment of layer 2 is highest, the labels that are right are fitted and "
         f"those that are wrong are not (accuracy {float(clean.mean()):.2f} and {float(corrupted.mean()):.2f}): "
         "difference": (clean - corrupted, "above", 0.5),

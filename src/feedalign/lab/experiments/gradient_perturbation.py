@@ -31,7 +31,7 @@ from feedalign.lab.experiments.common.gradient_noise import NoiseKind
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.recovery import recovered
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 
@@ -155,7 +155,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     aligned = float(alignment(dataset.update_alignment.sel(rule="dfa")).mean())
     overlaps = dataset.noisy_overlap.isel(epoch=-1).sel(norm=FIXED_NORM).mean("pair", skipna=False)
     sample = f"a draw of feedback, noise and initial weights; mean over {dataset.sizes['network']} networks"
-    return mean_verdicts(sample, {
+    return verdicts_on(sample, {
         f"random noise of {RANDOM_NORM:g} times the gradient's length leaves backprop most of its gain: recovery":
             (noisy.sel(kind="random", norm=RANDOM_NORM), "above", 0.8),
         f"fixed noise of {FIXED_NORM:g} times the gradient's length costs backprop more than half: recovery":

@@ -29,7 +29,7 @@ from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, 
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.recovery import recovered
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, band, figure_style, layer_colours
 
@@ -125,7 +125,7 @@ def _order_of_layers(dataset: xr.Dataset) -> list[Verdict]:
     log_times = log_onset(dataset.gradient_alignment.sel(rule="dfa"), level).mean("network", skipna=False)
     first, others = log_times.sel(layer=1), log_times.sel(layer=dataset.layer[1:]).min("layer", skipna=False)
     epochs = ", ".join(f"{time:.3g}" for time in np.exp(log_times.mean("draw").values))
-    return mean_verdicts(_sample(dataset), {
+    return verdicts_on(_sample(dataset), {
         **{
             f"layer {lower} gains its gradient alignment before layer {lower + 1}: difference of the mean logarithms "
             "of the epoch": (delay.sel(layer=lower + 1) - delay.sel(layer=lower), "above", 0.0)
@@ -142,7 +142,7 @@ def _overlaps(dataset: xr.Dataset) -> list[Verdict]:
         dataset.overlap.isel(epoch=-1).sel(rule=rule).mean("pair", skipna=False) for rule in ("dfa", "backprop")
     )
     sample = f"a draw of feedback and initial weights; mean over {dataset.sizes['pair']} pairs of networks"
-    return mean_verdicts(sample, {
+    return verdicts_on(sample, {
         "DFA: the cross-seed overlap of networks that share their feedback": (dfa, "above", 0.3),
         "this overlap minus that of the same initial weights under backprop": (dfa - backprop, "above", 0.3),
     })  # fmt: skip
@@ -199,7 +199,6 @@ def _draw_layers(axes: Axes, values: xr.DataArray, dim: str) -> None:
 
 
 def _draw_rules(axes: Axes, values: xr.DataArray) -> None:
-    """Draw every rule as a line with a band."""
     for rule in RULES:
         samples = _samples(values.sel(rule=rule))
         band(axes, values.epoch.values, samples, color=RULE_COLOURS[rule], label=RULE_LABELS[rule])

@@ -31,7 +31,7 @@ from feedalign.errors import DivergenceError
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import in_turn, jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.shallow_runs import learns, log_times, phases
-from feedalign.lab.experiments.common.verdict import Verdict, weakest_of
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on, weakest_of
 from feedalign.lab.panels import panels
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.shallow_rule import shallow_rule
@@ -109,7 +109,6 @@ class Students(Setting, Job):
         return dataset.assign_coords(time=("time", times, {"units": "steps / input dimension"}))
 
     def _student(self, times: NDArray[np.float64], activation: str, rule: str, K: int) -> xr.Dataset:
-        """Simulate one student."""
         rng = numpy_generator(self.first_seed, "start", K, self.run)  # the same for both rules
         A, N, scale = np.ones(self.teachers), self.input_dim, self.weight_scale
         start = shallow.draw_start(A, students=K, input_dim=N, rng=rng, w_std=scale, v_std=scale)
@@ -213,22 +212,16 @@ def _kept(overlap: xr.DataArray, M: int) -> list[Verdict]:
     few, fits, many = _by_size(overlap, M)
     diverged = int(np.isnan(overlap).sum())
     run = f"a run for each K with a draw of teacher, start and feedback; {diverged} diverged"
-    return [
-        Verdict.of_difference(
-            "erf: students with K < M keep nearly as much of the alignment as those with K = M: difference of final "
-            "cos(v, F)",
-            few.sel(activation="erf"),
-            fits.sel(activation="erf"),
-            -0.1,
-            sample=run,
-        ),
-        weakest_of(
-            "students with K ≥ 2M end more aligned than those with K = M: difference of final cos(v, F) (weaker "
-            "activation)",
+    return verdicts_on(run, {
+        "erf: students with K < M keep nearly as much of the alignment as those with K = M: difference of final "
+        "cos(v, F)": ((few - fits).sel(activation="erf"), "above", -0.1),
+        "students with K ≥ 2M end more aligned than those with K = M: difference of final cos(v, F) (weaker "
+        "activation)": (
             {ACTIVATION_LABELS[activation]: (many - fits).sel(activation=activation) for activation in ACTIVATIONS},
-            sample=run,
+            "above",
+            0.0,
         ),
-    ]
+    })  # fmt: skip
 
 
 @figure_style()

@@ -29,7 +29,7 @@ import xarray as xr
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.shallow_runs import QUANTITIES, distance, early_overlap
-from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts, weakest, weakest_of
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on, weakest, weakest_of
 from feedalign.lab.experiments.shallow_variations_figure import plot
 from feedalign.lab.experiments.shallow_variations_job import LEARNED, VARIATIONS, Setting, Students
 
@@ -185,7 +185,7 @@ def _noise(dataset: xr.Dataset) -> list[Verdict]:
         f"a draw of teacher, start and feedback, theory, that arrives without noise (ε_g below {SOLVED:g}); "
         f"{dataset.sizes['draw']} were drawn"
     )
-    return mean_verdicts(draw, {
+    return verdicts_on(draw, {
         "label noise takes alignment: cos(v, F) at the late time, without minus with noise":
             (plain.late_overlap - noisy.late_overlap, "above", 0.0),
         "because noise lengthens first-layer weights most where F is largest: what noise adds to |w_k|² / N of the "

@@ -25,7 +25,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.convnets import SEED, ConvnetSetting, NetConfig, Training, recovery
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.panels import panels
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, RULE_LABELS, figure_style
 
@@ -83,7 +83,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     below = dataset.gradient_alignment.sel(variant="random", layer=dataset.layer[:-1]).mean("layer", skipna=False)
     recovered = recovery(dataset).sel(variant="random")
     aligned, gained = (values.isel(regions=-1) - values.isel(regions=0) for values in (below, recovered))
-    return mean_verdicts(SEED, {
+    return verdicts_on(SEED, {
         "random feedback: gradients of layers below align better without sharing: locally connected minus "
         "convolutional net, mean over layers": (aligned, "above", 0.0),
         "random feedback recovers more of backprop's gain without sharing: locally connected minus convolutional":
@@ -131,7 +131,6 @@ def _draw_gradients(axes: Axes, dataset: xr.Dataset) -> None:
 
 
 def _draw_accuracies(axes: Axes, dataset: xr.Dataset) -> None:
-    """Draw the test accuracy of every variant."""
     labels = {**RULE_LABELS, "random": "DFA, random", "channelwise": "DFA, channelwise"}
     colours = {**RULE_COLOURS, **FEEDBACK_COLOURS}
     for variant in ("backprop", "random", "channelwise", "readout-only"):

@@ -25,16 +25,9 @@ from feedalign.lab.data import python_topics
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.recovery import recovered
-from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.experiments.transformer_figure import draw
-from feedalign.lab.experiments.transformer_job import (
-    Arm,
-    CharacterConfig,
-    CharacterTraining,
-    Kind,
-    Norm,
-    ngram_bits,
-)
+from feedalign.lab.experiments.transformer_job import Arm, CharacterConfig, CharacterTraining, Kind, Norm, ngram_bits
 
 NAME = "transformer"
 CLAIM = CLAIMS[NAME]
@@ -154,7 +147,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     best = "dfa, shared, post-norm"
     taught = runs.embedding_alignment.sel(arm=best).isel(step=slice(1, None)).mean(("step", "draw"), skipna=False)
     sample = f"a seed of initial weights, windows and their order; mean over {dataset.sizes['draw']} feedback draws"
-    return mean_verdicts(sample, {
+    return verdicts_on(sample, {
         "gradients align better if all blocks share a feedback matrix: difference, mean over blocks and norms":
             (shared - own, "above", 0.0),
         "gradients align better in post-norm than in pre-norm networks: difference, mean over blocks, shared feedback":

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.shallow_runs import QUANTITIES, distance, learns, phases
-from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts, weakest_of
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on, weakest_of
 from feedalign.lab.experiments.two_phases_job import ACTIVATIONS, RULES, SIGNS, Setting, Students
 from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
@@ -103,7 +103,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
 def _agreement(dataset: xr.Dataset) -> list[Verdict]:
     """Compare the mean simulated run with the theory: the distance of both curves, mean over times and rules."""
     runs, times = dataset.sizes["seed"], dataset.sizes["time"]
-    return mean_verdicts(f"a draw; mean of {runs} simulated runs, then over {times} times and both rules", {
+    return verdicts_on(f"a draw; mean of {runs} simulated runs, then over {times} times and both rules", {
         f"erf: the equations of N → ∞ describe {words}: mean distance of simulation and theory":
             (distance(dataset, name).mean(("rule", "time"), skipna=False), "below", AGREEMENT)
         for name, words in QUANTITIES.items()

@@ -28,7 +28,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict, mean_verdicts
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 
@@ -115,7 +115,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     gain = accuracy.sel(rule="dfa", drop=True) - accuracy.sel(rule="readout-only", drop=True)
     sample = f"a draw of feedback and initial weights; means over {dataset.sizes['network']} networks, and over layers"
     widths = f"widths {', '.join(str(width) for width in dataset.width.values)}"
-    return mean_verdicts(sample, {
+    return verdicts_on(sample, {
         f"initial weights at {small:g} of PyTorch's: wider networks end with better aligned gradients ({widths}): "
         "slope for a doubling of the width": (slopes(aligned.sel(init_scale=small)), "above", 0.0),
         "PyTorch's initial weights: wider networks end with worse aligned gradients: slope for a doubling":

@@ -185,19 +185,6 @@ class Verdict:
         return round(self.effect * self.runs)
 
 
-def mean_verdicts(sample: str, parts: Mapping[str, tuple[ArrayLike, Side, float]]) -> list[Verdict]:
-    """Return the verdicts on several means over the same independent runs.
-
-    Args:
-        sample: what one independent run is, and what was averaged within a run.
-        parts: by claim: one number for each independent run, [n], and the side of which threshold their mean must be.
-    """
-    return [
-        Verdict.of_mean(claim, values, threshold, side, sample=sample)
-        for claim, (values, side, threshold) in parts.items()
-    ]
-
-
 def weakest(verdicts: Iterable[Verdict]) -> Verdict:
     """Return the verdict with the largest p-value; one without a p-value comes first.
 
@@ -222,6 +209,24 @@ def weakest_of(
     return weakest(
         Verdict.of_mean(claim, values, threshold, side, sample=f"{sample}; {name}") for name, values in groups.items()
     )
+
+
+def verdicts_on(
+    sample: str, parts: Mapping[str, tuple[ArrayLike | Mapping[str, ArrayLike], Side, float]]
+) -> list[Verdict]:
+    """Return the verdicts on several means over the same independent runs.
+
+    Args:
+        sample: what one independent run is, and what was averaged within a run.
+        parts: by claim: one number for each independent run, [n], and the side of which threshold their mean must be.
+            Instead of [n], several groups by name, [n] each: then the weakest group decides.
+    """
+    return [
+        weakest_of(claim, values, threshold, side, sample=sample)
+        if isinstance(values, Mapping)
+        else Verdict.of_mean(claim, values, threshold, side, sample=sample)
+        for claim, (values, side, threshold) in parts.items()
+    ]
 
 
 def holm(verdicts: Sequence[Verdict]) -> list[float]:
