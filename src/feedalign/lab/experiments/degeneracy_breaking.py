@@ -96,33 +96,32 @@ def score(dataset: xr.Dataset) -> xr.DataArray:
 def check(dataset: xr.Dataset) -> list[Verdict]:
     """Compare where DFA arrived with both predictions; the weakest K decides."""
     dfa = dataset.sel(rule="dfa")
-    hits = at(dfa, "predicted_readout")
-    differ = (abs(dfa.predicted_readout - dfa.largest_overlap_readout) > 1e-9).any("unit")
+    hits, here = at(dfa, "predicted_readout").values, arrived(dfa).values
+    differ = (abs(dfa.predicted_readout - dfa.largest_overlap_readout) > 1e-9).any("unit").values
     signs = np.sign(dfa.final_readout) == np.sign(dfa.feedback)
-    signs = (signs | dfa.feedback.isnull()).all("unit").values[arrived(dfa)]
+    signs = (signs | dfa.feedback.isnull()).all("unit").values[here]
     run, drawn = "a run that arrived, with a draw of teacher, start and feedback", dataset.sizes["draw"]
-    at_predicted, decided = [], []
-    for i, K in enumerate(dataset.hidden.values):
-        here = arrived(dfa).values[i]
-        of_all, of_different = hits.values[i][here], hits.values[i][here & differ.values[i]]
-        at_predicted.append(
-            Verdict.of_share(
-                "DFA runs that arrive are at the one predicted of 2^K K! solutions (share, weakest K)",
-                of_all,
-                0.8,
-                sample=f"{run}; K = {K}: {of_all.sum()} of {of_all.size}, of {drawn} drawn",
-            )
+    hidden = list(enumerate(dataset.hidden.values))
+    at_predicted = [
+        Verdict.of_share(
+            "DFA runs that arrive are at the one predicted of 2^K K! solutions (share, weakest K)",
+            hits[i][here[i]],
+            0.8,
+            sample=f"{run}; K = {K}: {(hits & here)[i].sum()} of {here[i].sum()}, of {drawn} drawn",
         )
-        if K > 2:
-            decided.append(
-                Verdict.of_share(
-                    "where the two predictions differ, DFA takes the predicted solution, not the one with the largest "
-                    "v·F (K > 2; share of runs, weakest K)",
-                    of_different,
-                    0.5,
-                    sample=f"{run}, and in which they differ; K = {K}",
-                )
-            )
+        for i, K in hidden
+    ]
+    decided = [
+        Verdict.of_share(
+            "where the two predictions differ, DFA takes the predicted solution, not the one with the largest v·F "
+            "(K > 2; share of runs, weakest K)",
+            hits[i][here[i] & differ[i]],
+            0.5,
+            sample=f"{run}, and in which they differ; K = {K}",
+        )
+        for i, K in hidden
+        if K > 2
+    ]
     return [
         weakest(at_predicted),
         Verdict.of_share("every readout ends with the signs of its feedback (share of runs)", signs, 0.95, sample=run),

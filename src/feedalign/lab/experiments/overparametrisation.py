@@ -168,60 +168,43 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     idle = (early.rule == "dfa") & ~final.copy(data=learns(error)) & early.notnull()
     early = early.where(~idle, -1.0)
     of_erf = early.sel(activation="erf").mean("students", skipna=False)
-    few, fits, _ = _by_size(dataset.second_overlap.isel(time=-1).sel(rule="dfa", activation="erf"), M)
+    few, fits, many = _by_size(final.sel(rule="dfa"), M)
+    between_few, between_fits, _ = _by_size(dataset.second_overlap.isel(time=-1).sel(rule="dfa", activation="erf"), M)
     run = "a run with a draw of teacher, start and feedback"
+    beyond = {label: (many - fits).sel(activation=activation) for activation, label in ACTIVATION_LABELS.items()}
+    diverged = int(np.isnan(final.sel(rule="dfa")).sum())
     return [
         weakest_of(
             "DFA: the largest cos(v, F) before ε_g has halved, whatever K (weakest K and activation)",
             {
-                f"{ACTIVATION_LABELS[activation]}, K = {int(students)}": early.sel(
-                    rule="dfa", activation=activation, students=students
-                )
-                for activation in ACTIVATIONS
-                for students in dataset.students
+                f"{label}, K = {int(K)}": early.sel(rule="dfa", activation=activation, students=K)
+                for activation, label in ACTIVATION_LABELS.items()
+                for K in dataset.students
             },
-            0.95,
-            sample=run,
+            0.95, sample=run,
         ),
         Verdict.of_difference(
             "erf: that cosine under DFA minus the same under backprop from the same start",
-            of_erf.sel(rule="dfa"),
-            of_erf.sel(rule="backprop"),
-            0.2,
-            sample=f"{run} for each K, mean over K",
+            of_erf.sel(rule="dfa"), of_erf.sel(rule="backprop"), 0.2, sample=f"{run} for each K, mean over K",
         ),
-        *_kept(final.sel(rule="dfa"), M),
+        *verdicts_on(f"a run for each K with a draw of teacher, start and feedback; {diverged} diverged", {
+            "erf: students with K < M keep nearly as much of the alignment as those with K = M: difference of final "
+            "cos(v, F)": ((few - fits).sel(activation="erf"), "above", -0.1),
+            "students with K ≥ 2M end more aligned than those with K = M: difference of final cos(v, F) (weaker "
+            "activation)": (beyond, "above", 0.0),
+        }),
         Verdict.of_difference(
             "erf: units of students with K < M lie between teacher units, more than those with K = M: the second "
             "largest |cos(w_k, w̃_m)| of a unit, at the end, of the unit in which this is largest: difference",
-            few,
-            fits,
-            sample=f"{run} for each K",
+            between_few, between_fits, sample=f"{run} for each K",
         ),
-    ]
+    ]  # fmt: skip
 
 
 def _by_size(values: xr.DataArray, M: int) -> list[xr.DataArray]:
     """Return the means over the students with K < M, those with K = M, and those with K ≥ 2M."""
     K = values.students
     return [values.sel(students=which).mean("students", skipna=False) for which in (K < M, K == M, K >= 2 * M)]
-
-
-def _kept(overlap: xr.DataArray, M: int) -> list[Verdict]:
-    """Compare the final cos(v, F) of students with few, as many and many units, run by run."""
-    few, fits, many = _by_size(overlap, M)
-    diverged = int(np.isnan(overlap).sum())
-    run = f"a run for each K with a draw of teacher, start and feedback; {diverged} diverged"
-    return verdicts_on(run, {
-        "erf: students with K < M keep nearly as much of the alignment as those with K = M: difference of final "
-        "cos(v, F)": ((few - fits).sel(activation="erf"), "above", -0.1),
-        "students with K ≥ 2M end more aligned than those with K = M: difference of final cos(v, F) (weaker "
-        "activation)": (
-            {ACTIVATION_LABELS[activation]: (many - fits).sel(activation=activation) for activation in ACTIVATIONS},
-            "above",
-            0.0,
-        ),
-    })  # fmt: skip
 
 
 @figure_style()

@@ -144,33 +144,24 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     beyond = (learned - xr.DataArray(expected, dims="case")).mean("case", skipna=False).values
     # What has learned to the last digit may end a rounding error below 0.
     apart = abs(np.log10(error.clip(min=np.finfo(float).tiny) / SUCCESS))
-    near = (apart < 0.25).where(error.notnull())
     run = "a run with a start and feedback of its own"
     one_of_each = f"one run of each of {error.sizes['case']} pairs (M, K), mean over pairs"
     formula = f"success fractions follow the formula: the mean difference is within ±{FORMULA_WITHIN:g}"
     return [
         Verdict.of_share(
             "share of runs in which the condition does not tell whether the run learned",
-            (learned != met).where(error.notnull()),
-            0.01,
-            "below",
-            sample=run,
+            (learned != met).where(error.notnull()), 0.01, "below", sample=run,
         ),
-        weakest(  # two one-sided tests: the difference is above the lower limit and below the upper one
-            [
-                Verdict.of_mean(formula, beyond, -FORMULA_WITHIN, sample=one_of_each),
-                Verdict.of_mean(formula, beyond, FORMULA_WITHIN, "below", sample=one_of_each),
-            ]
-        ),
+        weakest([  # two one-sided tests: the difference is above the lower limit and below the upper one
+            Verdict.of_mean(formula, beyond, -FORMULA_WITHIN, sample=one_of_each),
+            Verdict.of_mean(formula, beyond, FORMULA_WITHIN, "below", sample=one_of_each),
+        ]),
         Verdict.of_share(
             f"the threshold of success (ε_g = {SUCCESS:g}) does not matter: share of runs that end within a factor of "
             "1.8 of it",
-            near,
-            0.01,
-            "below",
-            sample=run,
+            (apart < 0.25).where(error.notnull()), 0.01, "below", sample=run,
         ),
-    ]
+    ]  # fmt: skip
 
 
 @figure_style()

@@ -130,9 +130,13 @@ def recovery(dataset: xr.Dataset, arm: str) -> xr.DataArray:
     The controls have the arm's norm and seed. Without any gain of backprop's the part is not a number.
     """
     saved = -at_best_rates(dataset).bits.isel(step=-1)
+    return recovered(*(saved.sel(arm=each, drop=True) for each in (arm, *_controls(arm))))
+
+
+def _controls(arm: str) -> tuple[str, str]:
+    """Return the names of the frozen and the backprop arm with the same norm."""
     norm = arm.rpartition(", ")[2]
-    arms = (arm, f"frozen, {norm}", f"backprop, {norm}")
-    return recovered(*(saved.sel(arm=each, drop=True) for each in arms))
+    return f"frozen, {norm}", f"backprop, {norm}"
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
@@ -164,13 +168,7 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw bits along training, gradient alignment of every block along training, and what each arm recovers."""
     arms = [str(arm) for arm in dataset.arm.values]
-    controls = {norm: {f"frozen, {norm}-norm", f"backprop, {norm}-norm"} for norm in _NORMS}
-    judged = [
-        arm
-        for arm in arms
-        for norm in _NORMS
-        if arm.endswith(f"{norm}-norm") and controls[norm] <= set(arms) and arm not in controls[norm]
-    ]
+    judged = [arm for arm in arms if set(arms) - {arm} >= {*_controls(arm)}]
     return draw(at_best_rates(dataset), {arm: recovery(dataset, arm) for arm in judged})
 
 
