@@ -125,7 +125,7 @@ def _second_layer(dataset: xr.Dataset, rule: str = "dfa") -> xr.DataArray:
 
 
 def _weakest(dataset: xr.Dataset, claim: str, values: xr.DataArray, threshold: float = 0.0) -> Verdict:
-    """Return the verdict on the weakest activation and label noise, whose name takes the place of {} in the claim."""
+    """Return the verdict on the weakest case, an activation with a label noise. Its name takes the place of {}."""
     return weakest(
         Verdict.of_mean(
             claim.format(f"{activation}, noise {noise:g}"),

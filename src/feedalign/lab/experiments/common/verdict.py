@@ -218,8 +218,9 @@ def verdicts_on(
 
     Args:
         sample: what one independent run is, and what was averaged within a run.
-        parts: by claim: one number for each independent run, [n], and the side of which threshold their mean must be.
-            Instead of [n], several groups by name, [n] each: then the weakest group decides.
+        parts: by claim: one number for each independent run, [n]; the side of the threshold on which the mean must be;
+            the threshold. Several groups by name, [n] each, can stand in the place of the numbers. Then the claim is
+            about each group, and the weakest group's verdict counts.
     """
     return [
         weakest_of(claim, values, threshold, side, sample=sample)
