@@ -19,6 +19,7 @@ from tests.cases.browser import chromium
 
 from feedalign.errors import DataError
 from feedalign.lab.data import ImageData, fetch, load
+from feedalign.rules.wrapped import COMPILES
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
@@ -64,7 +65,13 @@ def reader() -> Iterator[BrowserContext]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest tests first, so that no worker is left alone with one at the end; all others keep their order."""
+    """Run the longest tests first, so that no worker is left alone with one at the end; all others keep their order.
+
+    Where torch is so old that a net in a rule runs uncompiled, there is nothing to compile.
+    """
+    for item in items:
+        if not COMPILES and ("compil" in item.name or "export, strict" in item.name):
+            item.add_marker(pytest.mark.skip(reason="this version of torch leaves a net in a rule uncompiled"))
     items.sort(key=lambda item: not any(map(item.get_closest_marker, ("slow", "fault"))))
 
 

@@ -28,7 +28,7 @@ ELSEWHERE = {
     "docs/how-to/compatibility-models.md": ("the command that writes the whole page measured it", "9.5"),
     "docs/how-to/feedback.md": ("a version of this library", "0.1"),
     "docs/how-to/measure-alignment.md": ("defaults of alignment_times", "0.2 0.02"),
-    "docs/how-to/training-loops.md": ("versions of torch", "2.7 2.9"),
+    "docs/how-to/training-loops.md": ("a version of torch", "2.12"),
     "docs/how-to/long-runs.md": ("the default interval of checkpoints, and a hundredth of it", "0.6"),
     "docs/how-to/will-it-align.md": (
         "thresholds of the diagnosis, and settings of tests/diagnosis",

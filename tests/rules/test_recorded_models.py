@@ -14,7 +14,8 @@ import feedalign as fa
 from feedalign.errors import ArgumentError
 
 RECORD: dict[str, Callable[[Any, Tensor], Any]] = {
-    "torch.export": lambda net, x: torch.export.export(net, (x,)).module(),
+    "torch.export": lambda net, x: torch.export.export(net, (x,), strict=False).module(),
+    "torch.export, strict": lambda net, x: torch.export.export(net, (x,), strict=True).module(),
     "torch.jit.trace": lambda net, x: torch.jit.trace(net, x),
 }
 # Torch's own words: torch.jit is to go, and a trace is no program.

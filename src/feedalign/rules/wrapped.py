@@ -26,6 +26,10 @@ from feedalign.rules.signature import with_signature
 from feedalign.rules.slot import Seeing, Slot
 from feedalign.torch_private import data_parallel_group
 
+# The compilers before torch 2.12 take compiled code for exported code (pytorch issue 176347), and under some rules what
+# they compile computes other updates. So there a net in a rule runs uncompiled, also within code that is compiled.
+COMPILES = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 12)
+
 
 class Wrapped(saving.NotPickled, nn.Module, ABC):
     """A model whose `loss.backward()` computes a learning rule's update; the training loop stays as it is.
@@ -81,7 +85,7 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
         self.register_state_dict_pre_hook(saving.settle)  # type: ignore[no-untyped-call]
         self.register_state_dict_post_hook(saving.part_tied)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(saving.see_what_was_loaded)  # type: ignore[no-untyped-call]
-        self.__class__ = with_signature(type(self), type(model))  # type: ignore[arg-type]
+        self.__class__ = with_signature(type(self), type(model), compiles=COMPILES)  # type: ignore[arg-type]
 
     @abstractmethod
     def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
