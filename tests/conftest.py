@@ -19,7 +19,7 @@ from tests.cases.browser import chromium
 
 from feedalign.errors import DataError
 from feedalign.lab.data import ImageData, fetch, load
-from feedalign.rules.wrapped import COMPILES
+from feedalign.rules.signature import COMPILES
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext

@@ -16,7 +16,7 @@ import xarray as xr
 
 from feedalign.cli import main
 from feedalign.lab import own_setting
-from feedalign.lab.own_setting import TheoryConfig, command
+from feedalign.lab.own_setting import TheoryConfig, running
 from feedalign.theory import shallow
 
 SHORT = ("--end-time", "20", "--measurements", "12", "--input-dim", "60")
@@ -78,7 +78,7 @@ def test_the_same_setting_is_not_computed_twice(
 ) -> None:
     assert main(["theory", *SHORT]) == 0
     first = capsys.readouterr().out
-    monkeypatch.setattr(command, "run", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(running, "run", lambda *_: pytest.fail("computed again"))
     assert main(["theory", *SHORT]) == 0
     assert capsys.readouterr().out == first
 

@@ -10,6 +10,7 @@ do instead, for the end of the message; unless given, a sentence that fits what 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import numbers
@@ -215,12 +216,8 @@ def _fits(found: tuple[int, ...], wanted: tuple[int | str, ...]) -> bool:
 
 
 def _number(name: str, value: object, expected: str, fits: Callable[[float], bool], advice: str) -> float:
-    real = _real(value)
-    if real is not None:
-        try:
-            number = float(real)
-        except OverflowError:
-            number = math.inf
+    with contextlib.suppress(TypeError, OverflowError):  # None, and an integer that no float can hold
+        number = float(_real(value))
         if math.isfinite(number) and fits(number):
             return number
     raise refused(name, expected, value, advice or _way_out(value))

@@ -14,52 +14,34 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-# By the names of `feedalign.rules.RULES`. Okabe & Ito's palette.
-RULE_COLOURS = {
-    "dfa": "#D55E00",
-    "backprop": "#0072B2",
-    "readout-only": "#7A7A7A",
-    "fa": "#009E73",
-    "sign-symmetry": "#56B4E9",
-    "drtp": "#CC79A7",
-    "kolen-pollack": "#B8A000",
-    "direct-kolen-pollack": "#E69F00",
-    "conditioned-dfa": "#8C2D04",
-    "frozen": "#3A3A3A",
+# Colour, of Okabe & Ito's palette, and label, by the names of `feedalign.rules.RULES`.
+_OF_RULES = {
+    "dfa": ("#D55E00", "DFA"),
+    "backprop": ("#0072B2", "backprop"),
+    "readout-only": ("#7A7A7A", "readout only"),
+    "fa": ("#009E73", "FA"),
+    "sign-symmetry": ("#56B4E9", "sign symmetry"),
+    "drtp": ("#CC79A7", "DRTP"),
+    "kolen-pollack": ("#B8A000", "Kolen–Pollack"),
+    "direct-kolen-pollack": ("#E69F00", "direct Kolen–Pollack"),
+    "conditioned-dfa": ("#8C2D04", "conditioned DFA"),
+    "frozen": ("#3A3A3A", "frozen"),
 }
-RULE_LABELS = {
-    "dfa": "DFA",
-    "backprop": "backprop",
-    "readout-only": "readout only",
-    "fa": "FA",
-    "sign-symmetry": "sign symmetry",
-    "drtp": "DRTP",
-    "kolen-pollack": "Kolen–Pollack",
-    "direct-kolen-pollack": "direct Kolen–Pollack",
-    "conditioned-dfa": "conditioned DFA",
-    "frozen": "frozen",
+# The same of DFA, by the kind of feedback; plain DFA has random feedback.
+_OF_FEEDBACK = {
+    "random": ("#D55E00", "random"),
+    "channelwise": ("#009E73", "channelwise"),
+    "smooth": ("#56B4E9", "smooth"),
+    "optimal": ("#CC79A7", "most alignable"),
+    "mask": ("#B8A000", "from connections"),
+    "weights": ("0.75", "from initial weights"),
+    "learned": ("#E69F00", "learned"),
+    "learned, smooth": ("#8C5A00", "learned from smooth"),
 }
-# Of DFA, by the kind of feedback; plain DFA has random feedback.
-FEEDBACK_COLOURS = {
-    "random": RULE_COLOURS["dfa"],
-    "channelwise": "#009E73",
-    "smooth": "#56B4E9",
-    "optimal": "#CC79A7",
-    "mask": "#B8A000",
-    "weights": "0.75",
-    "learned": "#E69F00",
-    "learned, smooth": "#8C5A00",
-}
-FEEDBACK_LABELS = {
-    "random": "random",
-    "channelwise": "channelwise",
-    "smooth": "smooth",
-    "optimal": "most alignable",
-    "mask": "from connections",
-    "weights": "from initial weights",
-    "learned": "learned",
-    "learned, smooth": "learned from smooth",
-}
+RULE_COLOURS = {rule: colour for rule, (colour, _) in _OF_RULES.items()}
+RULE_LABELS = {rule: label for rule, (_, label) in _OF_RULES.items()}
+FEEDBACK_COLOURS = {kind: colour for kind, (colour, _) in _OF_FEEDBACK.items()}
+FEEDBACK_LABELS = {kind: label for kind, (_, label) in _OF_FEEDBACK.items()}
 
 _RC: Any = {
     "font.size": 9,

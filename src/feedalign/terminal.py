@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -41,10 +41,6 @@ class Output:
         # A console that is given no file follows sys.stdout and sys.stderr, also where these are replaced.
         return QuietConsole(stderr=self.name == "stderr", highlight=False, soft_wrap=True)
 
-    def print(self, text: str, *, markup: bool = True) -> None:
-        """Print a line; with markup, [bold] and the like are instructions to rich."""
-        self.console.print(text, markup=markup)
-
     def flush(self) -> None:
         """Write what is still buffered; a reader that has gone is noticed here at the latest."""
         try:
@@ -66,11 +62,11 @@ class Output:
 @contextmanager
 def never_missing() -> Iterator[None]:
     """Within this context there are standard streams: what is printed to one that the caller has closed is dropped."""
-    with ExitStack() as stack:
-        if sys.stdout is None:
-            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
-        if sys.stderr is None:
-            stack.enter_context(redirect_stderr(stack.enter_context(open(os.devnull, "w"))))
+    with (
+        open(os.devnull, "w") as nowhere,
+        redirect_stdout(sys.stdout or nowhere),  # None where the caller has closed the stream
+        redirect_stderr(sys.stderr or nowhere),
+    ):
         yield
 
 

@@ -48,7 +48,10 @@ def backward_hooks(module: nn.Module) -> tuple[list[Any], list[Any], list[Any]]:
 
 
 def any_backward_hooks(modules: Iterable[nn.Module]) -> bool:
-    """Return whether torch calls backward hooks of any kind for one of these modules; see `backward_hooks`."""
+    """Return whether torch calls backward hooks of any kind for one of these modules.
+
+    Why: as for `backward_hooks`. It is asked in every pass, so it makes no lists.
+    """
     if every_module._global_backward_hooks or every_module._global_backward_pre_hooks:
         return True
     return any(module._backward_hooks or module._backward_pre_hooks for module in modules)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import feedalign as fa
-from feedalign.diagnosis.comparing import FASTER, SLOWER, WELL_CONDITIONED
+from feedalign.diagnosis.words import FASTER, SLOWER, WELL_CONDITIONED
 from feedalign.lab.data import load, prepare
 
 Loss = Callable[[Any, Any], Tensor]

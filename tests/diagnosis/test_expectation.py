@@ -14,7 +14,7 @@ from scipy.linalg import sqrtm
 import feedalign as fa
 from feedalign.diagnosis import Moment
 from feedalign.diagnosis.batches import Batches
-from feedalign.diagnosis.expectation import conditioner, predicted_steps, second_moment
+from feedalign.diagnosis.expectation import conditioner, predicted_steps
 from feedalign.diagnosis.looking import look
 from feedalign.diagnosis.preparing import Task
 from feedalign.theory import linear
@@ -28,7 +28,8 @@ def test_the_conditioner_is_that_of_the_rule_on_many_errors() -> None:
     net = fa.ConditionedDFA(fa.networks.MLP([4, 8, 3]).double())
     net(torch.zeros(50_000, 4, dtype=torch.float64)).backward(torch.from_numpy(errors))
     # The rule adds three white errors.
-    np.testing.assert_allclose(conditioner(second_moment(errors)), net.conditioner.numpy(), rtol=0.01, atol=1e-4)
+    moment = Moment.of(errors.T / np.sqrt(len(errors)))
+    np.testing.assert_allclose(conditioner(moment), net.conditioner.numpy(), rtol=0.01, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_a_diagnosis_says_that_steps_were_left_out() -> None:
 def test_a_moment_of_few_samples_is_decomposed_as_its_matrix_is() -> None:
     """Of n samples and C > n outputs there are n directions, and a matrix [n, n] tells them."""
     errors = np.random.default_rng(0).standard_normal((7, 40)) * np.linspace(1, 3, 40)
-    few, whole = second_moment(errors), Moment(errors.T @ errors / 7)
+    few, whole = Moment.of(errors.T / np.sqrt(7)), Moment(errors.T @ errors / 7)
     assert few.factor is not None
     np.testing.assert_allclose(few.matrix, whole.matrix, atol=1e-12)
     np.testing.assert_allclose(few.decomposition[0], whole.decomposition[0], rtol=1e-9)

@@ -59,17 +59,21 @@ def descent(net: Wrapped, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any,
     args, kwargs = arguments(net.model, x)
     y = recordable(y)
 
-    def loss_of(model: Callable[..., Any]) -> Tensor:
-        return loss_fn(model(*args, **kwargs), y)
+    @torch.enable_grad()
+    def gradients() -> Gradients:
+        trained = {name: parameter for name, parameter in net.model.named_parameters() if parameter.requires_grad}
+        loss = loss_fn(net(*args, **kwargs), y)
+        found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+        return {name: one.detach() for name, one in zip(trained, found, strict=True) if one is not None}
 
     def loss_after(gradients: Gradients, scale: float) -> float:
         moved = {name: net.model.get_parameter(name) - scale * gradient for name, gradient in gradients.items()}
-        return float(loss_of(lambda *args, **kwargs: functional_call(net.model, moved, args, kwargs)))
+        return float(loss_fn(functional_call(net.model, moved, args, kwargs), y))
 
     with torch.inference_mode(False), undisturbed(net, net.model):
-        sent = _gradients(net, loss_of)
+        sent = gradients()
         with net.backprop():
-            true = _gradients(net, loss_of)
+            true = gradients()
         lengths = [_norm(gradients) for gradients in (sent, true)]
         if not min(lengths) > 0:
             raise ArgumentError(
@@ -81,13 +85,6 @@ def descent(net: Wrapped, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any,
             after_backprop = loss_after(true, lr * lengths[0] / lengths[1])
     rule, backprop = after_rule - before, after_backprop - before
     return Descent(rule, backprop, rule / backprop if backprop else float("nan"), lr * lengths[0])
-
-
-@torch.enable_grad()
-def _gradients(net: Wrapped, loss_of: Callable[[Callable[..., Any]], Tensor]) -> Gradients:
-    trained = {name: parameter for name, parameter in net.model.named_parameters() if parameter.requires_grad}
-    gradients = torch.autograd.grad(loss_of(net), list(trained.values()), allow_unused=True)
-    return {name: one.detach() for name, one in zip(trained, gradients, strict=True) if one is not None}
 
 
 def _norm(gradients: Gradients) -> float:

@@ -165,17 +165,12 @@ def _append(file: Path, row: dict[str, Any]) -> None:
     """Append a row to a CSV file, with a heading if it is new."""
     try:
         heading = next(csv.reader(file.read_text(encoding="utf-8").splitlines()[:1])) if file.exists() else None
-        if heading is not None and heading != list(row):
-            raise DataError(
-                f"{file} has the columns {', '.join(heading)}, but the measurement has {', '.join(row)}; choose "
-                "another file"
-            )
-        with file.open("a", newline="", encoding="utf-8") as opened:
-            writer = csv.DictWriter(opened, list(row))
-            if heading is None:
-                writer.writeheader()
-            writer.writerow(row)
+        if heading is None or heading == list(row):
+            with file.open("a", newline="", encoding="utf-8") as opened:
+                csv.writer(opened).writerows([row.values()] if heading else [row, row.values()])
+            return
     except (OSError, StopIteration) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"cannot write {file} ({error}); choose another file") from error
+    raise DataError(
+        f"{file} has the columns {', '.join(heading)}, but the measurement has {', '.join(row)}; choose another file"
+    )

@@ -98,7 +98,7 @@ def _weights(what: str, run: Any) -> dict[str, Tensor]:
         own = name.rpartition(".")[2]
         if name not in counted or tensor.ndim < 2 or own.startswith("bias"):
             continue
-        if name.removesuffix("_mask") != name and f"{name.removesuffix('_mask')}_orig" in held:
+        if name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in held:
             continue
         if fault := _fault(tensor):
             raise ArgumentError(f"the overlap is of real, dense weights, but {name!r} in {what} is {fault}")

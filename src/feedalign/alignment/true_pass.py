@@ -23,7 +23,7 @@ class Batch:
     args: tuple[Any, ...]  # inputs of the model by position
     kwargs: dict[str, Any]  # inputs of the model by keyword
     y: Any
-    masks: PassMasks | None = None  # which entries of the inputs are real; None if all of them are
+    masks: PassMasks | None  # which entries of the inputs are real; None if all of them are
 
     @classmethod
     def of(cls, net: DirectRule, loss_fn: Callable[[Any, Any], Tensor], x: Any, y: Any) -> Batch:
@@ -35,14 +35,14 @@ class Batch:
 
 
 def true_pass(
-    net: DirectRule, batch: Batch, see: Callable[[str, Any], Any] | None = None, also: Iterable[str] = ()
+    net: DirectRule, batch: Batch, see: Callable[[str, Any], Any], also: Iterable[str] = ()
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """Run the model under `net.backprop()` and return the Tensors at which the error is taken, and the loss.
 
     `see` is called as see(name, output) when a point or a module in `also` has run. What it returns, unless None, goes
     on in the output's place.
     """
-    with torch.enable_grad(), net.backprop(see), observing(net.model, also, see or (lambda *_: None)):
+    with torch.enable_grad(), net.backprop(see), observing(net.model, also, see):
         output, entries = tapped(
             net.model,
             net.error_tap,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -54,42 +55,38 @@ def alignment_matrix(weight: Tensor, above: Factors | None, below: Factors | Non
     and the small M has the singular values of Â. There is no feedback above the output and below the input of the
     model. Singular values below `precision`, the relative rounding error of the weights, are taken for zero.
     """
-    means = _over_copies(weight, above, below)
-    left, right = (None if factors is None else factors.narrow() for factors in (above, below))
+    # The mean over the features that have the same row of feedback.
+    means = _on_both_sides(lambda side, tensor: side.gathered(tensor) / side.number_of_copies, weight, above, below)
+    left, right = (None if side is None else side.narrow() for side in (above, below))
     small = _between(_inverse(left), means, _inverse(right))
-    described = _between(left, small, right)
-    described = described if below is None else below.spread(described)
-    described = described if above is None else above.spread(described.mT).mT
+    described = _on_both_sides(Factors.spread, _between(left, small, right), above, below)
     norms = [torch.linalg.matrix_norm(each).square().mean() for each in (weight - described, weight)]
     rows = weight.shape[-2] if above is None else above.outputs
     columns = weight.shape[-1] if below is None else below.outputs
     singular = torch.linalg.svdvals(small)
     zeros = singular.new_zeros(*singular.shape[:-1], min(rows, columns) - singular.shape[-1])
+    matrix = None
+    if rows * columns <= _LARGEST:
+        left, right = (None if side is None else side.rows for side in (above, below))
+        matrix = _on_both_sides(Factors.on_outputs, _between(_inverse(left), means, _inverse(right)), above, below)
     return AlignmentMatrix(
         (rows, columns),
         spectrum_of(torch.cat([singular, zeros], -1), rows * precision),
         float((norms[0] / norms[1]).sqrt()),
-        _made(means, above, below) if rows * columns <= _LARGEST else None,
+        matrix,
     )
 
 
-def _over_copies(weight: Tensor, above: Factors | None, below: Factors | None) -> Tensor:
-    """Return the mean of the weights over the features that have the same row of feedback, on both sides."""
-    if below is not None:
-        weight = below.gathered(weight) / below.number_of_copies
-    return weight if above is None else above.gathered(weight.mT).mT / above.number_of_copies
+def _on_both_sides(
+    change: Callable[[Factors, Tensor], Tensor], matrix: Tensor, above: Factors | None, below: Factors | None
+) -> Tensor:
+    """Return the matrix with its last axis changed by the factors below, and the axis before by those above."""
+    matrix = matrix if below is None else change(below, matrix)
+    return matrix if above is None else change(above, matrix.mT).mT
 
 
 def _inverse(matrix: Tensor | None) -> Tensor | None:
     return None if matrix is None else torch.linalg.pinv(matrix)
-
-
-def _made(means: Tensor, above: Factors | None, below: Factors | None) -> Tensor:
-    """Return Â from the means of the weights over copies."""
-    left, right = (None if factors is None else factors.rows for factors in (above, below))
-    found = _between(_inverse(left), means, _inverse(right))
-    found = found if below is None else below.on_outputs(found)
-    return found if above is None else above.on_outputs(found.mT).mT
 
 
 def _between(left: Tensor | None, weight: Tensor, right: Tensor | None) -> Tensor:

@@ -127,7 +127,8 @@ def _of_backward_weights(net: SequentialRule) -> WeightAlignment:
     for name, (weight, instead) in net.backward_weights().items():
         # Copies of a layer, as an ensemble has them, share one matrix.
         copies = weight.shape[:-2] if weight.numel() > matrices[name].numel() else ()
-        products[name] = _products(weight.reshape(*copies, 1, -1), instead.reshape(*copies, 1, -1))
+        a, b = (side.double().reshape(*copies, 1, -1) for side in (weight, instead))
+        products[name] = _three((a * b).sum((-2, -1)), _squared(a), _squared(b))
     return _summary(products, {})
 
 
@@ -140,12 +141,6 @@ def weight_of(block: Block, modules: dict[str, nn.Module], shape: Sequence[int |
     if found[0].shape[-2:] != expected:
         return f"weights of shape {tuple(found[0].shape)} are not one matrix {expected}"
     return gathered(found[0])
-
-
-def _products(a: Tensor, b: Tensor) -> Tensor:
-    """Return a·b, a·a and b·b over the last two axes, [..., 3], in float64."""
-    a, b = a.double(), b.double()
-    return _three((a * b).sum((-2, -1)), _squared(a), _squared(b))
 
 
 def _three(along: Tensor, of_weights: Tensor, of_feedback: Tensor) -> Tensor:

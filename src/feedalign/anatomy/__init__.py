@@ -3,8 +3,6 @@
 from feedalign.anatomy import problems
 from feedalign.anatomy.blocks import Block, convolution_between, features_last, is_chain, names_above, trace
 from feedalign.anatomy.error_tap import Entries, Entry, ErrorTap
-from feedalign.anatomy.fewer import one_fewer
-from feedalign.anatomy.hooks import evaluating, observing, same_modes
 from feedalign.anatomy.jacobians import mean_jacobians
 from feedalign.anatomy.masks import (
     InputMasks,
@@ -17,10 +15,18 @@ from feedalign.anatomy.masks import (
 )
 from feedalign.anatomy.padding import find_padding
 from feedalign.anatomy.padding_marks import UnnamedPadding
-from feedalign.anatomy.points import axes_missing, axes_problem, check_points, name_problems, names_of
+from feedalign.anatomy.points import check_points, name_problems, names_of, sample_axes
 from feedalign.anatomy.problems import Problem
 from feedalign.anatomy.tapping import check_all_ran, checked_place, hook_places, place_problems, seeing_places, tapped
-from feedalign.anatomy.undisturbed import State, copied, same_random_numbers, same_state, undisturbed
+from feedalign.anatomy.undisturbed import (
+    State,
+    copied,
+    evaluating,
+    same_modes,
+    same_random_numbers,
+    same_state,
+    undisturbed,
+)
 from feedalign.anatomy.values import (
     activation_in,
     activation_of,
@@ -31,6 +37,9 @@ from feedalign.anatomy.values import (
     is_computed_from,
     leaves_below,
     mapped,
+    observing,
+    one_fewer,
+    operations_below,
     origin,
     recordable,
     tensors_in,
@@ -51,8 +60,6 @@ __all__ = [
     "activation_in",
     "activation_of",
     "arguments",
-    "axes_missing",
-    "axes_problem",
     "check_all_ran",
     "check_points",
     "checked_place",
@@ -76,6 +83,7 @@ __all__ = [
     "names_of",
     "observing",
     "one_fewer",
+    "operations_below",
     "origin",
     "place_problems",
     "plain_copy",
@@ -87,6 +95,7 @@ __all__ = [
     "same_modes",
     "same_random_numbers",
     "same_state",
+    "sample_axes",
     "seeing_places",
     "tapped",
     "tensors_in",

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from feedalign.anatomy import problems
 from feedalign.anatomy.error_tap import ErrorTap
-from feedalign.anatomy.fewer import one_fewer
-from feedalign.anatomy.hooks import evaluating, observing
-from feedalign.anatomy.points import axes_missing, axes_problem
+from feedalign.anatomy.points import sample_axes
+from feedalign.anatomy.problems import Problem
 from feedalign.anatomy.tapping import tapped
-from feedalign.anatomy.undisturbed import same_state
-from feedalign.anatomy.values import activation_in, activation_of
+from feedalign.anatomy.undisturbed import evaluating, same_state
+from feedalign.anatomy.values import activation_in, activation_of, observing, one_fewer
 from feedalign.anatomy.weights import gathered, weight_matrices
 from feedalign.errors import ArgumentError, FeedbackShapeError, OutputError, PointsError
 from feedalign.feedback import Convolution
@@ -165,11 +164,10 @@ def _trace(
         if name in points or not name:
             activation = activation_of(name, returned)
             by_token = bool(name) and tap.batch_dims is None and features_last(inside, modules, activation)
-            summed = axes_missing(activation, batch_shape) if by_token else 0
-            own_batch = batch_shape[: len(batch_shape) - summed]
-            if name and (wrong := axes_problem(name, modules[name], activation, own_batch)):
-                raise FeedbackShapeError(f"point {wrong}")
-            shape = activation.shape[len(own_batch) :]
+            shape = sample_axes(name, modules[name], activation, batch_shape, by_token) if name else rows.shape[-1:]
+            if isinstance(shape, Problem):
+                raise FeedbackShapeError(f"point {shape}")
+            summed = len(batch_shape) - (activation.ndim - len(shape))
             blocks.append(
                 Block(
                     name,

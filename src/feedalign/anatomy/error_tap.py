@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,16 +48,15 @@ class ErrorTap:
     def __post_init__(self) -> None:
         if self.batch_dims is not None:
             advice = "it counts the leading axes that are the batch, 1 for [batch, ...], 2 for [batch, token, ...]"
-            object.__setattr__(
-                self, "batch_dims", whole_number("batch_dims", self.batch_dims, at_least=1, advice=advice)
-            )
+            batch_dims = whole_number("batch_dims", self.batch_dims, at_least=1, advice=advice)
+            object.__setattr__(self, "batch_dims", batch_dims)
         for entry in self.entries:
             if isinstance(entry, Tensor) or not isinstance(entry, Hashable):
                 raise refused("output", "a key, an index, a name or a function from the output to its entry", entry)
+        if not self.entries:
+            raise ArgumentError("output=() names no entry; name the entries at which the error is taken")
         for name, given in (("output", self.entries), ("error_at", self.places)):
-            if not given and name == "output":
-                raise ArgumentError("output=() names no entry; name the entries at which the error is taken")
-            if any(given.count(one) > 1 for one in given):
+            if len(set(given)) < len(given):
                 raise ArgumentError(f"{name}={given!r} names one of them twice; name each once")
         if self.places and len(self.entries) > 1:
             raise ArgumentError(
@@ -98,15 +98,21 @@ class ErrorTap:
         Raises:
             OutputError: nothing there can carry an error.
         """
-        if not training and isinstance(output, Tensor) and len(self.entries) == 1:
-            return (self._checked(output, None),)
-        return tuple(self._checked(output, entry) for entry in self.entries)
+        found = self.find(output, training=training)
+        if isinstance(found, Problem):
+            raise OutputError(f"the model's {found.words}")
+        return found
 
-    def find(self, output: Any) -> tuple[Tensor, ...] | Problem:
-        """Return the Tensors at which the error is taken, or why there are none."""
-        found = tuple(self.find_one(output, entry) for entry in self.entries)
-        wrong = [one for one in found if isinstance(one, Problem)]
-        return wrong[0] if wrong else tuple(one for one in found if isinstance(one, Tensor))
+    def find(self, output: Any, *, training: bool = True) -> tuple[Tensor, ...] | Problem:
+        """Return the Tensors at which the error is taken, as `of` does, or why there are none."""
+        alone = not training and isinstance(output, Tensor) and len(self.entries) == 1
+        found = []
+        for entry in (None,) if alone else self.entries:
+            one = self.find_one(output, entry)
+            if isinstance(one, Problem):
+                return one
+            found.append(one)
+        return tuple(found)
 
     def find_one(self, output: Any, entry: Entry) -> Tensor | Problem:
         """Return the Tensor of one entry, or why there is none."""
@@ -167,12 +173,6 @@ class ErrorTap:
         """Return the batch axes of a tapped Tensor."""
         return tapped.shape[: -1 if self.batch_dims is None else self.batch_dims]
 
-    def _checked(self, output: Any, entry: Entry) -> Tensor:
-        found = self.find_one(output, entry)
-        if isinstance(found, Problem):
-            raise OutputError(f"the model's {found.words}")
-        return found
-
 
 def _entry_of(output: Any, entry: Entry) -> Any:
     if callable(entry):
@@ -194,10 +194,7 @@ def _put(output: Any, entry: Entry, old: Tensor, new: Tensor) -> Any:
         return exchange(output, old, new)
     if isinstance(entry, str) and getattr(output, entry, None) is old:
         other = copy.copy(output)  # an object of the model's own
-        try:
+        with suppress(AttributeError):
             setattr(other, entry, new)
-        except AttributeError:
-            pass
-        else:
             return other
     raise OutputError(f"the model's {problems.fixed_output(output)}")

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from feedalign.anatomy import problems
 from feedalign.anatomy.error_tap import ErrorTap
-from feedalign.anatomy.hooks import evaluating, observing
 from feedalign.anatomy.tapping import tapped
-from feedalign.anatomy.values import activation_of, exchange
+from feedalign.anatomy.undisturbed import evaluating
+from feedalign.anatomy.values import activation_of, exchange, observing
 from feedalign.errors import PointsError
 
 

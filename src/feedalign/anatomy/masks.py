@@ -62,9 +62,8 @@ class InputMask:
                 raise refused("mask", _WANTED, mask)
             return cls(mask)
         inputs = inspect.signature(model.forward).parameters
-        kinds = {parameter.kind for parameter in inputs.values()}
         if mask not in inputs:
-            if inspect.Parameter.VAR_KEYWORD in kinds:
+            if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in inputs.values()):
                 return cls(mask)
             raise ArgumentError(f"mask={mask!r} is no input of the model, choose from: {', '.join(map(repr, inputs))}")
         by_position = inputs[mask].kind is not inspect.Parameter.KEYWORD_ONLY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,16 +12,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from feedalign.anatomy.error_tap import ErrorTap
-from feedalign.anatomy.hooks import evaluating, observing
 from feedalign.anatomy.masks import real_features
-from feedalign.anatomy.padding_marks import Convention, UnnamedPadding, conventions, input_tensors, marks_tokens
+from feedalign.anatomy.padding_marks import Mark, UnnamedPadding, input_tensors, marks_of, marks_tokens
 from feedalign.anatomy.tapping import tapped
-from feedalign.anatomy.undisturbed import same_state
-from feedalign.anatomy.values import activation_in, activation_of, exchange, mapped
+from feedalign.anatomy.undisturbed import evaluating, same_state
+from feedalign.anatomy.values import activation_in, activation_of, exchange, first_samples, observing
 
 SAMPLES = 2  # of the batch are enough, and a graph of the whole model is kept for no more
 
-Used = dict[str, list[Tensor]]  # by module, for every run: whether the output depends on a token, [batch, token]
+Used = dict[str, Tensor]  # by module: whether the output depends on a token of what it returns, [batch, token]
 
 
 def find_padding(
@@ -35,13 +35,6 @@ def find_padding(
 
     A point of which the output does not read the tokens in question, as the last block where the first token is the
     readout, has the mask too, if no module of the model has a gradient in the padding.
-
-    Args:
-        known: what is known by now.
-        model: the bare model.
-        tap: where the error is taken.
-        args: inputs by position.
-        kwargs: inputs by keyword.
     """
     # Without fullgraph=True a compiled model comes here too; compiled code keeps none of the hooks that are set here.
     found: UnnamedPadding = torch.compiler.disable(_after_a_look)(known, model, tap, (args, kwargs))
@@ -54,48 +47,30 @@ def _after_a_look(known: UnnamedPadding, model: nn.Module, tap: ErrorTap, inputs
     fillers = [0, *(m.padding_idx for m in model.modules() if isinstance(m, nn.Embedding) and m.padding_idx)]
     marks = dict(known.marks)
     for key in new:
-        for convention in conventions(key, given[key], list(dict.fromkeys(fillers))):
-            found = _masked_points(known, model, tap, inputs, convention)
-            for point in found:
-                marks[point] = (*marks.get(point, ()), convention.mark)
-            if found:
+        for mark in marks_of(key, given[key], list(dict.fromkeys(fillers))):
+            if found := _masked_points(known, model, tap, inputs, mark):
+                marks |= {point: (*marks.get(point, ()), mark) for point in found}
                 break
     return dataclasses.replace(known, seen=known.seen | frozenset(new), marks=marks)
 
 
 def _masked_points(
-    known: UnnamedPadding, model: nn.Module, tap: ErrorTap, inputs: tuple[Any, Any], convention: Convention
+    known: UnnamedPadding, model: nn.Module, tap: ErrorTap, inputs: tuple[Any, Any], mark: Mark
 ) -> list[str]:
-    """Return the points at which an input of this convention marks padding."""
-    samples = len(input_tensors(known.names, *inputs)[convention.mark.key])
+    """Return the points at which an input marks padding in this way."""
+    samples = len(input_tensors(known.names, *inputs)[mark.key])
     for few in (SAMPLES, samples):
-        fewer = _first_samples(inputs, few, samples)
-        given = input_tensors(known.names, *fewer)[convention.mark.key]
+        fewer = first_samples(inputs, few, samples)
+        given = input_tensors(known.names, *fewer)[mark.key]
         try:
-            return _Question(model, tap, fewer, given).ask(known.points, convention)
+            return _Question(model, tap, fewer, given).ask(known.points, mark)
         except Exception:  # of the model's own, which takes no other batch; else the pass itself will tell
             continue
     return []
 
 
-def _first_samples(inputs: tuple[Any, Any], few: int, samples: int) -> tuple[Any, Any]:
-    """Return the inputs of the first samples; what does not belong to samples stays whole.
-
-    Each Tensor becomes another object, so that one that is given twice can be exchanged once.
-    """
-    fewer: tuple[Any, Any] = mapped(inputs, lambda one: one[:few] if one.ndim and len(one) == samples else one)
-    return fewer
-
-
 class _Question:
-    """What a model makes of one input in place of the given one.
-
-    Args:
-        model: the bare model.
-        tap: where the error is taken.
-        inputs: by position and by keyword.
-        given: the input in question.
-    """
+    """What a model makes of other values of one of its inputs, the `given` one. No other input is the same object."""
 
     def __init__(self, model: nn.Module, tap: ErrorTap, inputs: tuple[Any, Any], given: Tensor) -> None:
         self.model, self.tap, self.inputs, self.given = model, tap, inputs, given
@@ -105,15 +80,15 @@ class _Question:
             if not one.any()
         }
 
-    def ask(self, points: Sequence[str], convention: Convention) -> list[str]:
-        """Return the points at which the given input marks padding, by this convention."""
+    def ask(self, points: Sequence[str], mark: Mark) -> list[str]:
+        """Return the points at which the given input marks padding in this way."""
         given = self.given.flatten(1)
-        empty = convention.mark.real(given).sum(1, keepdim=True) < 2  # nothing can be marked in a sample of padding
-        given = torch.where(empty, torch.full_like(given, convention.real), given)
-        real = convention.mark.real(given)
+        empty = mark.of(given).sum(1, keepdim=True) < 2  # nothing can be marked in a sample of padding
+        given = given.masked_fill(empty, mark.real)
+        real = mark.of(given)
         before = self.used(given)
         for padding in (_second_half(real), _every_second(real)):
-            marked = given.masked_fill(padding, convention.padding)
+            marked = given.masked_fill(padding, mark.padding)
             try:
                 told = _told(before, self.used(marked), points, real, padding)
                 found = [one for one in told if self.same_whatever_stands_in_padding(one, marked, real & ~padding)]
@@ -140,10 +115,11 @@ class _Question:
         # Different weights: the sum of the outputs of a softmax depends on nothing.
         weights = torch.linspace(1, 2, outputs.shape[-1], dtype=outputs.dtype, device=outputs.device)
         found = torch.autograd.grad((outputs * weights).sum(), [place for _, place in places], materialize_grads=True)
-        used: Used = {}
+        runs: dict[str, list[Tensor]] = {}
         for (name, _), gradient in zip(places, found, strict=True):
-            used.setdefault(name, []).append((gradient != 0).flatten(2).any(-1))
-        return used
+            runs.setdefault(name, []).append((gradient != 0).flatten(2).any(-1))
+        with_tokens = {name: each for name, each in runs.items() if all(one.shape == value.shape for one in each)}
+        return {name: torch.stack(each).any(0) for name, each in with_tokens.items()}
 
     @torch.no_grad()
     def same_whatever_stands_in_padding(self, point: str, value: Tensor, real: Tensor) -> bool:
@@ -157,22 +133,17 @@ class _Question:
             activation = activation_of(name, output)
             other = torch.full_like(activation, 10) * (1 + activation.abs().amax())
             other[..., ::2] *= -1
-            return exchange(
-                output,
-                activation,
-                torch.where(real_features(real, activation.shape, real.shape[:1]), activation, other),
-            )
+            features = real_features(real, activation.shape, real.shape[:1])
+            return exchange(output, activation, torch.where(features, activation, other))
 
         return torch.allclose(self._run(value), self._run(value, [point], see))
 
     def _run(self, value: Tensor, names: Sequence[str] = (), see: Callable[[str, Any], Any] | None = None) -> Tensor:
         """Return the output for another input, [*batch, C]; `see` may exchange what modules return."""
         new = exchange(self.inputs, self.given, value.reshape(self.given.shape))
+        run = partial(functional_call, self.model, self.weights, *new)
         with same_state(self.model), evaluating(self.model), observing(self.model, names, see or (lambda *_: None)):
-            _, taken = tapped(
-                self.model, self.tap, lambda: functional_call(self.model, self.weights, *new), training=False
-            )
-        return self.tap.rows(taken)
+            return self.tap.rows(tapped(self.model, self.tap, run, training=False)[1])
 
 
 def _told(before: Used, after: Used, points: Sequence[str], real: Tensor, padding: Tensor) -> list[str]:
@@ -183,11 +154,9 @@ def _told(before: Used, after: Used, points: Sequence[str], real: Tensor, paddin
     """
     clean, shown = {}, set()
     for name in before.keys() & after.keys():
-        if all(run.shape == real.shape for run in [*before[name], *after[name]]):
-            first, then = (torch.stack(used[name]).any(0) for used in (before, after))
-            clean[name] = not bool((first & ~real).any() or (then & ~(real & ~padding)).any())
-            if clean[name] and bool((first & padding).any()):
-                shown.add(name)
+        clean[name] = not bool((before[name] & ~real).any() or (after[name] & ~(real & ~padding)).any())
+        if clean[name] and bool((before[name] & padding).any()):
+            shown.add(name)
     if not shown:
         return []
     return [name for name in points if name in shown or (name in clean and all(clean.values()))]

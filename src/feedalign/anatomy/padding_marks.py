@@ -20,22 +20,24 @@ TO_BE_ADDED = -1e3  # at most: a mask that is added to logits takes a token out 
 
 @dataclass(frozen=True)
 class Mark:
-    """One value of an input, and what the value says of a token.
+    """How an input marks padding.
 
     Attributes:
         key: of the input, see `input_tensors`.
-        value: to compare with.
-        of_padding: whether tokens with this value are padding, all others being real; else it is the other way round.
+        real: a value that stands for real tokens.
+        padding: a value that stands for padding.
+        by_padding: whether all other values stand for real tokens; else they stand for padding.
     """
 
     key: str
-    value: float
-    of_padding: bool
+    real: float
+    padding: float
+    by_padding: bool = False
 
-    def real(self, given: Tensor) -> Tensor:
+    def of(self, given: Tensor) -> Tensor:
         """Return which tokens are real, [batch, token]."""
-        same = given.flatten(1) == self.value
-        return ~same if self.of_padding else same
+        tokens = given.flatten(1)
+        return tokens != self.padding if self.by_padding else tokens == self.real
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,14 @@ class UnnamedPadding:
         if not self.marks:
             return None
         given = input_tensors(self.names, args, kwargs)
-        found = {point: _all_real(marks, given) for point, marks in self.marks.items()}
+        found: dict[str, Tensor | None] = {}
+        for point, marks in self.marks.items():
+            real: Tensor | None = None
+            for mark in marks:
+                if mark.key in given:
+                    one = mark.of(given[mark.key])
+                    real = one if real is None else real & one
+            found[point] = real
         return PassMasks(None, found) if any(real is not None for real in found.values()) else None
 
     def has_late(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -85,15 +94,6 @@ class UnnamedPadding:
                     )
                 return True
         return False
-
-
-def _all_real(marks: Sequence[Mark], given: Mapping[str, Tensor]) -> Tensor | None:
-    real: Tensor | None = None
-    for mark in marks:
-        if mark.key in given:
-            one = mark.real(given[mark.key])
-            real = one if real is None else real & one
-    return real
 
 
 def input_tensors(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -133,35 +133,25 @@ def marks_tokens(given: Tensor) -> bool:
     return tokens > 1 and given.numel() == len(given) * tokens
 
 
-@dataclass(frozen=True)
-class Convention:
-    """A mark that an input may be, with a value that stands for real tokens, and one that stands for padding."""
-
-    mark: Mark
-    real: float
-    padding: float
-
-
-def conventions(key: str, given: Tensor, fillers: Sequence[int]) -> list[Convention]:
-    """Return what an input [batch, token] may mean, if it marks padding.
+def marks_of(key: str, given: Tensor, fillers: Sequence[int]) -> list[Mark]:
+    """Return how an input [batch, token] may mark padding, by every convention that the input's values allow.
 
     Args:
         key: of the input.
         given: its values: zeros and ones, or zeros and large negative numbers to be added, or token ids.
         fillers: ids that may fill up sequences.
     """
-    kept = Mark(key, 0, of_padding=False)
     flags = bool(((given == 0) | (given == 1)).all())
     found = []
     if flags or not given.is_floating_point():
         numbers = fillers if given.dtype != torch.bool and not given.is_floating_point() else [0]
-        found = [Convention(Mark(key, one, of_padding=True), float(one == 0), one) for one in numbers]
+        found = [Mark(key, float(one == 0), one, by_padding=True) for one in numbers]
     if flags:
-        found.append(Convention(kept, 0, 1))
+        found.append(Mark(key, 0, 1))
     if given.is_floating_point():
         least = given.min().item()
         if least <= TO_BE_ADDED and bool(((given == 0) | (given <= TO_BE_ADDED)).all()):
-            found.append(Convention(kept, 0, least))
+            found.append(Mark(key, 0, least))
         elif is_mask(key) and not given.any():  # no padding in this batch, or a mask of zeros and ones that is empty
-            found.append(Convention(kept, 0, -math.inf))
+            found.append(Mark(key, 0, -math.inf))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from feedalign.anatomy import problems
@@ -65,25 +66,26 @@ def name_problems(model: nn.Module, names: Sequence[str]) -> list[Problem]:
     ]
 
 
-def axes_missing(activation: Tensor, batch_shape: Sequence[int]) -> int:
-    """Return how many of the output's last batch axes an activation [*batch, tokens, features] does not have.
+def sample_axes(
+    name: str, module: nn.Module, activation: Tensor, batch_shape: torch.Size, by_token: bool
+) -> torch.Size | Problem:
+    """Return the shape of one sample of a point's activation, or what is wrong with the activation's axes.
 
-    A sequence of another length than the output's has the samples in common with it, and not the tokens. Axes are
-    missing only if the first axis is common, and if the activation has an axis of tokens of its own.
+    An activation is [*batch, ...], with the batch axes of the output. An activation [*batch, tokens, features] of which
+    `by_token` is known may lack the last of these batch axes: a sequence of another length than the output's has the
+    samples in common with the output, and not the tokens. At least the first axis must be common.
     """
     common = 0
     while common < len(batch_shape) and activation.shape[common : common + 1] == (batch_shape[common],):
         common += 1
-    has_tokens = 0 < common <= activation.ndim - 2
-    return len(batch_shape) - common if has_tokens else 0
-
-
-def axes_problem(name: str, module: nn.Module, activation: Tensor, batch_shape: Sequence[int]) -> Problem | None:
-    """Return what is wrong with the axes of an activation, which must be [*batch, ...] with the output's batch axes."""
-    if activation.shape[: len(batch_shape)] != tuple(batch_shape) or activation.ndim <= len(batch_shape):
+    if by_token and 0 < common <= activation.ndim - 2:
+        batch_shape = batch_shape[:common]
+    if common < len(batch_shape) or activation.ndim <= len(batch_shape):
         return problems.other_batch_axes(name, activation, batch_shape)
     # Where sequences are as long as the batch is large, their shape does not show it.
-    return problems.time_first(name, module) if len(batch_shape) == 1 and _begins_with_time(module) else None
+    if len(batch_shape) == 1 and _begins_with_time(module):
+        return problems.time_first(name, module)
+    return activation.shape[len(batch_shape) :]
 
 
 def _begins_with_time(module: nn.Module) -> bool:

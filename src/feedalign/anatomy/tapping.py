@@ -49,17 +49,17 @@ class PlaceHooks:
         return None if new is None or not isinstance(found, Tensor) else self.tap.put(output, (found,), (new,))
 
 
-def module_of(model: nn.Module, place: str) -> tuple[str, bool]:
-    """Return the name of the module of a place, and whether the place is the module's input.
+def module_of(model: nn.Module, place: str) -> tuple[nn.Module, bool]:
+    """Return the module of a place, and whether the place is the module's input.
 
     A module whose own name ends in ".input" is meant as a module. PointsError if the model has no such module.
     """
     known = dict(model.named_modules(remove_duplicate=False))
     if place in known and place:
-        return place, False
+        return known[place], False
     name = place.removesuffix(INPUT)
     if name != place and name in known and name:
-        return name, True
+        return known[name], True
     raise PointsError(f"error_at {problems.unknown_point(name, model)}")
 
 
@@ -67,8 +67,8 @@ def hook_places(model: nn.Module, tap: ErrorTap, see: See) -> list[RemovableHand
     """Set a hook on every module at which the error is taken; see `PlaceHooks`."""
     handles = []
     for place in tap.places:
-        name, at_input = module_of(model, place)
-        module, hooks = model.get_submodule(name), PlaceHooks(tap, place, see)
+        module, at_input = module_of(model, place)
+        hooks = PlaceHooks(tap, place, see)
         handles.append(
             module.register_forward_pre_hook(hooks.before, with_kwargs=True)
             if at_input
@@ -143,14 +143,11 @@ def place_problems(model: nn.Module, places: Sequence[str], points: Sequence[str
     known = dict(model.named_modules())
     for place in places:
         try:
-            name, at_input = module_of(model, place)
+            module, at_input = module_of(model, place)
         except PointsError:
             found.append(problems.unknown_point(place.removesuffix(INPUT), model))
             continue
-        module = model.get_submodule(name)
-        for point in points:
-            if point not in known:
-                continue
+        for point in (one for one in points if one in known):
             around = any(module is each for each in known[point].modules())
             within = at_input and any(known[point] is each for each in module.modules())
             if around or within:

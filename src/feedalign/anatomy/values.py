@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -59,6 +60,25 @@ def mapped(value: Any, change: Callable[[Tensor], Tensor], *, objects: bool = Fa
 def exchange(value: Any, old: Tensor, new: Tensor) -> Any:
     """Return a value with one Tensor in it, wherever it stands, in another's place."""
     return mapped(value, lambda tensor: new if tensor is old else tensor)
+
+
+def first_samples(inputs: Any, few: int, samples: int) -> Any:
+    """Return the inputs of the first few samples: Tensors whose first axis has the length `samples` are cut.
+
+    Each of these Tensors becomes another object. Where there are none, the same inputs come back.
+    """
+    return mapped(inputs, lambda one: one[:few] if one.ndim and len(one) == samples else one)
+
+
+def one_fewer(args: Any, kwargs: Any, samples: int) -> tuple[Any, Any] | None:
+    """Return the inputs of a model, by position and by keyword, without the last sample.
+
+    None where no input shows its samples. One sample fewer shows which axis is the batch where the shapes of one batch
+    do not.
+    """
+    given = args, kwargs
+    fewer: tuple[Any, Any] = first_samples(given, samples - 1, samples)
+    return None if samples < 2 or fewer is given else fewer
 
 
 def tensors_in(value: Any) -> list[Tensor]:
@@ -131,6 +151,19 @@ def operations_below(results: Iterable[Tensor], ends: Iterable[Tensor] = ()) -> 
         below = {each for each, _ in node.next_functions if each is not None} - seen
         seen |= below
         waiting += below
+
+
+@contextmanager
+def observing(model: nn.Module, names: Iterable[str], see: Callable[[str, Any], Any]) -> Iterator[None]:
+    """Call see(name, output) each time a named module has run; what `see` returns, unless None, replaces the output."""
+
+    def hook_of(name: str) -> Callable[[nn.Module, Any, Any], Any]:
+        return lambda _module, _inputs, output: see(name, output)
+
+    with ExitStack() as handles:
+        for name in names:
+            handles.enter_context(model.get_submodule(name).register_forward_hook(hook_of(name)))
+        yield
 
 
 def detached(output: Any) -> Any:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 
-from feedalign.anatomy.hooks import evaluating
-from feedalign.anatomy.undisturbed import Module, copied
+from feedalign.anatomy.undisturbed import Module, copied, evaluating
 
 
 def weight_matrices(module: nn.Module) -> list[Tensor]:

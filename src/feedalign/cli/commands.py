@@ -202,7 +202,7 @@ def list_() -> int:
 
     for name, claim in CLAIMS.items():
         data = f" Takes --dataset {', '.join(DATASETS[name])}." if name in DATASETS else ""
-        out.print(f"[bold]{name}[/bold]\n  {claim}{data}")
+        out.console.print(f"[bold]{name}[/bold]\n  {claim}{data}")
     return 0
 
 
@@ -260,7 +260,7 @@ def data(
 
 def show_verdicts(result: Result) -> None:
     """Print an experiment's name, what was changed in its config, and the verdicts on its claim."""
-    out.print(f"[bold]{result.experiment.NAME}[/bold]")
+    out.console.print(f"[bold]{result.experiment.NAME}[/bold]")
     for change in result.changes:
         say(f"  changed: {change.words}")
     for verdict in result.verdicts:

@@ -65,16 +65,7 @@ def _run(args: Sequence[str] | None) -> int:
     except BrokenPipeError:  # while help was printed; what the commands print, they print on
         out.drop()
         return 141
-    except ArgumentError as error:
-        return _told(error, 2)
-    except TimeLimitError as error:
-        return _told(error, 1)
     except (FeedalignError, OSError) as error:
-        return _told(error, 3)
-
-
-def _told(error: Exception, status: int) -> int:
-    """Print an error, and in which job it was raised; return the status."""
-    for line in (f"feedalign: {error}", *getattr(error, "__notes__", ())):
-        err.print(line, markup=False)
-    return status
+        for line in (f"feedalign: {error}", *getattr(error, "__notes__", ())):  # a note says in which job
+            err.console.print(line, markup=False)
+        return 2 if isinstance(error, ArgumentError) else 1 if isinstance(error, TimeLimitError) else 3

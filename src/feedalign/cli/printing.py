@@ -21,7 +21,7 @@ err = Output("stderr")
 
 def say(line: str) -> None:
     """Print a line as it is."""
-    out.print(line, markup=False)
+    out.console.print(line, markup=False)
 
 
 def show_table(heading: list[str], rows: list[list[str]]) -> None:
@@ -72,14 +72,12 @@ def progress(name: str) -> Iterator[Progress]:
                 first, begin = done, now
             if not console.is_terminal and 10 * done // total > tenths:
                 tenths = 10 * done // total
-                left = f", {_span((now - begin) * (total - done) / (done - first))} left" if done > first else ""
-                err.print(f"{name}: {10 * tenths} %{left}")
+                left = ""
+                if done > first:
+                    seconds = (now - begin) * (total - done) / (done - first)
+                    left = f", {timedelta(seconds=round(seconds))} left"  # 0:01:30, as rich's bar writes a time
+                console.print(f"{name}: {10 * tenths} %{left}")
 
-        out.print(f"[bold]{name}[/bold]")
+        out.console.print(f"[bold]{name}[/bold]")
         yield tell
         bar.update(task, completed=1, total=1)
-
-
-def _span(seconds: float) -> str:
-    """Return a time as rich's bar writes it: 0:01:30."""
-    return str(timedelta(seconds=round(seconds)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,11 @@ from feedalign.checks import positive_number, whole_number
 from feedalign.diagnosis.batches import Source
 from feedalign.diagnosis.expectation import Moment, expectations
 from feedalign.diagnosis.looking import look
-from feedalign.diagnosis.preparing import Task, copies_in_rules, task_for
+from feedalign.diagnosis.preparing import copies_in_rules, task_for
 from feedalign.diagnosis.result import Diagnosis
-from feedalign.diagnosis.training import layers_of, train
+from feedalign.diagnosis.training import Trained, layers_of, train
 from feedalign.errors import ArgumentError
 from feedalign.feedback import Feedback
-from feedalign.rules import DirectRule
 
 Progress = Callable[[int, int], None]
 
@@ -82,8 +80,36 @@ def diagnose(
     check_numbers(seed=seed, steps=steps, lr=lr, samples=samples, probe=probe)
     of_bare = {"points": points, "feedback": feedback, "output": output, "batch_dims": batch_dims}
     nets = copies_in_rules(net, seed=seed, compare=compare, of_bare=of_bare)
-    task = task_for(next(iter(nets.values())), loss_fn, batches, probe=probe, seed=seed, steps=steps, lr=lr)
-    return _diagnosed(name, nets, task, samples, progress or (lambda _done, _total: None))
+    first = next(iter(nets.values()))
+    task = task_for(first, loss_fn, batches, probe=probe, seed=seed, steps=steps, lr=lr)
+    seen = look(first, task, samples)
+    P, expected = expectations(seen, [F.detach().double().cpu().numpy() for F in first.feedback_matrices.values()])
+    layers, known = layers_of(first), alignability(first).layers
+    bounds = [known.get(label) for label in layers.values()]
+    trained: dict[str, Trained] = {}
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress(len(trained) * steps + done, len(nets) * steps)
+
+    for rule, each in nets.items():
+        trained[rule] = train(each, task, tell)
+    return Diagnosis(
+        name=name,
+        samples=len(seen.errors),
+        probe=len(task.probe_errors),
+        steps=steps,
+        isotropic=seen.isotropic,
+        points=tuple(first.points),
+        layers=tuple(layers),
+        errors=seen.moment,
+        input_output=Moment.of(seen.cov_yx),
+        conditioner=P,
+        expected=expected,
+        trained=trained,
+        alignability=np.array([each.bound if each else np.nan for each in bounds]),
+        alignability_channelwise=np.array([each.channelwise if each else np.nan for each in bounds]),
+    )
 
 
 def check_numbers(*, seed: int, steps: int, lr: float, samples: int, probe: int) -> None:
@@ -94,39 +120,3 @@ def check_numbers(*, seed: int, steps: int, lr: float, samples: int, probe: int)
     if steps > MOST_STEPS:
         raise ArgumentError(f"steps={steps} would take days; at most {MOST_STEPS:,} are possible")
     positive_number("lr", lr)
-
-
-def _diagnosed(name: str, nets: dict[str, DirectRule], task: Task, samples: int, progress: Progress) -> Diagnosis:
-    """Look at the untrained net, say what theory expects, then train every net."""
-    net = next(iter(nets.values()))
-    seen = look(net, task, samples)
-    P, expected = expectations(seen, [F.detach().double().cpu().numpy() for F in net.feedback_matrices.values()])
-    layers, known = layers_of(net), alignability(net).layers
-    bounds = [
-        (known[label].bound, known[label].channelwise) if label in known else (np.nan, np.nan)
-        for label in layers.values()
-    ]
-    trained = {}
-    for i, (rule, each) in enumerate(nets.items()):
-        trained[rule] = train(each, task, partial(_within, progress, i * task.steps, len(nets) * task.steps))
-    return Diagnosis(
-        name=name,
-        samples=len(seen.errors),
-        probe=len(task.probe_errors),
-        steps=task.steps,
-        isotropic=seen.isotropic,
-        points=tuple(net.points),
-        layers=tuple(layers),
-        errors=seen.moment,
-        input_output=Moment.of(seen.cov_yx),
-        conditioner=P,
-        expected=expected,
-        trained=trained,
-        alignability=np.array([bound for bound, _ in bounds]),
-        alignability_channelwise=np.array([channelwise for _, channelwise in bounds]),
-    )
-
-
-def _within(progress: Progress, before: int, total: int, done: int) -> None:
-    """Report how far all nets are when the present net has taken some steps."""
-    progress(before + done, total)

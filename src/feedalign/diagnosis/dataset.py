@@ -9,7 +9,7 @@ import xarray as xr
 
 from feedalign.diagnosis.expectation import Expectation, Moment
 from feedalign.diagnosis.result import Diagnosis
-from feedalign.diagnosis.training import OF_LAYERS, Trained
+from feedalign.diagnosis.training import OF_WEIGHTS, Trained
 
 SENT = ["plain", "conditioned"]
 # By attribute of `Trained` and of `Expectation`: the name of the variable, and its dimensions besides net or sent.
@@ -18,7 +18,7 @@ OF_NETS = {
     "by_output": ("gradient_alignment_by_output", "hidden", "output"),
     "losses": ("loss", "loss_step"),
     "undefined": ("undefined", "layer"),
-    **{name: (name, "layer") for name in OF_LAYERS},
+    **{name: (name, "layer") for name in ("norm_ratio", *OF_WEIGHTS)},
 }
 EXPECTED = {
     "gradient_alignment": ("expected_gradient_alignment", "hidden"),

@@ -118,7 +118,7 @@ class Seen:
     @cached_property
     def moment(self) -> Moment:
         """E[e eᵀ]."""
-        return second_moment(self.errors)
+        return Moment.of(self.errors.T / np.sqrt(len(self.errors)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,11 +135,6 @@ class Expectation:
     gradient_alignment: Array
     by_output: Array
     steps: float
-
-
-def second_moment(errors: Array) -> Moment:
-    """Return E[e eᵀ], [C, C]."""
-    return Moment.of(errors.T / np.sqrt(len(errors)))
 
 
 def expectations(seen: Seen, feedback: Sequence[Array]) -> tuple[Array, dict[str, Expectation]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feedalign.checks import Array
-from feedalign.diagnosis import comparing, words
+from feedalign.diagnosis import words
 from feedalign.diagnosis.expectation import Expectation, Moment
 from feedalign.diagnosis.training import Trained
 
@@ -76,17 +76,20 @@ class Diagnosis:
     def speedup(self) -> float:
         """How many times fewer steps ConditionedDFA needed than DFA, to the lowest loss that both reached.
 
-        Below 1 ConditionedDFA was slower. NaN unless both were trained and neither diverged.
+        The loss is that on the probe. Below 1 ConditionedDFA was slower; 1 where neither has lowered the loss. NaN
+        unless both were trained and neither diverged.
         """
         plain, conditioned = self.trained.get("dfa"), self.trained.get("conditioned-dfa")
         if plain is None or conditioned is None or self.diverged:
             return np.nan
-        return comparing.speedup(plain, conditioned)
+        target = max(plain.losses.min(), conditioned.losses.min())
+        needed = [_steps_to(target, each) for each in (plain, conditioned)]
+        return needed[0] / needed[1] if min(needed) > 0 else 1.0
 
     @property
     def advice(self) -> str:
         """Whether to use ConditionedDFA, in a sentence or two: as measured, or, if not compared, from the errors."""
-        return comparing.advice(self)
+        return words.advice(self)
 
     def table(self) -> str:
         """Return everything as plain text: what was seen before training, a row for each layer, and the answer."""
@@ -110,3 +113,10 @@ class Diagnosis:
         from feedalign.diagnosis.dataset import from_dataset
 
         return from_dataset(dataset)
+
+
+def _steps_to(target: float, net: Trained) -> float:
+    """Return after how many steps the loss first was this low, straight lines between the losses known."""
+    i = int(np.argmax(net.losses <= target))
+    # np.interp wants increasing abscissae: the loss before, which was higher, comes second.
+    return float(np.interp(target, net.losses[[i, i - 1]], np.take(net.loss_steps, [i, i - 1]))) if i else 0.0

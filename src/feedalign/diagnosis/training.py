@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from feedalign.alignment import AlignmentMonitor, GradientAlignment, Measurement
+from feedalign.alignment import AlignmentMonitor, Measurement
 from feedalign.anatomy import undisturbed
 from feedalign.checks import Array
 from feedalign.diagnosis.expectation import by_output
@@ -26,8 +25,8 @@ from feedalign.rules import ConditionedDFA, DirectRule
 GROWN = 10.0
 # The loss on the probe is taken this often along training: enough to compare learning times to about a percent.
 LOSSES = 100
-# What is measured of every layer after the last step.
-OF_LAYERS = ("norm_ratio", "weight_alignment", "condition_number", "residual")
+# What is measured of every layer's weights after the last step.
+OF_WEIGHTS = ("weight_alignment", "condition_number", "residual")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,20 +73,22 @@ def train(net: DirectRule, task: Task, progress: Callable[[int], None]) -> Train
         ArgumentError: the user's code raised.
     """
     optimizer = torch.optim.SGD([weight for weight in net.parameters() if weight.requires_grad], lr=task.lr)
-    monitor = AlignmentMonitor(net, task.loss_fn, *task.probe)
-    # Singular values take long with many outputs, and only those at the end are told.
-    at_the_end = AlignmentMonitor(net, task.loss_fn, *task.probe, conditioning=True)
     losses = dict.fromkeys([*range(0, task.steps, max(1, task.steps // LOSSES)), task.steps], math.nan)
     records: dict[int, Measurement | None] = dict.fromkeys(_log_spaced(task.steps))
     done, broken = 0, None
     try:
         with seeded(task.seed):
             for done, batch in enumerate(itertools.chain(task.batches.stream(task.steps), [None])):
-                _check_finite(net, done)
+                # The length of every weight tensor, in the precision of the model.
+                if not all(weight.square().sum().isfinite() for weight in net.parameters()):
+                    raise DivergenceError(f"weights are not finite after {done} steps", time=done, state=None)
                 if done in losses:
                     losses[done] = _probe_loss(net, task)
                 if done in records:
-                    records[done] = (monitor if done < task.steps else at_the_end).measure(done)
+                    # Singular values take long with many outputs, and only those at the end are told.
+                    at_the_end = done == task.steps
+                    monitor = AlignmentMonitor(net, task.loss_fn, *task.probe, conditioning=at_the_end)
+                    records[done] = monitor.measure(done)
                 if batch is not None:
                     _step(net, task, optimizer, batch, done)
                     progress(done + 1)
@@ -100,12 +101,6 @@ def _log_spaced(steps: int) -> list[int]:
     """Return 0 to 10, then ten whole numbers a decade up to `steps`, and `steps` itself."""
     decades = (math.ceil(10 ** (k / 10)) for k in range(11, 10 * len(str(steps))))
     return sorted({step for step in (*range(11), *decades) if step < steps} | {steps})
-
-
-def _check_finite(net: nn.Module, done: int) -> None:
-    """Raise DivergenceError unless the length of every weight tensor is finite, in the precision of the model."""
-    if not all(weight.square().sum().isfinite() for weight in net.parameters()):
-        raise DivergenceError(f"weights are not finite after {done} steps", time=done, state=None)
 
 
 def _probe_loss(net: DirectRule, task: Task) -> float:
@@ -154,35 +149,27 @@ def _summary(
     losses: dict[int, float],
     broken: int | None,
 ) -> Trained:
-    layers, unknown = layers_of(net), np.full(len(net.points), np.nan)
+    layers = layers_of(net)
     *_, last = records.values()
     samples = np.full((len(net.points), len(task.probe_errors)), np.nan)
-    numbers: dict[str, float] = {}
     undefined: dict[str, str] = {}
-    if last is not None and last.conditioning is not None:
-        samples = np.stack([cosine.flatten().numpy() for cosine in _gradient(last).per_sample.values()])
-        numbers = last.scalars
+    if last is not None and last.gradient is not None and last.conditioning is not None:
+        samples = np.stack([cosine.flatten().numpy() for cosine in last.gradient.per_sample.values()])
         undefined = {**last.conditioning.undefined, **last.weight.undefined}
 
-    def of_layers(quantity: str) -> Array:
-        names = layers if quantity == "norm_ratio" else layers.values()
-        return np.array([numbers.get(f"{quantity}/{name}", np.nan) for name in names])
+    def numbers(record: Measurement | None, quantity: str, names: Iterable[str]) -> list[float]:
+        known = {} if record is None else record.scalars
+        return [known.get(f"{quantity}/{name}", math.nan) for name in names]
 
     return Trained(
         conditioned=isinstance(net, ConditionedDFA),
         steps=tuple(records),
-        gradient_alignment=np.array(
-            [list(_gradient(each).layers.values()) if each is not None else unknown for each in records.values()]
-        ),
+        gradient_alignment=np.array([numbers(each, "gradient_alignment", net.points) for each in records.values()]),
         by_output=by_output(samples, task.probe_errors),
-        **{name: of_layers(name) for name in OF_LAYERS},
+        norm_ratio=np.array(numbers(last, "norm_ratio", layers)),
+        **{name: np.array(numbers(last, name, layers.values())) for name in OF_WEIGHTS},
         undefined=tuple(undefined.get(label, "") for label in layers.values()),
         loss_steps=tuple(losses),
         losses=np.array(list(losses.values())),
         diverged_at=broken,
     )
-
-
-def _gradient(record: Measurement) -> GradientAlignment:
-    assert record.gradient is not None  # sequential rules are refused
-    return record.gradient

@@ -22,6 +22,10 @@ LIMITED = 0.5
 ALIGNED, POOR = 0.3, 0.1
 # The times of steps from which on theory's estimate is told: the factor within which white outputs are learned too.
 WORTH = 1.2
+# Between these two ConditionedDFA gained nothing: learning times of two seeds of one rule differ as much.
+FASTER, SLOWER = 1.1, 1 / 1.1
+# Errors with a condition number below this one are well conditioned: P is then close to the identity.
+WELL_CONDITIONED = 2.0
 # Outputs that a direction is made of are named up to this number, the largest first.
 MOST_NAMED = 10
 
@@ -43,7 +47,7 @@ NOTES = (
 def text(found: Diagnosis) -> str:
     """Return the whole diagnosis as plain text, without a line break at the end."""
     isotropic = " (inputs taken for isotropic)" if found.isotropic else ""
-    answer = [*(_measured(found, *each) for each in found.trained.items()), _why(found), _theory(found), found.advice]
+    answer = [*(_measured(found, *each) for each in found.trained.items()), _why(found), _theory(found), advice(found)]
     return "\n".join(
         [
             f"Diagnosis of {found.name}.",
@@ -111,18 +115,12 @@ def _table(found: Diagnosis) -> list[str]:
 def _numbers(found: Diagnosis, net: Trained) -> Array:
     """Return the numbers of the table, [layers, columns]; the readout has no gradient alignment."""
     expected = found.expected["conditioned" if net.conditioned else "plain"]
-    at_points = np.transpose(
-        [
-            expected.gradient_alignment,
-            mean_of_known(expected.by_output),
-            net.gradient_alignment[-1],
-            mean_of_known(net.by_output),
-        ]
-    )
-    angles = np.full((len(found.layers), 4), np.nan)
-    angles[[found.layers.index(point) for point in found.points]] = at_points
+    at_points = [expected.gradient_alignment, mean_of_known(expected.by_output)]
+    at_points += [net.gradient_alignment[-1], mean_of_known(net.by_output)]
+    angles = np.full((4, len(found.layers)), np.nan)
+    angles[:, [found.layers.index(point) for point in found.points]] = at_points
     of_weights = [net.norm_ratio, net.weight_alignment, found.alignability, net.condition_number, net.residual]
-    return np.column_stack([angles, *of_weights])
+    return np.column_stack([*angles, *of_weights])
 
 
 def _dashes(found: Diagnosis) -> list[str]:
@@ -133,7 +131,6 @@ def _dashes(found: Diagnosis) -> list[str]:
 
 
 def _measured(found: Diagnosis, name: str, net: Trained) -> str:
-    """Say how a net did."""
     before, after = net.losses[[0, -1]]
     losses = f"loss went from {before:.3g} to {after:.3g}"
     if net.diverged_at is not None:
@@ -152,7 +149,6 @@ def _measured(found: Diagnosis, name: str, net: Trained) -> str:
 
 
 def _mean(values: Array) -> float:
-    """Return the mean of all that is known."""
     return float(mean_of_known(values.ravel()))
 
 
@@ -188,6 +184,30 @@ def _theory(found: Diagnosis) -> str:
     over = "over " if np.isinf(plain.steps) else ""
     times = min(plain.steps, MOST_STEPS) / conditioned.steps
     return f"{start} If its inputs were white too, DFA would need {over}{times:.1f} times the steps of ConditionedDFA."
+
+
+def advice(found: Diagnosis) -> str:
+    """Say whether to use ConditionedDFA: as measured where both rules were trained, from the errors where not."""
+    times, condition = found.speedup, found.errors.spectrum.condition_number
+    if times > FASTER:
+        return f"ConditionedDFA was {times:.1f} times faster here. Use it."
+    if times < SLOWER:
+        return f"ConditionedDFA was {1 / times:.1f} times slower here. Use plain DFA."
+    if not np.isnan(times):
+        return f"ConditionedDFA gained nothing here ({times:.2f} times as fast). Plain DFA will do."
+    if found.diverged and len(found.trained) > 1:
+        return "No advice on ConditionedDFA: a network diverged, so the two rules cannot be compared."
+    if any(each.conditioned for each in found.trained.values()):
+        return "ConditionedDFA was not compared with DFA. To compare them, diagnose the bare model."
+    if condition < WELL_CONDITIONED:
+        return (
+            f"ConditionedDFA will change little: the errors are well conditioned ({condition:.3g}, below "
+            f"{WELL_CONDITIONED:g})."
+        )
+    return (
+        f"ConditionedDFA may help or harm: the errors are badly conditioned ({condition:.3g}, above "
+        f"{WELL_CONDITIONED:g}). Measure it with compare=True, on the command line --compare."
+    )
 
 
 def _limited(found: Diagnosis) -> Iterator[str]:

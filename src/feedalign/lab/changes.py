@@ -81,11 +81,8 @@ def changed(config: Config, values: Mapping[str, Any]) -> tuple[Config, tuple[Ch
     """
     changes = []
     for name, value in values.items():
-        before, after = _of(config, name.split("."), name, value)
-        if after == before:
-            raise ArgumentError(f"{name} is {written(before)} already; leave this change out, or give another value")
-        changes.append(Change(name, before, after))
-        config = _with(config, name.split("."), after)
+        config, change = _changed(config, name.split("."), name, value)
+        changes.append(change)
     return config, tuple(changes)
 
 
@@ -94,23 +91,23 @@ def written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _of(config: Any, path: list[str], name: str, value: Any) -> tuple[Any, Any]:
-    """Return the value that a field has, and the new value with the type of the field."""
-    known = [field.name for field in fields(config)]
-    if path[0] not in known:
-        raise ArgumentError(f"{name} cannot be changed: {shown(path[0])} is unknown; known are {', '.join(known)}")
-    before = getattr(config, path[0])
-    if len(path) == 1:
-        return before, _fitting(name, value, get_type_hints(type(config))[path[0]])
-    if not is_dataclass(before):
-        raise ArgumentError(f"{name} cannot be changed: {path[0]} has no fields of its own; write {path[0]}=VALUE")
-    return _of(before, path[1:], name, value)
-
-
-def _with(config: Any, path: list[str], value: Any) -> Any:
-    """Return a config with another value of one field."""
-    inner = _with(getattr(config, path[0]), path[1:], value) if len(path) > 1 else value
-    return replace(config, **{path[0]: inner})
+def _changed(config: Any, path: list[str], name: str, value: Any) -> tuple[Any, Change]:
+    """Return a config with another value at the path, and what has changed; `name` is the whole path from the top."""
+    field, *below = path
+    known = [each.name for each in fields(config)]
+    if field not in known:
+        raise ArgumentError(f"{name} cannot be changed: {shown(field)} is unknown; known are {', '.join(known)}")
+    before = getattr(config, field)
+    if below:
+        if not is_dataclass(before):
+            raise ArgumentError(f"{name} cannot be changed: {field} has no fields of its own; write {field}=VALUE")
+        after, change = _changed(before, below, name, value)
+    else:
+        after = _fitting(name, value, get_type_hints(type(config))[field])
+        if after == before:
+            raise ArgumentError(f"{name} is {written(before)} already; leave this change out, or give another value")
+        change = Change(name, before, after)
+    return replace(config, **{field: after}), change
 
 
 def _fitting(name: str, value: Any, kind: Any) -> Any:

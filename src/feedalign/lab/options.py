@@ -57,33 +57,13 @@ class TrainConfig:
     bias: bool = True
     points: tuple[str, ...] = ()
     rule: Literal[
-        "backprop",
-        "conditioned-dfa",
-        "dfa",
-        "direct-kolen-pollack",
-        "drtp",
-        "fa",
-        "frozen",
-        "kolen-pollack",
-        "readout-only",
-        "sign-symmetry",
-    ] = "dfa"
+        "backprop", "conditioned-dfa", "dfa", "direct-kolen-pollack", "drtp", "fa", "frozen", "kolen-pollack",
+        "readout-only", "sign-symmetry",
+    ] = "dfa"  # fmt: skip
     feedback: Literal[
-        "automatic",
-        "gaussian",
-        "uniform",
-        "rademacher",
-        "orthogonal",
-        "low-rank",
-        "sparse",
-        "shared",
-        "tokenwise",
-        "channelwise",
-        "smooth",
-        "toeplitz",
-        "mask",
-        "weights",
-    ] = "automatic"
+        "automatic", "gaussian", "uniform", "rademacher", "orthogonal", "low-rank", "sparse", "shared", "tokenwise",
+        "channelwise", "smooth", "toeplitz", "mask", "weights",
+    ] = "automatic"  # fmt: skip
     feedback_scale: float | None = None
     feedback_lr: float = 0.1
     feedback_decay: float = 0.01

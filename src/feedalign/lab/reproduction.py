@@ -137,25 +137,23 @@ class _Checking:
     def __init__(
         self, plans: Sequence[_Plan], runs: Path, table: Path, finished: Callable[[Result], None] | None
     ) -> None:
-        self.plans, self.runs, self.table, self.finished = plans, runs, table, finished
-        self.waiting_for = [plan.jobs(runs) for plan in plans]
+        self.runs, self.table, self.finished = runs, table, finished
+        self.unchecked = [(plan, plan.jobs(runs)) for plan in plans]
         self.done: set[Job] = set()
         self.results: list[Result] = []
         self.robustness: list[Robustness] = []
-        self._check()
+        self.tell()
 
     def jobs(self) -> list[Job]:
         """Return the jobs that the experiments wait for, each once."""
-        return list(dict.fromkeys(job for jobs in self.waiting_for for job in jobs))
+        return list(dict.fromkeys(job for _, jobs in self.unchecked for job in jobs))
 
-    def tell(self, job: Job) -> None:
-        """Take note of a job that is finished."""
-        self.done.add(job)
-        self._check()
-
-    def _check(self) -> None:
-        while len(self.results) < len(self.plans) and self.done.issuperset(self.waiting_for[len(self.results)]):
-            result, rows = self.plans[len(self.results)].checked(self.runs)
+    def tell(self, *finished: Job) -> None:
+        """Take note of jobs that are finished, and check each experiment whose turn has come."""
+        self.done.update(finished)
+        while self.unchecked and self.done.issuperset(self.unchecked[0][1]):
+            plan, _ = self.unchecked.pop(0)
+            result, rows = plan.checked(self.runs)
             if rows:
                 merge(self.table, rows)
             self.results.append(result)

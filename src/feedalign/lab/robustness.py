@@ -56,12 +56,7 @@ def counted(
 ) -> list[Robustness]:
     """Return a row for each part of a claim.
 
-    Args:
-        experiment: name of the experiment.
-        config_hash: of the config at the preset's own base seed.
-        preset: "quick" or "paper".
-        dataset: data set that was asked for.
-        checks: the verdicts of every base seed, [seeds][parts].
+    `checks` are the verdicts of every base seed, [seeds][parts]. `Robustness` explains the other arguments.
     """
     rows = []
     for part, verdicts in enumerate(zip(*checks, strict=True), start=1):

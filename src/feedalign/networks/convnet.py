@@ -86,8 +86,8 @@ class ConvNet(nn.Sequential):
                 draw_uniform(parameter, fan_in * kernel_size**2, generator)
             norm = [nn.BatchNorm2d(fan_out)] if batch_norm else []
             blocks.append(nn.Sequential(convolution, *norm, ACTIVATIONS[activation](), *pools[pool]))
-            height, width = ((size - 1) // step + 1 for size in (height, width))
-            height, width = (size // 2 for size in (height, width)) if pool != "none" else (height, width)
+            window = 1 if pool == "none" else 2
+            height, width = (((size - 1) // step + 1) // window for size in (height, width))
         if min(height, width) < 1:
             raise ArgumentError(
                 f"images of {tuple(in_shape[1:])} are pooled to nothing in {len(widths)} blocks; take fewer"

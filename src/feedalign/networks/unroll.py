@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -34,9 +33,10 @@ def unroll(convolution: nn.Conv2d, in_shape: Shape) -> Float[Tensor, "outputs in
     Raises:
         ArgumentError: the convolution is no `Conv2d`, or does not fit in_shape (see `feedalign.geometry.Geometry.of`).
     """
-    _geometry(convolution, in_shape)
-    inputs = _every_input(convolution, in_shape)
-    return _convolve(convolution, inputs, convolution.weight).flatten(1).T
+    shape = _geometry(convolution, in_shape)
+    inputs, weight = _every_input(convolution, in_shape), convolution.weight
+    outputs = functional.conv2d(inputs, weight, None, shape.stride, shape.padding, shape.dilation, shape.groups)
+    return outputs.flatten(1).T
 
 
 def roll(
@@ -61,10 +61,13 @@ def roll(
     if tuple(matrix.shape) != expected:
         raise ArgumentError(f"matrix has shape {tuple(matrix.shape)}, expected {expected}, features out by features in")
     inputs = _every_input(convolution, in_shape).to(matrix)
-    ones = _convolve(convolution, inputs, torch.ones_like(convolution.weight).to(matrix))
+    weight, settings = convolution.weight, (geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
+    ones = functional.conv2d(inputs, torch.ones_like(weight).to(matrix), None, *settings)
     sides = (matrix.T.reshape(ones.shape), ones)
-    sums, counts = (_correlate(convolution, inputs, side, geometry.padding) for side in sides)
-    return sums / counts.clamp(min=1)
+    # For each tap, the sum of outputs over the positions that read an input that is on.
+    sums, counts = (grad.conv2d_weight(inputs, weight.shape, outputs, *settings) for outputs in sides)
+    kernel: Tensor = sums / counts.clamp(min=1)
+    return kernel
 
 
 class UnrolledConv2d(nn.Linear):
@@ -137,7 +140,7 @@ def _replaced(model: nn.Module, in_shape: Shape, layer: Callable[[nn.Conv2d, Sha
     if isinstance(model, nn.Conv2d):
         return layer(model, in_shape).train(model.training)
     changed = copy.deepcopy(model)
-    for name, shape in _input_shapes(changed, in_shape).items():
+    for name, shape in _input_shapes(copy.deepcopy(model).eval(), in_shape).items():
         parent, _, child = name.rpartition(".")
         convolution: Any = changed.get_submodule(name)
         setattr(changed.get_submodule(parent), child, layer(convolution, shape).train(convolution.training))
@@ -145,7 +148,7 @@ def _replaced(model: nn.Module, in_shape: Shape, layer: Callable[[nn.Conv2d, Sha
 
 
 def _input_shapes(model: nn.Module, in_shape: Shape) -> dict[str, Shape]:
-    """Run the model once on zeros, and return the shape that each convolution sees, by dotted name."""
+    """Run a model once on zeros, and return the shape that each convolution sees, by dotted name; hooks stay on it."""
     sizes = whole_numbers("in_shape", in_shape, 1, length=3)
     shapes: dict[str, Shape] = {}
 
@@ -154,24 +157,19 @@ def _input_shapes(model: nn.Module, in_shape: Shape) -> dict[str, Shape]:
         if shapes.setdefault(name, shape) != shape:
             raise ArgumentError(f"{name!r} runs on inputs of {shapes[name]} and of {shape}, so it is not one matrix")
 
-    convolutions = {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
-    modes = {module: module.training for module in model.modules()}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(lambda _module, inputs, name=name: see(name, inputs))
     like = next(model.parameters(), torch.empty(0))
     try:
-        with torch.no_grad(), ExitStack() as handles:
-            for name, convolution in convolutions.items():
-                hook = convolution.register_forward_pre_hook(lambda _module, inputs, name=name: see(name, inputs))
-                handles.enter_context(hook)
-            model.eval()(like.new_zeros(1, *sizes))
+        with torch.no_grad():
+            model(like.new_zeros(1, *sizes))
     except FeedalignError:
         raise
     except Exception as error:  # the model is the user's, and may raise anything
         raise ArgumentError(
             f"this {type(model).__name__} does not run on one image of in_shape={tuple(sizes)}: {error}"
         ) from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
     if not shapes:
         raise ArgumentError(f"no Conv2d ran in this {type(model).__name__}, so there is nothing to unroll")
     return shapes
@@ -185,15 +183,3 @@ def _every_input(convolution: nn.Conv2d, in_shape: Shape) -> Tensor:
     """Return every image with one pixel of one channel on, [i·q, channels, height, width]."""
     weight = convolution.weight
     return torch.eye(math.prod(in_shape), dtype=weight.dtype, device=weight.device).reshape(-1, *in_shape)
-
-
-def _convolve(like: nn.Conv2d, inputs: Tensor, weight: Tensor) -> Tensor:
-    return functional.conv2d(inputs, weight, None, like.stride, like.padding, like.dilation, like.groups)
-
-
-def _correlate(like: nn.Conv2d, inputs: Tensor, outputs: Tensor, padding: tuple[int, int]) -> Tensor:
-    """Return, for each tap, the sum of outputs over the positions that read an input that is on."""
-    sums: Tensor = grad.conv2d_weight(
-        inputs, like.weight.shape, outputs, like.stride, padding, like.dilation, like.groups
-    )
-    return sums

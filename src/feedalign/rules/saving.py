@@ -17,11 +17,6 @@ def settle(net: Wrapped, *_: Any) -> None:
     net.settle()
 
 
-def see_what_was_loaded(net: Wrapped, _keys: Any) -> None:
-    """After a state was loaded, note whether the feedback holds numbers."""
-    net.see_if_ready()
-
-
 def part_tied(net: Wrapped, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
     """In a state that was taken, give a tied weight memory of its own under its second name.
 

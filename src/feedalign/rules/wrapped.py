@@ -26,10 +26,6 @@ from feedalign.rules.signature import with_signature
 from feedalign.rules.slot import Seeing, Slot
 from feedalign.torch_private import data_parallel_group
 
-# The compilers before torch 2.12 take compiled code for exported code (pytorch issue 176347), and under some rules what
-# they compile computes other updates. So there a net in a rule runs uncompiled, also within code that is compiled.
-COMPILES = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 12)
-
 
 class Wrapped(saving.NotPickled, nn.Module, ABC):
     """A model whose `loss.backward()` computes a learning rule's update; the training loop stays as it is.
@@ -46,7 +42,6 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
     Attributes:
         feedback: recipe, seed and matrices.
         drawn: whether the matrices are drawn.
-        ready: whether the matrices are drawn and hold numbers.
         rule: the class of the rule. The object's own class is a subclass, whose forward has the model's signature.
         points: names of the modules that the rule hooks.
         hooked: these modules, by name.
@@ -71,21 +66,16 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
         self.model = model
         self.error_tap = error_tap
         self.feedback = Matrices(Automatic() if feedback is None else feedback, seed, in_full=self.holds_in_full)
-        self.drawn = False
-        self.ready = False
-        self.agreed = False
+        self.drawn = self.begun = self.agreed = self.unwrapped = False
         self.shards: distributed.ProcessGroup | None = None
-        self.begun = False
         self.slot = Slot()
         self.points: tuple[str, ...] = ()
         self.hooked: dict[str, nn.Module] = {}
         self.handles: list[RemovableHandle] = []
-        self.unwrapped = False
         self.copies: list[weakref.ref[Wrapped]] = []  # made before the matrices were drawn
         self.register_state_dict_pre_hook(saving.settle)  # type: ignore[no-untyped-call]
         self.register_state_dict_post_hook(saving.part_tied)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_post_hook(saving.see_what_was_loaded)  # type: ignore[no-untyped-call]
-        self.__class__ = with_signature(type(self), type(model), compiles=COMPILES)  # type: ignore[arg-type]
+        self.__class__ = with_signature(type(self), type(model))  # type: ignore[arg-type]
 
     @abstractmethod
     def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -137,11 +127,6 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
             self.drawn = False
         else:
             self.feedback.draw(self.feedback.places, self.model)
-        self.see_if_ready()
-
-    def see_if_ready(self) -> None:
-        """Note whether the matrices are drawn and hold numbers."""
-        self.ready = self.drawn and not self.feedback.unset
 
     def settle(self) -> None:
         """Draw the feedback that was drawn for the meta device, if the model has left that device."""
@@ -153,16 +138,14 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
         """Move to another device without the numbers, as for every module. The feedback is drawn anew when needed."""
         super().to_empty(device=device, recurse=recurse)
         self.feedback.unset = self.drawn
-        self.see_if_ready()
         return self
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model; while gradients are recorded, run it on the rule's graph."""
-        if not self.ready:
-            if self.drawn:
-                self.settle()
-            else:
-                self.prepare(args, kwargs)
+        if not self.drawn:
+            self.prepare(args, kwargs)
+        elif self.feedback.unset:
+            self.settle()
         if self.slot.backprop is None:
             if not torch.is_grad_enabled():
                 return self.model(*args, **kwargs)
@@ -185,10 +168,10 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
                 found = self.look(*recordable((args, kwargs)))
             finally:
                 reshard(self.model)
-            for net in (self, *filter(None, (each() for each in self.copies))):
-                if not net.drawn:
-                    net.draw(found)
-                    net.see_if_ready()
+            self.draw(found)
+            for copy_of_it in filter(None, (each() for each in self.copies)):
+                if not copy_of_it.drawn:
+                    copy_of_it.draw(found)
 
     def prepare_early(self, example_input: Any) -> None:
         """Draw the matrices before any forward pass, if an example or the model's first layer shows the shapes."""
@@ -196,7 +179,6 @@ class Wrapped(saving.NotPickled, nn.Module, ABC):
             self.prepare(example_input if isinstance(example_input, tuple) else (example_input,), {})
         elif (found := self._look_at_one_row()) is not None:
             self.draw(found)
-            self.see_if_ready()
 
     def _look_at_one_row(self) -> Any:
         """Return what one row of numbers shows of a model that begins with a linear layer; None if that fails."""

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from feedalign.anatomy import ErrorTap, PassMasks, mapped, plain_copy, tapped
 from feedalign.errors import ArgumentError
-from feedalign.feedback import Form
 from feedalign.rules import (
     DFA,
     DRTP,
@@ -52,9 +51,7 @@ def gradients(
     if message is None:
         message = _message_of(net)
     if message is not None or kind is ReadoutOnly:
-        learning = net if isinstance(net, DirectKolenPollack) else None
-        found, learned = _direct(task, net.feedback.forms, matrices, message, learning)
-        return found, nearest(net, learned) if learned else {}
+        return _direct(task, net, matrices, message)
     if isinstance(net, SequentialRule) and kind in (FA, KolenPollack, SignSymmetry):
         return _sequential(task, net, matrices)
     if isinstance(net, Backprop):  # and Frozen, which is one
@@ -82,10 +79,8 @@ def _message_of(net: Wrapped) -> Message | None:
 
         def written_down(e: Tensor) -> Tensor:
             entries = max(1, sum(bool(row.any()) for row in e.flatten(0, -2))) if averages else 1
-            one, zero = torch.ones_like(e), torch.zeros_like(e)
-            if net.rule is DRTP:
-                return torch.where(e < 0, -one, zero) / entries
-            return torch.where(e > 0, one, torch.where(e < 0, -one, zero)) / entries
+            positive, negative = (e > 0).to(e.dtype), (e < 0).to(e.dtype)
+            return (-negative if net.rule is DRTP else positive - negative) / entries
 
         return written_down
     return None
@@ -149,16 +144,13 @@ class Task:
 
 
 def _direct(
-    task: Task,
-    forms: Mapping[str, Form],
-    matrices: Mapping[str, Tensor],
-    message: Message | None,
-    learning: DirectKolenPollack | None,
+    task: Task, net: Wrapped, matrices: Mapping[str, Tensor], message: Message | None
 ) -> tuple[Gradients, dict[str, Tensor]]:
     """δ = F m(e) at the end of every block, and e at the output.
 
     A point that lacks some of the output's batch axes is sent the sum over these axes.
     """
+    forms = net.feedback.forms
     ends: list[tuple[str, Tensor]] = []
 
     def cut(name: str) -> Any:
@@ -187,24 +179,25 @@ def _direct(
         e, m = (each.flatten(-1 - lacks, -2).sum(-2) if lacks else each for each in (error, message(error)))
         batch = e.shape[:-1]
         e, m = e.flatten(0, -2), m.flatten(0, -2)
-        F = of_size(forms[name], matrices[name], h.numel() // max(1, len(m)))
-        _check_length(name, h.numel() // max(1, len(m)), len(F))
+        features = h.numel() // max(1, len(m))
+        F = of_size(forms[name], matrices[name], features)
+        _check_length(name, features, len(F))
         real = task.real(h.shape, batch, name, lacks=bool(lacks))
         # What is sent has the precision of the feedback, whatever the precision of the output and of the activation.
         sent = torch.einsum("bc,hc->bh", m.to(F.dtype), F)
         task.add(h, (sent.reshape(h.shape) * real).to(h.dtype))
-        if learning is not None:
+        if isinstance(net, DirectKolenPollack):
             activity = h.detach().reshape(len(e), -1).to(matrices[name].dtype)
             counted = real.reshape(len(e), -1).to(activity.dtype)
             activity, counted = mean_over_copies(forms[name], activity, counted)
-            if learning.centred:
+            if net.centred:
                 present = counted * torch.tensor([[float(row.any())] for row in e])
                 activity = activity - (present * activity).sum(0) / present.sum(0).clamp(min=1)
             F = learned[name]
             activity = of_size(forms[name], (activity * counted).T, len(F)).T
-            decayed = F - learning.lr * learning.weight_decay * F
-            learned[name] = decayed - learning.lr * torch.einsum("bh,bc->hc", activity, e.to(F.dtype))
-    return task.found, learned if learning is not None else {}
+            decayed = F - net.lr * net.weight_decay * F
+            learned[name] = decayed - net.lr * torch.einsum("bh,bc->hc", activity, e.to(F.dtype))
+    return task.found, nearest(net, learned) if isinstance(net, DirectKolenPollack) else {}
 
 
 def _check_length(name: str, features: int, drawn: int) -> None:

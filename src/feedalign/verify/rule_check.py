@@ -14,8 +14,7 @@ from feedalign.anatomy import arguments, copied, mapped, recordable, same_random
 from feedalign.errors import ArgumentError
 from feedalign.rules import DirectRule, Wrapped, check_whole, check_wrapped
 from feedalign.verify import reference
-
-Gradients = dict[str, Tensor]
+from feedalign.verify.reference import Gradients
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,13 +150,11 @@ def _double(value: Any) -> Any:
 
 def _error(found: Tensor | None, expected: Tensor | None, floor: float) -> float:
     """Largest difference over the largest entry, or the floor if that is more; a missing gradient is a zero one."""
-    given = [side.abs().max() for side in (found, expected) if side is not None]
-    if not given or not any(given):
-        return 0.0
-    if found is None or expected is None:
-        return float(max(given)) / max(float(max(given)), floor)
+    zero = torch.zeros(())
+    found, expected = zero if found is None else found, zero if expected is None else expected
     scale = max(float(expected.abs().max()) or float(found.abs().max()), floor)
-    return float((found - expected).abs().max()) / scale
+    difference = float((found - expected).abs().max())
+    return difference / scale if difference else 0.0
 
 
 def _cosine(found: Tensor | None, true: Tensor | None) -> float:

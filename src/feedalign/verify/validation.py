@@ -13,8 +13,6 @@ from feedalign.anatomy import (
     Entries,
     ErrorTap,
     Problem,
-    axes_missing,
-    axes_problem,
     copied,
     is_computed_from,
     name_problems,
@@ -24,6 +22,7 @@ from feedalign.anatomy import (
     problems,
     recordable,
     same_random_numbers,
+    sample_axes,
     tensors_in,
 )
 from feedalign.rules import check_bare, check_whole
@@ -118,8 +117,9 @@ def validate(
     known = dict(model.named_modules())
     watched = Watched(copied(model), [name for name in dict.fromkeys(names) if name and name in known])
     unfit = place_problems(model, tap.places, names)
+    given = recordable((inputs, keywords))
     with same_random_numbers(model), torch.enable_grad():
-        returned, tapped = watched.run_tapped(tap if not unfit else ErrorTap(), *recordable((inputs, keywords)))
+        returned, tapped = watched.run(tap if not unfit else ErrorTap(), *given)
     found = name_problems(model, names) + watched.problems + unfit
     if unfit:
         tops = tensors_in(returned)
@@ -127,7 +127,7 @@ def validate(
         tops, more = _tops(watched, tap, returned, tapped)
         found += more
         if not more and not isinstance(tapped, Problem):
-            found += _problems_with_fewer(model, watched.points, tap, recordable((inputs, keywords)), len(tapped[0]))
+            found += _problems_with_fewer(model, watched.points, tap, given, len(tapped[0]))
     found += _reach_problems(watched, tops, tensors_in(returned))
     return Validation(names, tuple(found), sum(parameter.requires_grad for parameter in model.parameters()))
 
@@ -159,7 +159,7 @@ def _problems_with_fewer(
     watched = Watched(copied(model), points)
     try:
         with same_random_numbers(model), torch.enable_grad():
-            _, tapped = watched.run_tapped(tap, *fewer)
+            _, tapped = watched.run(tap, *fewer)
     except Exception:  # of the model's own, which takes no batch of another size
         return []
     if isinstance(tapped, Problem):
@@ -179,76 +179,58 @@ def _shape_problems(watched: Watched, tap: ErrorTap, batch_shape: torch.Size) ->
         for cut in watched.cuts:
             if cut.point == name:
                 by_token = cut.by_token and tap.batch_dims is None
-                missing = axes_missing(cut.activation, batch_shape) if by_token else 0
-                own = batch_shape[: len(batch_shape) - missing]
-                wrong.append(axes_problem(name, module, cut.activation, own))
-                sample = cut.activation.shape[len(own) :]
-                widths.add(sample[-1] if by_token and len(sample) > 1 else sample.numel())
-        if found := [problem for problem in wrong if problem]:
-            yield found[0]
+                sample = sample_axes(name, module, cut.activation, batch_shape, by_token)
+                if isinstance(sample, Problem):
+                    wrong.append(sample)
+                else:
+                    widths.add(sample[-1] if by_token and len(sample) > 1 else sample.numel())
+        if wrong:
+            yield wrong[0]
         elif len(widths) > 1:
             yield problems.several_widths(name, widths)
 
 
 def _reach_problems(watched: Watched, tops: list[Tensor], returned: list[Tensor]) -> Iterator[Problem]:
     """Points from which nothing reaches the output or that it gets round; parameters that feedback reaches wrongly."""
-    ends = [(cut.point, watched.uses(cut.activation)) for cut in watched.cuts]
-    of_output = [("output", watched.uses(top)) for top in tops]
-    yield from _dead_points(watched, [found for _, found in ends], _leaves(of_output))
+    below = [watched.uses(cut.activation) for cut in watched.cuts]
+    of_output = set().union(*map(watched.uses, tops))
+    yield from _dead_points(watched, below, {leaf for leaf, _ in of_output})
     names: dict[int, list[str]] = {}
     for name, parameter in watched.model.named_parameters(remove_duplicate=False):
         if parameter.requires_grad:
             names.setdefault(id(parameter), []).append(name)
     frozen = any(not parameter.requires_grad for parameter in watched.model.parameters())
-    if not frozen and _leaves(of_output).isdisjoint(names):
+    if not frozen and not any(leaf in names for leaf, _ in of_output):
         yield problems.no_readout()
+    # The ends of blocks that each use of a parameter goes to, by parameter and use; "" is the output.
+    ends = [*zip((cut.point for cut in watched.cuts), below, strict=True), ("", of_output)]
+    goes: dict[int, dict[Any, set[str]]] = {}
+    for end, found in ends:
+        for leaf, operation in found:
+            goes.setdefault(leaf, {}).setdefault(operation, set()).add(end)
     # Other entries of the output bring gradients of their own, if the loss uses them.
-    reached = _leaves([*ends, *of_output, *(("", watched.uses(entry)) for entry in returned)])
+    reached = goes.keys() | {leaf for entry in returned for leaf, _ in watched.uses(entry)}
     around: dict[tuple[str, ...], list[str]] = {}
     for key, known_as in names.items():
+        uses = list(goes.get(key, {}).values())
         if key not in reached:
             yield problems.unreached(known_as[0], any(name.rpartition(".")[0] in watched.ran for name in known_as))
-        elif len(blocks := _blocks_using(key, [*ends, *of_output])) > 1:
-            yield problems.tied(known_as, blocks)
-        elif passed := _passed_by(key, ends, of_output):
+        # One use that goes to several ends, as what lies below a branching does, is no tie.
+        elif any(one.isdisjoint(other) for one in uses for other in uses):
+            tied = dict.fromkeys(end or "output" for end, _ in ends if any(end in use for use in uses))
+            yield problems.tied(known_as, list(tied))
+        # The same use goes to points, and to the output around these points.
+        elif passed := tuple(dict.fromkeys(end for end, _ in ends if end and any({end, ""} <= use for use in uses))):
             around.setdefault(passed, []).append(known_as[0])
     yield from (problems.bypassed(learning, passed) for passed, learning in around.items())
 
 
-def _passed_by(key: int, ends: list[tuple[str, Uses]], of_output: list[tuple[str, Uses]]) -> tuple[str, ...]:
-    """Return the points that one use of a parameter goes to, if the same use goes to the output around these points."""
-    directly = {use for _, found in of_output for use in found if use[0] == key}
-    return tuple(dict.fromkeys(name for name, found in ends if not directly.isdisjoint(found)))
-
-
-def _leaves(ends: Iterable[tuple[str, Uses]]) -> set[int]:
-    return {leaf for _, found in ends for leaf, _ in found}
-
-
 def _dead_points(watched: Watched, below: list[Uses], output: set[int]) -> Iterator[Problem]:
     """Points of whose runs none has a path to the output, be it through later points."""
-    cuts = {id(cut.leaf): (cut.point, found) for cut, found in zip(watched.cuts, below, strict=True)}
-    alive, waiting = set(output), list(output)
-    while waiting:
-        _, found = cuts.get(waiting.pop(), ("", set()))
-        new = {leaf for leaf, _ in found} - alive
-        alive |= new
-        waiting += new
-    reaching = {point for leaf, (point, _) in cuts.items() if leaf in alive}
-    for name in dict.fromkeys(cut.point for cut in watched.cuts):
-        if name not in reaching:
-            yield problems.nothing_reaches_the_output(name)
-
-
-def _blocks_using(key: int, ends: list[tuple[str, Uses]]) -> list[str]:
-    """Return the ends of the blocks that use a parameter, if it is tied: two uses that go to ends all different.
-
-    One use may go to several ends, as what lies below a branching does; that is no tie.
-    """
-    to: dict[Any, dict[str, None]] = {}
-    for name, found in ends:
-        for leaf, operation in found:
-            if leaf == key:
-                to.setdefault(operation, {})[name] = None
-    apart = any(one.keys().isdisjoint(other) for one in to.values() for other in to.values())
-    return list(dict.fromkeys(name for name, _ in ends if any(name in goes for goes in to.values()))) if apart else []
+    alive, reaching = set(output), set()
+    for cut, found in zip(reversed(watched.cuts), reversed(below), strict=True):  # a run is computed from earlier ones
+        if id(cut.leaf) in alive:
+            reaching.add(cut.point)
+            alive |= {leaf for leaf, _ in found}
+    dead = dict.fromkeys(cut.point for cut in watched.cuts if cut.point not in reaching)
+    yield from map(problems.nothing_reaches_the_output, dead)

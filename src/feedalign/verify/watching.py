@@ -8,11 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import get_gradient_edge
+from torch.autograd.graph import Node, get_gradient_edge
 
-from feedalign.anatomy import ErrorTap, Problem, activation_in, features_last, mapped, problems, seeing_places
+from feedalign.anatomy import (
+    ErrorTap,
+    Problem,
+    activation_in,
+    features_last,
+    mapped,
+    operations_below,
+    problems,
+    seeing_places,
+)
 
-Node = torch.autograd.graph.Node
 Uses = set[tuple[int, Node | None]]  # the id of a parameter or other leaf, and what is computed from it there
 
 
@@ -48,22 +56,14 @@ class Watched:
         self.inside: list[tuple[str, Any]] = []  # modules with parameters since the last point, and their outputs
         self.problems: list[Problem] = []
 
-    def run(self, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """Run the model, and note the problems that show as it runs."""
-        for name, module in self.model.named_modules():
-            module.register_forward_pre_hook(partial(self._before, name))
-            module.register_forward_hook(partial(self._after, name))
-        returned = self.model(*inputs, **keywords)
-        self.problems += [problems.never_ran(name) for name in self.points if name not in self.ran]
-        return returned
-
-    def run_tapped(
+    def run(
         self, tap: ErrorTap, inputs: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[Any, tuple[Tensor, ...] | Problem]:
-        """Run the model as `run` does; return its output, and where the error is taken, or why it cannot be taken."""
-        if not tap.places:
-            returned = self.run(inputs, keywords)
-            return returned, tap.find(returned)
+        """Run the model, and note the problems that show as it runs.
+
+        Returns:
+            The output, and where the error is taken, or why it cannot be taken.
+        """
         seen: dict[str, Tensor] = {}
         before: list[int] = []  # how many runs of points there were by then
         wrong: list[Problem] = []
@@ -76,13 +76,19 @@ class Watched:
                 wrong.append(problems.place_runs_twice(place))
             before.append(len(self.cuts))
             # An equal Tensor goes on, of which it can be seen whether anything is computed from it.
-            seen[place] = (
-                found.view_as(found) if found.requires_grad else found.detach().requires_grad_().view_as(found)
-            )
+            if not found.requires_grad:
+                found = found.detach().requires_grad_()
+            seen[place] = found.view_as(found)
             return seen[place]
 
         with seeing_places(self.model, tap, see):
-            returned = self.run(inputs, keywords)
+            for name, module in self.model.named_modules():
+                module.register_forward_pre_hook(partial(self._before, name))
+                module.register_forward_hook(partial(self._after, name))
+            returned = self.model(*inputs, **keywords)
+        self.problems += [problems.never_ran(name) for name in self.points if name not in self.ran]
+        if not tap.places:
+            return returned, tap.find(returned)
         late = dict.fromkeys(cut.point for cut in self.cuts[min(before, default=len(self.cuts)) :])
         self.problems += [problems.above_the_place(name, tap.places[0]) for name in late]
         wrong += [problems.place_never_ran(place) for place in tap.places if place not in seen and not wrong]
@@ -125,19 +131,11 @@ class Watched:
         """Return the leaves that a Tensor is computed from, each with every operation that takes the leaf."""
         if end.grad_fn is None:
             return {(id(end), None)}
-        leaves = {get_gradient_edge(leaf).node: id(leaf) for leaf in self._leaves()}
-        found: Uses = set()
-        seen, waiting = {end.grad_fn}, [end.grad_fn]
-        while waiting:
-            node = waiting.pop()
-            for below, _ in node.next_functions:
-                if below in leaves:
-                    found.add((leaves[below], node))
-                elif below is not None and below not in seen:
-                    seen.add(below)
-                    waiting.append(below)
-        return found
-
-    def _leaves(self) -> list[Tensor]:
-        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return [*learning, *(cut.leaf for cut in self.cuts)]
+        learning = (parameter for parameter in self.model.parameters() if parameter.requires_grad)
+        leaves = {get_gradient_edge(leaf).node: id(leaf) for leaf in (*learning, *(cut.leaf for cut in self.cuts))}
+        return {
+            (leaves[below], node)
+            for node in operations_below([end])
+            for below, _ in node.next_functions
+            if below in leaves
+        }

@@ -17,9 +17,8 @@ from feedalign.lab import own_training
 from feedalign.lab.own_training import TrainConfig
 from feedalign.lab.runs import LocalWorkers, RunStore
 from feedalign.lab.sweep import SweepConfig, compute, diverged, points_of, summary, sweep_of, table
-from feedalign.lab.sweep.drawing import plot
-from feedalign.lab.sweep.gathering import share_recovered
-from feedalign.lab.sweep.words import csv_of, groups
+from feedalign.lab.sweep.running import share_recovered
+from feedalign.lab.sweep.showing import csv_of, groups, plot
 
 TINY = TrainConfig(train_samples=200, hidden=(8,), epochs=2, batch_size=20, measurements=2, probe=30)
 

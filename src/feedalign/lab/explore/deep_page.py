@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
-from dash import Dash, html
+from dash import html
 
 from feedalign.errors import FeedalignError, OutputError
-from feedalign.lab.explore.answering import answer_at
 from feedalign.lab.explore.controls import Choice, Dial, SeedField, chart, form, group, section
 from feedalign.lab.explore.deep_study import COMPARED, DeepSetting, DeepTraining
 from feedalign.lab.explore.figures import deep_figures
@@ -94,12 +94,14 @@ def setting_of(choices: dict[str, Any]) -> DeepSetting:
     )
 
 
-def register(app: Dash) -> None:
-    """Answer what the page asks when a dial has moved, when Train was pressed, and for each epoch."""
+def answers() -> dict[str, Callable[[Any], dict[str, Any]]]:
+    """Return what answers the page when a dial has moved, when Train was pressed, and for each epoch, by question."""
     trainings = Trainings()
-    answer_at(app, "deep-dials", lambda choices: {"dials": dials_shown(choices)})
-    answer_at(app, "training", lambda choices: begun(trainings, choices))
-    answer_at(app, "epoch", lambda name: answer(trainings, name))
+    return {
+        "deep-dials": lambda choices: {"dials": dials_shown(choices)},
+        "training": lambda choices: begun(trainings, choices),
+        "epoch": lambda name: answer(trainings, name),
+    }
 
 
 def dials_shown(choices: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -64,9 +63,6 @@ class Moment:
 class DeepTraining:
     """Two networks of equal start, one under DFA and one under backprop, which learn an epoch when they are told to.
 
-    Args:
-        setting: what is trained.
-
     Attributes:
         setting: what is trained.
         epoch: number of epochs that are done.
@@ -118,23 +114,10 @@ class _Learner:
     @one_thread()
     def epoch(self, done: int) -> None:
         """Train for an epoch, after `done` epochs."""
-        train(
-            self.net,
-            self.images.train_images,
-            self.images.train_labels,
-            loss_fn=cross_entropy,
-            optimizer=self.optimizer,
-            epochs=1,
-            batch_size=BATCH_SIZE,
-            order=self.order,
-            before_step=self._measure(done),
-        )
-
-    def _measure(self, done: int) -> Callable[[int], None]:
-        """Return what `train` calls before each step of an epoch, and once after the last one."""
         per_epoch = steps_per_epoch(len(self.images.train_images), BATCH_SIZE)
 
         def measure(step: int) -> None:
+            """Called before each step of the epoch, and once after the last step."""
             epoch = done + step / per_epoch
             if self.moments and self.moments[-1].epoch >= epoch:  # the end of the last epoch is the start of this one
                 return
@@ -150,7 +133,17 @@ class _Learner:
                 Moment(epoch, right.double().mean().item(), tuple(gradient.values()), tuple(weight.values()))
             )
 
-        return measure
+        train(
+            self.net,
+            self.images.train_images,
+            self.images.train_labels,
+            loss_fn=cross_entropy,
+            optimizer=self.optimizer,
+            epochs=1,
+            batch_size=BATCH_SIZE,
+            order=self.order,
+            before_step=measure,
+        )
 
 
 @functools.cache

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from feedalign.lab.explore.deep_study import COMPARED, DeepSetting, Moment
-from feedalign.lab.explore.shallow_study import FIRST_TIME, ShallowSetting, ShallowStudy
+from feedalign.lab.explore.shallow_study import FIRST_TIME, ShallowStudy
 from feedalign.style import RULE_COLOURS, RULE_LABELS
 
 Figure = dict[str, Any]
@@ -21,7 +22,6 @@ SMALLEST_ERROR = 1e-8  # below, ε_g is rounding, and may be negative
 
 def shallow_figures(found: ShallowStudy) -> dict[str, Figure]:
     """Return the figures of a shallow network by name: error, overlap, readout, R and Q."""
-    setting = found.setting
     error, overlap = [], []
     for rule, curve in found.theory.items():
         look = {"name": f"{RULE_LABELS[rule]}, theory", "line": {"color": RULE_COLOURS[rule], "width": 2.5}}
@@ -32,7 +32,7 @@ def shallow_figures(found: ShallowStudy) -> dict[str, Figure]:
         look = {"name": "DFA, simulated", "mode": "markers", "marker": {"color": RULE_COLOURS["dfa"], "size": 6}}
         error.append(_curve(points.times, np.maximum(points.generalisation_error, SMALLEST_ERROR), look))
         overlap.append(_curve(points.times, points.overlap, look))
-    time = _time(setting)
+    time = _log_axis("time (steps / N)", FIRST_TIME, found.setting.end_time) | {"exponentformat": "power"}
     return {
         "error": _figure(error, time, {"type": "log", "title": {"text": "ε<sub>g</sub>"}, "exponentformat": "power"}),
         "overlap": _figure(overlap, time, {"range": [-1.05, 1.05], "title": {"text": "cos(v, F)"}}),
@@ -44,15 +44,15 @@ def shallow_figures(found: ShallowStudy) -> dict[str, Figure]:
 
 def _readout(found: ShallowStudy) -> list[Figure]:
     """The second layer of the student along time, and the minimum that is predicted."""
-    if "dfa" not in found.theory:
+    if found.pick is None:  # nor is there a curve under DFA
         return []
     curve, curves = found.theory["dfa"], []
     for k in range(len(found.setting.F)):
         look = {"name": f"v{_index(k)}", "line": {"color": COLOURS[k], "width": 2.5}}
         curves.append(_curve(curve.times, curve.v[:, k], look))
-    for k, value in enumerate(found.pick.v.get("predicted", ()) if found.pick is not None else ()):
+    for k, value in enumerate(found.pick.v.get("predicted", ())):
         look = {"name": f"predicted v{_index(k)}", "line": {"color": COLOURS[k], "dash": "dot", "width": 1.5}}
-        curves.append(_curve(np.array([FIRST_TIME, found.setting.end_time]), np.full(2, value), look))
+        curves.append(_curve([FIRST_TIME, found.setting.end_time], [value, value], look))
     return curves
 
 
@@ -62,35 +62,22 @@ def _overlaps(found: ShallowStudy, name: str) -> list[Figure]:
         return []
     curve = found.theory["dfa"]
     values = getattr(curve, name)
-    return [
-        _curve(
-            curve.times,
-            values[:, k, other],
-            {
-                "name": f"{name}{_index(k)}{_index(other)}",
-                "line": {"color": COLOURS[k], "dash": DASHES[other], "width": 2},
-            },
-        )
-        for k in range(values.shape[1])
-        for other in range(values.shape[2])
-        if name == "R" or k <= other
-    ]
+    curves = []
+    for k, other in np.ndindex(values.shape[1:]):
+        if name == "R" or k <= other:
+            line = {"color": COLOURS[k], "dash": DASHES[other], "width": 2}
+            look = {"name": f"{name}{_index(k)}{_index(other)}", "line": line}
+            curves.append(_curve(curve.times, values[:, k, other], look))
+    return curves
 
 
 def deep_figures(setting: DeepSetting, moments: dict[str, list[Moment]]) -> dict[str, Figure]:
-    """Return the figures of a deep network by name: accuracy, gradient and weight.
-
-    Args:
-        setting: what is trained.
-        moments: what was measured, by rule.
-    """
-    accuracy: list[Figure] = []
-    gradient: list[Figure] = []
-    weight: list[Figure] = []
+    """Return the figures of a deep network by name: accuracy, gradient and weight. Moments are by rule."""
+    accuracy, gradient, weight = list[Figure](), list[Figure](), list[Figure]()
     for rule in COMPARED:
-        times = np.array([moment.epoch for moment in moments[rule]])
+        times = [moment.epoch for moment in moments[rule]]
         look: Figure = {"name": RULE_LABELS[rule], "line": {"color": RULE_COLOURS[rule], "width": 2.5}}
-        accuracy.append(_curve(times, np.array([moment.accuracy for moment in moments[rule]]), look))
+        accuracy.append(_curve(times, [moment.accuracy for moment in moments[rule]], look))
         width, dash = (2.5, "solid") if rule == "dfa" else (1.5, "dot")
         for layer in range(setting.layers):
             line = {"color": COLOURS[layer], "width": width, "dash": dash}
@@ -100,17 +87,12 @@ def deep_figures(setting: DeepSetting, moments: dict[str, list[Moment]]) -> dict
             ):
                 # Of the two rules, one line in the legend: the caption says which is solid, which dotted.
                 look = {"name": f"layer {number}", "line": line, "showlegend": rule == "dfa"}
-                curves.append(_curve(times, np.array(values), look))
-    epochs = {
-        "type": "log",
-        "title": {"text": "epoch"},
-        "range": [float(np.log10(FIRST_EPOCH)), float(np.log10(setting.epochs))],
-    }
+                curves.append(_curve(times, values, look))
+    epochs = _log_axis("epoch", FIRST_EPOCH, setting.epochs)
     cosine = {"range": [-0.15, 1.02], "title": {"text": "cosine"}}
+    share = {"range": [0, 1.02], "title": {"text": "test accuracy"}, "tickformat": ".0%"}
     return {
-        "accuracy": _figure(
-            accuracy, epochs, {"range": [0, 1.02], "title": {"text": "test accuracy"}, "tickformat": ".0%"}
-        ),
+        "accuracy": _figure(accuracy, epochs, share),
         "gradient": _figure(gradient, epochs, cosine),
         "weight": _figure(weight, epochs, cosine),
     }
@@ -122,9 +104,8 @@ def _curve(x: Any, y: Any, look: Figure) -> Figure:
     return {"type": "scatter", "mode": "lines", "x": [float(value) for value in x], "y": values, **look}
 
 
-def _time(setting: ShallowSetting) -> Figure:
-    edges = [float(np.log10(FIRST_TIME)), float(np.log10(setting.end_time))]
-    return {"type": "log", "title": {"text": "time (steps / N)"}, "range": edges, "exponentformat": "power"}
+def _log_axis(title: str, first: float, last: float) -> Figure:
+    return {"type": "log", "title": {"text": title}, "range": [math.log10(first), math.log10(last)]}
 
 
 def _figure(curves: list[Figure], x: Figure, y: Figure) -> Figure:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from dash import Dash, html
+from dash import html
 
 from feedalign.errors import FeedalignError
-from feedalign.lab.explore.answering import Shown, answer_at
 from feedalign.lab.explore.controls import Choice, Dial, SeedField, Tick, chart, form, group, section
 from feedalign.lab.explore.figures import shallow_figures
 from feedalign.lab.explore.shallow_study import Pick, ShallowSetting, study
@@ -84,10 +83,12 @@ def setting_of(choices: dict[str, Any]) -> ShallowSetting:
     )
 
 
-def register(app: Dash) -> None:
-    """Answer what the page asks when a control has moved."""
-    answer_at(app, "shallow", lambda choices: {"shown": answer(choices)})
-    answer_at(app, "shallow-dials", lambda choices: {"dials": dials_shown(choices)})
+def answers() -> dict[str, Callable[[Any], dict[str, Any]]]:
+    """Return what answers the questions that the page asks when a control has moved, by the name of the question."""
+    return {
+        "shallow": lambda choices: {"shown": answer(choices)},
+        "shallow-dials": lambda choices: {"dials": dials_shown(choices)},
+    }
 
 
 def dials_shown(choices: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -100,7 +101,7 @@ def dials_shown(choices: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {dial.key: {"text": dial.text(choices[dial.key]), "hidden": hidden.get(dial.key, False)} for dial in DIALS}
 
 
-def answer(choices: dict[str, Any]) -> Shown:
+def answer(choices: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the figures, the minimum and the troubles for the positions of the controls."""
     try:
         setting = setting_of(choices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,21 +109,19 @@ def study(setting: ShallowSetting) -> ShallowStudy:
     }  # fmt: skip
     troubles: list[str] = []
 
-    def integrated(rule: str) -> shallow.Trajectory | None:
+    def integrated(at: Array, rule: str) -> shallow.Trajectory:
         limits: dict[str, Any] = {"max_seconds": setting.max_seconds, "rtol": RTOL, "atol": ATOL}
-        return _tried(
-            setting,
-            f"{RULE_LABELS[rule]}, theory",
-            lambda at: shallow.integrate(start, times=at, rule=shallow_rule(rule), **limits, **common),
-            times,
-            troubles,
-        )
+        return shallow.integrate(start, times=at, rule=shallow_rule(rule), **limits, **common)
 
     def simulated(at: Array) -> shallow.Trajectory:
         steps, seed = np.unique(np.rint(at * INPUT_DIM)), derived_seed(setting.seed, "simulation")
         return shallow.simulate(start, times=steps / INPUT_DIM, input_dim=INPUT_DIM, seed=seed, **common)
 
-    theory = {rule: found for rule in RULES if (found := integrated(rule)) is not None}
+    curves = {
+        rule: _tried(setting, f"{RULE_LABELS[rule]}, theory", partial(integrated, rule=rule), times, troubles)
+        for rule in RULES
+    }
+    theory = {rule: curve for rule, curve in curves.items() if curve is not None}
     # As many simulated points as can be told apart on the screen.
     simulation = _tried(setting, "DFA, simulated", simulated, times[::4], troubles) if setting.simulate else None
     pick = _pick(setting, theory["dfa"].final) if "dfa" in theory else None
@@ -159,9 +158,8 @@ def _pick(setting: ShallowSetting, final: shallow.OrderParameters) -> Pick:
     if setting.activation == "relu":
         return _relu_pick(setting, final)
     if len(setting.A) != len(setting.F):
-        return Pick(
-            "The minima are signed orders of A only where K = M. Make K and M equal to see which one DFA picks."
-        )
+        words = "The minima are signed orders of A only where K = M. Make K and M equal to see which one DFA picks."
+        return Pick(words)
     if len(set(np.abs(setting.F))) < len(setting.F):
         return Pick(
             "Two entries of F have the same size: nothing but the start tells their units apart. Move one of them."

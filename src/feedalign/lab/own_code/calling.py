@@ -1,4 +1,4 @@
-"""Code of the user's own, named on the command line: imported, called, and digested."""
+"""Code of the user's own, named on the command line: imported and called."""
 
 from __future__ import annotations
 
@@ -28,32 +28,23 @@ def at_home() -> Iterator[None]:
     that the command can say who ended it. Folders that the user's code takes out of `sys.path` are put back
     afterwards, because this program needs them.
     """
-    here, folders = os.getcwd(), list(sys.path)
+    here, folders, process, really_exit = os.getcwd(), list(sys.path), os.getpid(), os._exit
+
+    def exit_told(status: int) -> NoReturn:
+        if os.getpid() == process:  # a forked process really ends
+            raise SystemExit(f"os._exit({status})")
+        really_exit(status)
+
     sys.path.insert(0, here)
+    os._exit = exit_told
     try:
-        with redirect_stdout(sys.stderr), _exit_told():
+        with redirect_stdout(sys.stderr):
             yield
     finally:
+        os._exit = really_exit
         if here in sys.path:  # the user's code may have taken it out
             sys.path.remove(here)
         sys.path += [folder for folder in folders if folder not in sys.path]
-
-
-@contextmanager
-def _exit_told() -> Iterator[None]:
-    """Within this context `os._exit` raises SystemExit in this process; forked processes really end by it."""
-    process, really = os.getpid(), os._exit
-
-    def exit_told(status: int) -> NoReturn:
-        if os.getpid() == process:
-            raise SystemExit(f"os._exit({status})")
-        really(status)
-
-    os._exit = exit_told
-    try:
-        yield
-    finally:
-        os._exit = really
 
 
 def called(option: str, spec: str) -> tuple[Any, tuple[bytes, ...]]:

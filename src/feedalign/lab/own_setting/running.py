@@ -1,27 +1,64 @@
-"""One setting of the shallow theory: drawn, integrated, and simulated if asked to."""
+"""One setting of the shallow theory: drawn, integrated, simulated if asked to, and kept in a folder of its own."""
 
 from __future__ import annotations
 
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from feedalign.checks import whole_number
+from feedalign.checks import positive_number, whole_number
 from feedalign.errors import ArgumentError, DivergenceError, TimeLimitError
+from feedalign.lab.files import check_folder, write_file
 from feedalign.lab.options import TheoryConfig
-from feedalign.lab.progress import Progress
+from feedalign.lab.own_setting.showing import plot
+from feedalign.lab.progress import Progress, Watch, unwatched
+from feedalign.lab.runs import StoredRun, run_once
 from feedalign.lab.shallow_rule import shallow_rule
 from feedalign.streams import derived_seed, numpy_generator
+from feedalign.style import svg
 from feedalign.theory import shallow
 
+NAME = "theory"
+# An integration of ordinary size takes seconds. With very large numbers the equations are so stiff that it never ends.
+MAX_SECONDS = 300.0
 MOST_STEPS = 1e15  # times are whole steps / N; beyond 2^53 floats cannot tell neighbouring steps apart
 # Of table and figure; of simulated runs together, which take an hour or two.
 MOST_MEASUREMENTS, MOST_SIMULATED = 10**5, 10**10
 QUANTITIES = ("generalisation_error", "overlap")
+
+
+def compute(
+    config: TheoryConfig, runs: Path = Path("runs"), progress: Watch = unwatched, *, max_seconds: float = MAX_SECONDS
+) -> StoredRun:
+    """Compute a setting, unless `runs` holds it already, and draw its figure.
+
+    Args:
+        config: the setting.
+        runs: folder of the runs; made if missing. The run lies in `runs/theory/<hash of the setting>`.
+        progress: called with "theory"; returns a context manager that gives a function of (done, total) to be called.
+        max_seconds: how long each integration, and the simulation under each rule, may take. This does not decide the
+            result, so it is no part of the setting.
+
+    Returns:
+        The run; its folder holds figure.svg beside result.nc.
+
+    Raises:
+        ArgumentError: a value of the config is out of range, or `runs` cannot be written. Raised before any work.
+        DataError: the run cannot be stored or read.
+        TimeLimitError: max_seconds were over. Nothing is stored.
+    """
+    positive_number("max_seconds", max_seconds)
+    check_folder("runs", runs)
+    prepare(config)
+    with progress(NAME) as tell:
+        stored = run_once(NAME, config, partial(run, config, tell, max_seconds), runs)
+    write_file(stored.folder / "figure.svg", svg(plot(stored.dataset)))
+    return stored
 
 
 def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.float64], NDArray[np.float64]]:
@@ -34,7 +71,7 @@ def prepare(config: TheoryConfig) -> tuple[shallow.OrderParameters, NDArray[np.f
         ArgumentError: a value is out of range, or lists and numbers of units do not fit together.
     """
     for name, least in {"students": 1, "teachers": 1, "simulate": 0, "seed": 0}.items():
-        whole_number(name, getattr(config, name), at_least=least)
+        whole_number(name, getattr(config, name), least)
     whole_number("measurements", config.measurements, 2, MOST_MEASUREMENTS)
     if not config.rules or len(set(config.rules)) < len(config.rules):
         raise ArgumentError(f"rules={config.rules} must name dfa, backprop, or both, each once")
@@ -117,10 +154,13 @@ def run(config: TheoryConfig, progress: Progress, max_seconds: float) -> xr.Data
     of_theory, of_simulation = _arguments(config, F)
     parts = []
     for i, rule in enumerate(config.rules):
+
+        def tell(done: int, total: int, before: int = i) -> None:
+            progress(100 * before + 100 * done // total, 100 * len(config.rules))
+
         part = _integrated(start, rule, times, of_theory | {"max_seconds": max_seconds})
-        tell = partial(_within, progress, i, len(config.rules))
         limited = _limited(tell, max_seconds, float(times[-1]))
-        part = part.assign(_simulated(start, rule, times, of_simulation, config.simulate, limited))
+        part = part.assign(_simulated(start, rule, times, of_simulation, limited))
         parts.append(part.expand_dims(rule=[rule]))
         tell(1, 1)
     units = {"units": "steps / input dimension"}
@@ -143,8 +183,8 @@ def _integrated(
         ended_at, diverged, final = error.time, True, cast(shallow.OrderParameters, error.state)
         exact = shallow.integrate(start, times=times[times <= error.time], rule=name, **arguments)
     known = int((times <= ended_at).sum())
-    left = (0, len(times) - known)
-    theory = {name: np.pad(getattr(exact, name)[:known], left, constant_values=np.nan) for name in QUANTITIES}
+    after = (0, len(times) - known)
+    theory = {name: np.pad(getattr(exact, name)[:known], after, constant_values=np.nan) for name in QUANTITIES}
     return xr.Dataset(
         {f"{name}_theory": ("time", values) for name, values in theory.items()}
         | {
@@ -158,18 +198,12 @@ def _integrated(
 
 
 def _simulated(
-    start: shallow.OrderParameters,
-    rule: str,
-    times: NDArray[np.float64],
-    arguments: dict[str, Any],
-    seeds: int,
-    progress: Progress,
+    start: shallow.OrderParameters, rule: str, times: NDArray[np.float64], arguments: dict[str, Any], progress: Progress
 ) -> xr.Dataset:
     """Simulated runs under one rule; no seeds give variables without entries."""
-    simulation: dict[str, NDArray[np.float64]]
-    simulation = {quantity: np.full((seeds, len(times)), np.nan) for quantity in QUANTITIES}
-    diverged_at = np.nan
-    if seeds:
+    nothing = np.full((len(arguments["seeds"]), len(times)), np.nan)
+    simulation, diverged_at = dict.fromkeys(QUANTITIES, nothing), np.nan
+    if arguments["seeds"]:
         try:
             runs = shallow.simulate(start, times=times, rule=shallow_rule(rule), progress=progress, **arguments)
             simulation = {quantity: getattr(runs, quantity) for quantity in QUANTITIES}
@@ -179,11 +213,6 @@ def _simulated(
         {f"{quantity}_simulation": (("seed", "time"), values) for quantity, values in simulation.items()}
         | {"simulation_diverged_at": diverged_at}
     )
-
-
-def _within(progress: Progress, rule: int, rules: int, done: int, total: int) -> None:
-    """Report how far all rules are, when the present rule is this far."""
-    progress(100 * rule + 100 * done // total, 100 * rules)
 
 
 def _limited(progress: Progress, max_seconds: float, end_time: float) -> Progress:

@@ -11,19 +11,17 @@ from feedalign.lab.options import TrainConfig
 
 if TYPE_CHECKING:
     from feedalign.lab.own_training.checking import check_value, purpose, unused
-    from feedalign.lab.own_training.command import compute, run_of
-    from feedalign.lab.own_training.job import Run
+    from feedalign.lab.own_training.job import Run, compute, run_of
+    from feedalign.lab.own_training.showing import diverged, summary, table
     from feedalign.lab.own_training.toml import check_key, checked_table, config_of, tables_of
-    from feedalign.lab.own_training.words import diverged, summary, table
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "checking": ["check_value", "purpose", "unused"],
-        "command": ["compute", "run_of"],
-        "job": ["Run"],
+        "job": ["Run", "compute", "run_of"],
+        "showing": ["diverged", "summary", "table"],
         "toml": ["check_key", "checked_table", "config_of", "tables_of"],
-        "words": ["diverged", "summary", "table"],
     },
 )
 

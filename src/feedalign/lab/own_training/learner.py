@@ -8,15 +8,15 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
+from torch.nn.functional import cross_entropy
 
 from feedalign.diagnosis import kind_of, seeded, told
 from feedalign.errors import ArgumentError
 from feedalign.lab.options import TrainConfig
 from feedalign.lab.own_code import at_home, called, names_of_points, take_in
 from feedalign.lab.own_training.checking import LEARNED
-from feedalign.lab.own_training.samples import Samples
+from feedalign.lab.own_training.samples import Samples, samples_of
 from feedalign.lab.recipes import recipe_of
 from feedalign.networks import MLP, ConvNet
 from feedalign.rules import Wrapped, get
@@ -67,28 +67,29 @@ def optimizer_of(config: TrainConfig, learner: Wrapped) -> torch.optim.Optimizer
     return adam(weights, lr, weight_decay=decay)
 
 
-def loss_fn(output: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy."""
-    return functional.cross_entropy(output, labels)
-
-
-def try_out(config: TrainConfig, samples: Samples) -> str:
+def try_out(config: TrainConfig, data: str) -> str:
     """Make the learner, let it learn from one batch of each size that will occur, and throw it away.
+
+    Args:
+        config: resolved, with checked values.
+        data: as `digest_of_file` gave it.
 
     Returns:
         The digest of the user's code, as `learner_of` gives it.
 
     Raises:
         ArgumentError: something does not fit together; says what.
+        DataError: the data set was not fetched, or is damaged.
     """
     with prepared(config):
+        samples = samples_of(config, data)
         learner, digest = learner_of(config, samples)
         for size in {config.batch_size, len(samples.train_x) % config.batch_size or config.batch_size}:
             with told(
                 f"the network, on a batch of {size} samples of shape {list(samples.train_x.shape[1:])},",
                 f"it must return one number for each of the {samples.classes} classes, [batch, classes]",
             ):
-                loss_fn(learner(samples.train_x[:size]), samples.train_y[:size]).backward()
+                cross_entropy(learner(samples.train_x[:size]), samples.train_y[:size]).backward()
     return digest
 
 

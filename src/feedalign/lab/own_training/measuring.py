@@ -6,14 +6,13 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from feedalign.alignment import gradient_alignment, weight_alignment
 from feedalign.anatomy import undisturbed
 from feedalign.errors import OutputError
 from feedalign.lab.data import accuracy_by_mask
-from feedalign.lab.files import csv_text
 from feedalign.lab.options import TrainConfig
-from feedalign.lab.own_training.learner import loss_fn
 from feedalign.lab.own_training.samples import Samples
 from feedalign.rules import DirectRule, Wrapped
 
@@ -30,9 +29,7 @@ def measure(net: Wrapped, config: TrainConfig, samples: Samples) -> xr.Dataset:
     defined: gradient alignment of the readout, which has the true gradient under every rule; weight alignment of the
     first layer; everywhere, if gradients are not finite.
     """
-    train_x, train_y, noisy = (
-        part[:MOST_EVALUATED] for part in (samples.train_x, samples.train_y, samples.noisy)
-    )  # fmt: skip
+    train_x, train_y, noisy = (part[:MOST_EVALUATED] for part in (samples.train_x, samples.train_y, samples.noisy))
     with undisturbed(net, net.model):
         train_loss, predicted = _evaluated(net, train_x, train_y)
         test_loss, test_predicted = _evaluated(net, samples.test_x, samples.test_y)
@@ -57,36 +54,22 @@ def _evaluated(net: Wrapped, inputs: Tensor, labels: Tensor) -> tuple[float, Ten
     loss, predicted = 0.0, []
     for x, y in zip(inputs.split(CHUNK), labels.split(CHUNK), strict=True):
         output = net(x)
-        loss += float(loss_fn(output, y).double()) * len(y)
+        loss += float(cross_entropy(output, y).double()) * len(y)
         predicted.append(output.argmax(1))
     return loss / len(labels), torch.cat(predicted)
 
 
 def _alignment(net: Wrapped, x: Tensor, y: Tensor) -> xr.Dataset:
     """Return gradient and weight alignment by layer; a layer has the name of the module that holds its weights."""
-    weight = weight_alignment(net).layers
-    if not isinstance(net, DirectRule):
-        return _by_layer(list(weight), weight_alignment=weight)
-    try:
-        at_points = gradient_alignment(net, loss_fn, x, y).layers
-    except OutputError:  # some derivative is not finite: the net diverges
-        at_points = {}
-    labels = {block.point: ", ".join(block.weights) or block.point for block in net.blocks}
-    gradient = {labels[point]: value for point, value in at_points.items()}
-    return _by_layer(list(labels.values()), gradient_alignment=gradient, weight_alignment=weight)
-
-
-def _by_layer(layers: list[str], **quantities: dict[str, float]) -> xr.Dataset:
+    quantities = {"weight_alignment": weight_alignment(net).layers}
+    layers = list(quantities["weight_alignment"])
+    if isinstance(net, DirectRule):
+        try:
+            at_points = gradient_alignment(net, cross_entropy, x, y).layers
+        except OutputError:  # some derivative is not finite: the net diverges
+            at_points = {}
+        labels = {block.point: ", ".join(block.weights) or block.point for block in net.blocks}
+        layers = list(labels.values())
+        quantities = {"gradient_alignment": {labels[at]: value for at, value in at_points.items()}} | quantities
     values = {name: ("layer", [of.get(layer, np.nan) for layer in layers]) for name, of in quantities.items()}
     return xr.Dataset(values, {"layer": layers})
-
-
-def csv_of(dataset: xr.Dataset) -> str:
-    """Return what was measured as a CSV file, a row for each step; columns are named "quantity" or "quantity/layer"."""
-    columns = {"step": dataset.step.values, "epoch": dataset.epoch.values}
-    for name, values in dataset.data_vars.items():
-        if values.dims == ("step",):
-            columns[str(name)] = values.values
-        elif values.dims == ("step", "layer"):
-            columns |= {f"{name}/{layer}": values.sel(layer=layer).values for layer in dataset.layer.values}
-    return csv_text(columns, zip(*(values.tolist() for values in columns.values()), strict=True))

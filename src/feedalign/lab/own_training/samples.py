@@ -120,20 +120,18 @@ def _read(dataset: str, digest: str) -> ImageData:
         raise ArgumentError(f"dataset={dataset!r} has changed since the command began; run the command again")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            missing = [name for name in ARRAYS if name not in file]
-            if missing:
-                raise ArgumentError(
-                    f"dataset={dataset!r} has no {', '.join(missing)}; expected the arrays {', '.join(ARRAYS)}, got "
-                    f"{', '.join(file.files) or 'none'}"
-                )
-            arrays = {name: file[name] for name in ARRAYS}
+            there = file.files
+            arrays = {name: file[name] for name in ARRAYS if name in there}
     except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        if isinstance(error, ArgumentError):
-            raise
         raise ArgumentError(
             f"dataset={dataset!r} is no .npz file of numbers; make one with numpy.savez({dataset!r}, x_train=..., "
             "y_train=..., x_test=..., y_test=...)"
         ) from error
+    if missing := [name for name in ARRAYS if name not in arrays]:
+        raise ArgumentError(
+            f"dataset={dataset!r} has no {', '.join(missing)}; expected the arrays {', '.join(ARRAYS)}, got "
+            f"{', '.join(there) or 'none'}"
+        )
     for part in ("train", "test"):
         arrays[f"x_{part}"] = _inputs(dataset, f"x_{part}", arrays[f"x_{part}"])
         arrays[f"y_{part}"] = _labels(dataset, f"y_{part}", arrays[f"y_{part}"])

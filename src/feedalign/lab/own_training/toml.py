@@ -26,17 +26,16 @@ def config_of(file: Path) -> TrainConfig:
     Raises:
         ArgumentError: the file cannot be read, is no TOML, or holds something unknown; says where and what.
     """
-    tables = tables_of(file, ("train",), also={"grid": "a grid is for `feedalign sweep`"})
+    tables = tables_of(file, ("train",))
     return TrainConfig(**checked_table(file, "train", tables["train"]))
 
 
-def tables_of(file: Path, names: tuple[str, ...], also: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+def tables_of(file: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Return the tables of a file by name; one that the file does not have is empty.
 
     Args:
         file: a TOML file.
         names: of the tables that there can be.
-        also: other names that a user may have a reason to use, and why there can be no such table here.
 
     Raises:
         ArgumentError: the file cannot be read, is no TOML, or holds anything but these tables.
@@ -48,8 +47,8 @@ def tables_of(file: Path, names: tuple[str, ...], also: Mapping[str, str] | None
     except ValueError as error:  # of tomllib, and of bytes that are no text
         raise ArgumentError(f"{file} is no TOML file: {error}") from error
     for name, value in content.items():
-        if name in (also or {}):
-            raise ArgumentError(f"{file}: there is a table [{name}]: {(also or {})[name]}")
+        if name == "grid" and name not in names:
+            raise ArgumentError(f"{file}: there is a table [grid]: a grid is for `feedalign sweep`")
         if name in KEYS and not isinstance(value, dict):
             raise ArgumentError(f"{file}: {name} stands outside of a table; write [train] above it")
         if name not in names or not isinstance(value, dict):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
+
+from feedalign.lab.files import csv_text
 
 # Of a checkout; an installed wheel holds no documentation.
 _CHECKOUT = Path(__file__).parents[4]
@@ -22,15 +22,10 @@ def relative(target: Path, page: Path) -> str:
 
 
 def documentation(experiment: str, page: Path, checkout: Path = _CHECKOUT) -> str | None:
-    """Return the address of the documentation of an experiment, as the report at `page` links to it.
+    """Return the relative address of the documentation of an experiment, as the report at `page` links to it.
 
-    Args:
-        experiment: its name.
-        page: the report.
-        checkout: folder of the source code. The site that was built there is preferred to the site's source text.
-
-    Returns:
-        A relative address, or None where no documentation of the experiment lies beside the code.
+    The site that was built in the folder of the source code is preferred to the site's source text. None is returned
+    where neither lies there.
     """
     for place in (f"site/results/{experiment}/index.html", f"docs/results/{experiment}.md"):
         if (checkout / place).is_file():
@@ -40,11 +35,8 @@ def documentation(experiment: str, page: Path, checkout: Path = _CHECKOUT) -> st
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:
     """Return rows as a CSV file inside a link. The columns are the keys of the first row; there is at least one row."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return embedded(text.getvalue().encode("utf-8", errors="backslashreplace"), "text/csv;charset=utf-8")
+    text = csv_text(rows[0], (row.values() for row in rows))
+    return embedded(text.encode("utf-8", errors="backslashreplace"), "text/csv;charset=utf-8")
 
 
 def embedded(content: bytes, kind: str) -> str:

@@ -10,7 +10,7 @@ import jinja2
 from feedalign.lab.experiments import LEVEL, holm
 from feedalign.lab.files import write_file
 from feedalign.lab.report.links import documentation, embedded, relative, table
-from feedalign.lab.report.sections import ORDER, SIGNS, Result, section
+from feedalign.lab.report.sections import ORDER, Result, section
 from feedalign.lab.robustness import Robustness
 from feedalign.style import svg
 
@@ -41,7 +41,6 @@ def write_report(results: Sequence[Result], path: Path, robustness: Sequence[Rob
         supported=sum(result.supported for result in results),
         parts=len(corrected),
         corrected=sum(p < LEVEL for p in corrected),
-        signs=SIGNS,
         docs=lambda name: documentation(name, path),
         link=lambda target: relative(target, path),
         table=table,

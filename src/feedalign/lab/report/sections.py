@@ -86,16 +86,6 @@ class Section:
         return self.result.experiment.NAME
 
     @property
-    def failed(self) -> list[Part]:
-        """The parts that are not supported."""
-        return [part for part in self.parts if not part.verdict.supported]
-
-    @property
-    def robust(self) -> bool:
-        """Whether the parts were counted at other base seeds."""
-        return any(part.robust for part in self.parts)
-
-    @property
     def rows(self) -> list[dict[str, object]]:
         """The numbers of the parts in full precision, one row for each part."""
         return [
@@ -124,11 +114,8 @@ class Section:
 def section(result: Result, corrected: Iterator[float], robustness: Sequence[Robustness], figure: str) -> Section:
     """Put together what the page shows of a result.
 
-    Args:
-        result: of one experiment.
-        corrected: Holm's p-values of all verdicts on the page; those of this result are taken from it.
-        robustness: rows of a table of seed robustness; those of other runs are passed over.
-        figure: address of the figure.
+    `corrected` gives Holm's p-values of all verdicts on the page; those of this result are taken from it. Rows of
+    `robustness` that belong to other runs are passed over.
     """
     words = {row.part: row.words for row in robustness if row.config_hash == result.run.config_hash}
     parts = [

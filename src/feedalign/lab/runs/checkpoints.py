@@ -71,13 +71,16 @@ class Checkpoints:
         here = self._numbered()
         number = here[-1][0] + 1 if here else 0
         tensors = save({name: tensor.contiguous() for name, tensor in state.tensors.items()})
-        values = json.dumps({"seconds": self.seconds(), "values": dict(state.values)}, sort_keys=True)
+        values = json.dumps({"seconds": self.seconds(), "values": dict(state.values)}, sort_keys=True).encode()
+        contents = {"tensors.safetensors": tensors, "values.json": values, "sha256": _digest(tensors, values)}
         try:
             with replacing(self.folder / f"checkpoint-{number:06d}") as aside:
                 aside.mkdir()
-                _write(aside / "tensors.safetensors", tensors)
-                _write(aside / "values.json", values.encode())
-                _write(aside / "sha256", _digest(tensors, values.encode()).encode())
+                for name, content in contents.items():
+                    with (aside / name).open("wb") as file:
+                        file.write(content)
+                        file.flush()
+                        os.fsync(file.fileno())  # on the disk before the folder gets its name, also if the power fails
         except OSError as error:
             raise DataError(
                 f"cannot write a checkpoint into {self.folder} ({error}); make room for {len(tensors):,} bytes and run "
@@ -96,7 +99,7 @@ class Checkpoints:
         for _, path in reversed(self._numbered()):
             try:
                 tensors, values = (path / "tensors.safetensors").read_bytes(), (path / "values.json").read_bytes()
-                if _digest(tensors, values) != (path / "sha256").read_text():
+                if _digest(tensors, values) != (path / "sha256").read_bytes():
                     raise ValueError("it is truncated or altered")
                 content = json.loads(values)
             except (OSError, ValueError) as error:
@@ -121,12 +124,5 @@ class Checkpoints:
         return sorted((int(path.name.removeprefix("checkpoint-")), path) for path in paths)
 
 
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())  # on the disk before the folder gets its name, also if the power fails
-
-
-def _digest(tensors: bytes, values: bytes) -> str:
-    return hashlib.sha256(tensors + values).hexdigest()
+def _digest(tensors: bytes, values: bytes) -> bytes:
+    return hashlib.sha256(tensors + values).hexdigest().encode()

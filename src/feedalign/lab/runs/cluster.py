@@ -66,7 +66,7 @@ class RayCluster:
 def _finished(job: Job, root: Path) -> dict[str, bytes] | None:
     """Compute a job on the machine where this runs; return the files of its run, or None if another runner has it."""
     store = RunStore(root)
-    if not run_job(job, store, lambda _done, _total: None, wait=False):
+    if not run_job(job, store, lambda _share: None, wait=False):
         return None
     return {path.name: path.read_bytes() for path in store.folder(job.kind, job).iterdir()}
 
@@ -103,18 +103,18 @@ def _keep(files: dict[str, bytes], folder: Path) -> None:
 @contextmanager
 def _connected(address: str | None) -> Iterator[None]:
     """Be connected to a cluster; one that is there already is left as it is."""
-    already = ray.is_initialized()
-    if not already:
-        try:
-            ray.init(
-                address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None if address else False
-            )
-        except (ConnectionError, ValueError) as error:
-            raise DataError(
-                f"no Ray cluster answers at {address!r} ({error}); leave the address out to start one"
-            ) from error
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(
+            address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None if address else False
+        )
+    except (ConnectionError, ValueError) as error:
+        raise DataError(
+            f"no Ray cluster answers at {address!r} ({error}); leave the address out to start one"
+        ) from error
     try:
         yield
     finally:
-        if not already:
-            ray.shutdown()
+        ray.shutdown()

@@ -77,37 +77,26 @@ def compute_job(job: Job) -> xr.Dataset:
         return job.compute(Desk(lambda _done, _total: None, Checkpoints(Path(folder))))
 
 
-def run_job(job: Job, store: RunStore, progress: Progress, *, wait: bool) -> bool:
-    """Compute a job unless it is finished; return False if somebody else computes it now.
+def run_job(job: Job, store: RunStore, tell: Callable[[float], None], *, wait: bool) -> bool:
+    """Compute a job unless it is finished; return whether the job is finished now, as `RunStore.write_once` does.
 
-    Args:
-        job: what to compute.
-        store: where the result goes.
-        progress: called with (done, total).
-        wait: wait for whoever computes the job now.
+    `tell` is called with the share of the job that is done. The share stays below 1: only a job whose result is stored
+    is done.
 
     Raises:
         DataError: the result or a checkpoint cannot be written.
     """
-    if store.has(job.kind, job):
-        return True
-    with store.claimed(job.kind, job, wait=wait) as mine:
-        if not mine:
-            return False
-        if not store.has(job.kind, job):  # who held the lock may have finished the job
-            checkpoints = Checkpoints(store.work_folder(job.kind, job))
-            try:
-                dataset = job.compute(Desk(progress, checkpoints))
-            except Exception as error:
-                error.add_note(f"in the job {job}")
-                raise
-            store.write(job.kind, job, dataset, checkpoints.seconds())
-    return True
 
+    def compute() -> tuple[xr.Dataset, float]:
+        checkpoints = Checkpoints(store.work_folder(job.kind, job))
+        try:
+            dataset = job.compute(Desk(lambda done, total: tell(min(done / max(total, 1), 0.999)), checkpoints))
+        except Exception as error:
+            error.add_note(f"in the job {job}")
+            raise
+        return dataset, checkpoints.seconds()
 
-def share_done(done: int, total: int) -> float:
-    """Return how much of a job is done while it computes: below 1, since only a job whose result is stored is done."""
-    return min(done / max(total, 1), 0.999)
+    return store.write_once(job.kind, job, compute, wait=wait)
 
 
 def run_once(kind: str, config: Any, compute: Callable[[], xr.Dataset], root: Path) -> StoredRun:
@@ -130,4 +119,6 @@ def run_once(kind: str, config: Any, compute: Callable[[], xr.Dataset], root: Pa
         dataset = compute()
         return dataset, time.perf_counter() - begin
 
-    return RunStore(root).read_or_write(kind, config, timed)
+    store = RunStore(root)
+    store.write_once(kind, config, timed)
+    return store.read(kind, config)

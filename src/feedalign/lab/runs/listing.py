@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +49,10 @@ def entries(root: Path) -> list[Entry]:
     """Return every run in a folder, sorted by kind and hash; a folder that is not there holds none."""
     found = []
     for kind in sorted(path for path in root.glob("[!.]*") if path.is_dir()):
-        parts = sorted(kind.iterdir())
-        names = {path.name.lstrip(".").partition(".")[0] for path in parts}
-        found += [_entry(kind, name, parts) for name in sorted(names)]
+        parts = defaultdict(list)
+        for path in sorted(kind.iterdir()):
+            parts[path.name.lstrip(".").partition(".")[0]].append(path)
+        found += [_entry(kind / name, own) for name, own in sorted(parts.items())]
     return found
 
 
@@ -95,9 +97,7 @@ def description(entry: Entry) -> list[str]:
 def clean(root: Path, *, everything: bool = False) -> Iterator[Entry]:
     """Remove what nobody will use: interrupted, stale and damaged runs; yield each when it is gone.
 
-    Args:
-        root: folder of the runs.
-        everything: remove finished runs too. Runs that are being computed now are never removed.
+    With `everything`, finished runs are removed too. Runs that are being computed now are never removed.
     """
     removable = {"interrupted", "stale", "damaged"} | ({"finished"} if everything else set())
     for entry in entries(root):
@@ -107,12 +107,10 @@ def clean(root: Path, *, everything: bool = False) -> Iterator[Entry]:
             yield entry
 
 
-def _entry(kind: Path, name: str, parts: list[Path]) -> Entry:
-    own = tuple(path for path in parts if path.name.lstrip(".").partition(".")[0] == name)
-    folder, lock = kind / name, lock_file(kind / name)
+def _entry(folder: Path, paths: list[Path]) -> Entry:
     seconds, config, made = float("nan"), dict[str, Any](), dict[str, Any]()
-    status: Status = "running" if _held(lock) else "interrupted"
-    if folder in own:
+    status: Status = "running" if _held(lock_file(folder)) else "interrupted"
+    if folder in paths:
         try:
             content = json.loads((folder / "config.json").read_text())
             config, schema = content["config"], content["schema_version"]
@@ -121,8 +119,8 @@ def _entry(kind: Path, name: str, parts: list[Path]) -> Entry:
             status = "finished" if schema == SCHEMA_VERSION else "stale" if schema < SCHEMA_VERSION else "newer"
         except (OSError, ValueError, KeyError, TypeError):
             status = "damaged"
-    size = sum(path.stat().st_size for part in own for path in [part, *part.rglob("*")] if path.is_file())
-    return Entry(kind.name, name, status, own, size, seconds, config, made)
+    size = sum(path.stat().st_size for part in paths for path in [part, *part.rglob("*")] if path.is_file())
+    return Entry(folder.parent.name, folder.name, status, tuple(paths), size, seconds, config, made)
 
 
 def _held(lock: Path) -> bool:

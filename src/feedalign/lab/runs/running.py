@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ import xarray as xr
 from feedalign.checks import one_of, whole_number
 from feedalign.errors import ArgumentError
 from feedalign.lab.progress import Progress
-from feedalign.lab.runs.jobs import Job, run_job, share_done
+from feedalign.lab.runs.jobs import Job, run_job
 from feedalign.lab.runs.store import RunStore, StoredRun
 from feedalign.lab.runs.workers import LocalWorkers
 
@@ -30,11 +31,7 @@ class ThisProcess:
         """Compute the jobs; wait for those that another process computes now."""
         store = RunStore(root)
         for number, job in enumerate(jobs):
-
-            def progress(done: int, total: int, number: int = number) -> None:
-                tell(number, share_done(done, total))
-
-            run_job(job, store, progress, wait=True)
+            run_job(job, store, partial(tell, number), wait=True)
             tell(number, 1.0)
 
 
@@ -99,7 +96,8 @@ def gathered(
         runs = [store.read(job.kind, job) for job in jobs]
         return gather([run.dataset for run in runs]), sum(run.seconds for run in runs)
 
-    return store.read_or_write(kind, config, put_together)
+    store.write_once(kind, config, put_together)
+    return store.read(kind, config)
 
 
 def chosen_executor(name: str, workers: int, address: str | None) -> Executor:

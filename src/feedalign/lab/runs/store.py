@@ -50,7 +50,7 @@ class StoredRun:
 
 
 class RunStore:
-    """The runs in one folder.
+    """The runs in one folder. A run is named by its kind and by its config, a frozen dataclass of plain values.
 
     A run of kind `kind` and hash `hash` lies in root/kind/hash. While it is computed, its checkpoints and its log lie
     in root/kind/hash.work, and whoever computes it holds the lock root/kind/.hash.lock. The operating system takes
@@ -80,10 +80,7 @@ class RunStore:
     def claimed(self, kind: str, config: Any, *, wait: bool) -> Iterator[bool]:
         """Hold the right to compute a run; gives whether the right was had.
 
-        Args:
-            kind: of the run.
-            config: of the run.
-            wait: wait for whoever computes the run now, instead of giving False.
+        While somebody else has the right, `wait` waits for it; without `wait`, this gives False.
 
         Raises:
             DataError: the folder cannot be written, or its file system has no locks.
@@ -100,9 +97,9 @@ class RunStore:
         try:
             yield True
         finally:
-            # Who has opened the file that goes here holds another lock than who opens the next one. Of a finished run
-            # neither does anything. While there is something to go on from, the file stays. A run that was refused
-            # leaves no trace.
+            # A process that waits with the removed file open and a process that makes a new file would both get a lock.
+            # Neither of them computes a run that is finished. Where there is something to go on from, the file stays.
+            # A run that was refused leaves no trace.
             if folder.exists() or not self.work_folder(kind, config).exists():
                 lock_file(folder).unlink(missing_ok=True)
             lock.release()
@@ -141,17 +138,23 @@ class RunStore:
             ) from error
         shutil.rmtree(work, ignore_errors=True)
 
-    def read_or_write(self, kind: str, config: Any, compute: Callable[[], tuple[xr.Dataset, float]]) -> StoredRun:
-        """Return a finished run, or compute and write its result and seconds; whoever computes it now is waited for.
+    def write_once(
+        self, kind: str, config: Any, compute: Callable[[], tuple[xr.Dataset, float]], *, wait: bool = True
+    ) -> bool:
+        """Compute a run and write its result unless the run is finished; return whether the run is finished now.
+
+        `compute` returns the result, and the seconds that its computation took. While somebody else computes the run,
+        `wait` waits for the result; without `wait`, this returns False.
 
         Raises:
-            DataError: the folder cannot be written, or exists but cannot be read as a finished run.
+            DataError: the folder cannot be written.
         """
-        if not self.has(kind, config):
-            with self.claimed(kind, config, wait=True):
-                if not self.has(kind, config):  # who held the lock may have finished the run
-                    self.write(kind, config, *compute())
-        return self.read(kind, config)
+        if self.has(kind, config):
+            return True
+        with self.claimed(kind, config, wait=wait) as mine:
+            if mine and not self.has(kind, config):  # who held the lock may have finished the run
+                self.write(kind, config, *compute())
+        return mine
 
     def read(self, kind: str, config: Any) -> StoredRun:
         """Return a finished run.
@@ -185,11 +188,10 @@ def _acquire(lock: filelock.BaseFileLock, parent: Path, wait: bool) -> None:
         make_folder(parent)
         try:
             lock.acquire(timeout=-1 if wait else 0, poll_interval=WAIT)
+            return
         except FileNotFoundError:  # somebody has just removed the folder, which was empty
             if attempt == 9:
                 raise
-        else:
-            return
 
 
 def config_hash(kind: str, config: Any) -> str:

@@ -10,14 +10,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Literal
 
 from feedalign.errors import DataError, FeedalignError
-from feedalign.lab.progress import Progress
-from feedalign.lab.runs.jobs import Job, run_job, share_done
+from feedalign.lab.runs.jobs import Job, run_job
 from feedalign.lab.runs.store import WAIT, RunStore
 
 ATTEMPTS = 3  # how often a job may take its worker with it before the job is given up
@@ -30,22 +29,9 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA
 _processes = multiprocessing.get_context("spawn")
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a worker says of its job.
-
-    Attributes:
-        job: number of the job.
-        share: how much of the job is done, from 0 to 1; 1 only where the job is finished.
-        elsewhere: the job is being computed by somebody else, and is to be tried again.
-    """
-
-    job: int
-    share: float
-    elsewhere: bool = False
-
-
-BEGUN = Report(-1, 0.0)  # what a worker says first
+# What a worker sends: first of all "begun", then of its job the share that is done, which is 1 only where the job is
+# finished; "elsewhere" instead if another runner computes the job now; or the error that the job has raised.
+_Message = float | Literal["begun", "elsewhere"] | Exception
 
 
 class LocalWorkers:
@@ -59,12 +45,9 @@ class LocalWorkers:
         self.count = count
 
     def run(self, jobs: Sequence[Job], root: Path, tell: Callable[[int, float], None]) -> None:
-        """Compute the jobs. A worker that dies (killed, out of memory) is replaced, and its job is computed again.
+        """Compute the jobs, and call tell(number of a job, share of it that is done) now and then.
 
-        Args:
-            jobs: what to compute.
-            root: folder of all runs.
-            tell: called with the number of a job and the share of it that is done, now and then.
+        A worker that dies (killed, out of memory) is replaced, and its job is computed again.
 
         Raises:
             FeedalignError, OSError: what a job has raised; the other workers are stopped, their checkpoints are kept.
@@ -84,7 +67,8 @@ class LocalWorkers:
                 while waiting and (idle or len(crew) < self.count):
                     worker = idle.pop() if idle else _Worker(root, threads)
                     crew[worker.pipe] = worker
-                    worker.give(waiting.pop(), jobs)
+                    number = waiting.pop()
+                    worker.give(number, jobs[number])
                 while idle and not later:  # nothing is left for them, and they need memory
                     del crew[idle[-1].pipe]
                     idle.pop().dismiss()
@@ -100,11 +84,13 @@ class LocalWorkers:
                             waiting.append(worker.job)
                     elif isinstance(message, Exception):
                         raise message
-                    elif message != BEGUN:
-                        worker.busy = message.share < 1 and not message.elsewhere
-                        if message.elsewhere:
-                            later[message.job] = time.monotonic() + WAIT
-                        tell(message.job, message.share)
+                    elif message == "elsewhere":
+                        worker.busy = False
+                        later[worker.job] = time.monotonic() + WAIT
+                        tell(worker.job, 0.0)
+                    elif message != "begun":
+                        worker.busy = message < 1
+                        tell(worker.job, message)
         finally:
             for worker in crew.values():
                 worker.stop()
@@ -138,14 +124,14 @@ class _Worker:
         self.begun = self.busy = False
         self.job = -1
 
-    def give(self, number: int, jobs: Sequence[Job]) -> None:
+    def give(self, number: int, job: Job) -> None:
         self.job, self.busy = number, True
         with contextlib.suppress(BrokenPipeError):  # the worker has died; `message` will say so
-            self.pipe.send((number, jobs[number]))
+            self.pipe.send(job)
 
-    def message(self) -> Report | Exception | None:
+    def message(self) -> _Message | None:
         try:
-            message: Report | Exception = self.pipe.recv()
+            message: _Message = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             return None
         self.begun = True
@@ -167,9 +153,10 @@ class _Worker:
 
 @contextlib.contextmanager
 def _no_ctrl_c() -> Iterator[None]:
-    """Start processes that never see Ctrl-C, which reaches every process of a terminal; here it comes a bit later.
+    """Start processes that never see Ctrl-C, which a terminal sends to all of its processes.
 
-    The first process decides what becomes of the workers. On Windows, a worker that is just starting sees Ctrl-C.
+    This process sees Ctrl-C once the new process has started. The first process decides what becomes of the workers.
+    On Windows, a worker that is just starting sees Ctrl-C.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -193,16 +180,15 @@ def _work(pipe: Connection, root: Path, threads: int) -> None:
 
     torch.set_num_threads(threads)
     store = RunStore(root)
-    pipe.send(BEGUN)
+    pipe.send("begun")
     with threadpoolctl.threadpool_limits(threads):
         while True:
             try:
-                number, job = pipe.recv()
+                job = pipe.recv()
             except EOFError:
                 return
             try:
-                done = run_job(job, store, _teller(pipe, number), wait=False)
-                pipe.send(Report(number, float(done), elsewhere=not done))
+                pipe.send(1.0 if run_job(job, store, _teller(pipe), wait=False) else "elsewhere")
             except BrokenPipeError:  # nobody is there any more to want the result
                 return
             except (FeedalignError, OSError) as error:
@@ -219,14 +205,14 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _teller(pipe: Connection, number: int) -> Progress:
-    """Return what sends the progress of a job, not too often."""
+def _teller(pipe: Connection) -> Callable[[float], None]:
+    """Return what sends the share of a job that is done, not too often."""
     last = time.monotonic()
 
-    def tell(done: int, total: int) -> None:
+    def tell(share: float) -> None:
         nonlocal last
         if time.monotonic() - last >= TELL:
             last = time.monotonic()
-            pipe.send(Report(number, share_done(done, total)))
+            pipe.send(share)
 
     return tell

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from feedalign.lab.sweep.command import compute
     from feedalign.lab.sweep.grid import Point, SweepConfig, points_of, sweep_of
-    from feedalign.lab.sweep.words import diverged, summary, table
+    from feedalign.lab.sweep.running import compute
+    from feedalign.lab.sweep.showing import diverged, summary, table
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "command": ["compute"],
         "grid": ["Point", "SweepConfig", "points_of", "sweep_of"],
-        "words": ["diverged", "summary", "table"],
+        "running": ["compute"],
+        "showing": ["diverged", "summary", "table"],
     },
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -99,7 +100,7 @@ def controls_of(sweep: SweepConfig, point: Point) -> list[TrainConfig]:
     Their feedback, which they do not learn with, is that of the table [train].
     """
     of_base = {name: getattr(sweep.train, name) for name in OF_RULE}
-    return [_used(replace(point.config, **{**of_base, "rule": rule})) for rule in CONTROLS]
+    return [_used(replace(point.config, **of_base | {"rule": rule})) for rule in CONTROLS]
 
 
 def _used(config: TrainConfig) -> TrainConfig:
@@ -113,9 +114,7 @@ def _values(config: TrainConfig, keys: list[str]) -> dict[str, Any]:
 
 def _check_used(file: Path, sweep: SweepConfig) -> None:
     """Refuse grids that are too large, and what no run of the sweep uses."""
-    runs = 1
-    for _, values in sweep.grid:
-        runs *= len(values)
+    runs = math.prod(len(values) for _, values in sweep.grid)
     if runs > MOST_RUNS:
         raise ArgumentError(f"{file}: the grid has {runs:,} runs; at most {MOST_RUNS:,} are possible")
     configs = [point.config for point in points_of(sweep) if not point.is_control]

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from feedalign.lab.runs import Checkpoints
-from feedalign.lab.training.measurements import Measurements
-from feedalign.lab.training.state import Position, Trained
+from feedalign.lab.training.state import Measurements, Position, Trained
 
 
 def train(
@@ -79,12 +78,9 @@ def one_thread() -> Iterator[None]:
 
 
 def log_steps(last: int, count: int, first: float = 1e-3) -> list[int]:
-    """Return 0 and up to `count` steps, evenly spaced in log time from a share of the last step to the last step.
+    """Return 0 and up to `count` steps, evenly spaced in log time from the share `first` of the last step to the last.
 
-    Args:
-        last: the last step.
-        count: number of steps after 0; rounding may give one step twice, which then counts once.
-        first: this share.
+    Rounding may give one step twice, which then counts once.
     """
     after = np.geomspace(max(1, last * first), last, count)
     return sorted({0, *np.rint(after).astype(int).tolist()})

@@ -1,16 +1,49 @@
-"""The state of a training: everything that decides how it goes on, to the last bit."""
+"""What survives the interruption of a training: its state, to the last bit, and what was measured along the way."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor, nn
 
 from feedalign.lab.runs import State
-from feedalign.lab.training.measurements import Measurements
+
+
+class Measurements:
+    """Data sets of one shape, one for each measured time.
+
+    Args:
+        dim: name of the dimension along which they are put together.
+    """
+
+    def __init__(self, dim: str) -> None:
+        self.dim = dim
+        self.parts: list[xr.Dataset] = []
+
+    def add(self, measured: xr.Dataset) -> None:
+        """Add what was measured at the next time."""
+        self.parts.append(measured)
+
+    def dataset(self) -> xr.Dataset:
+        """Return everything that was measured, along `dim`."""
+        return xr.concat(self.parts, self.dim)
+
+    def packed(self) -> Tensor:
+        """Return everything as bytes in a Tensor; an empty one if nothing was measured yet."""
+        content = bytes(self.dataset().to_netcdf(engine="h5netcdf")) if self.parts else b""
+        return torch.from_numpy(np.frombuffer(content, np.uint8).copy())
+
+    def unpack(self, content: Tensor) -> None:
+        """Take back what `packed` gave."""
+        if content.numel():
+            whole = xr.load_dataset(io.BytesIO(content.numpy().tobytes()), engine="h5netcdf")
+            self.parts = [whole.isel({self.dim: i}) for i in range(whole.sizes[self.dim])]
 
 
 @dataclass
@@ -47,9 +80,7 @@ class Trained:
     def state(self, at: Position, orders_then: Sequence[Tensor]) -> State:
         """Return the state at a position.
 
-        Args:
-            at: where the training stands.
-            orders_then: states of the generators when the present epoch began, from which its order is drawn again.
+        `orders_then` are the states of the generators when the present epoch began; its order is drawn again from them.
         """
         packed = self.optimizer.state_dict()
         tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
@@ -65,20 +96,17 @@ class Trained:
 
     def restore(self, state: State) -> Position:
         """Put everything back as it was, and return where the training stood."""
-        parts: dict[str, dict[str, Any]] = {"net": {}, "optimizer": {}, "order": {}}
-        for name, value in [*state.tensors.items(), *state.values["numbers"].items()]:
-            kind, _, rest = name.partition(".")
-            if kind in parts:
-                parts[kind][rest] = value
-        self.net.load_state_dict(parts["net"])
+        net = {name.removeprefix("net."): value for name, value in state.tensors.items() if name.startswith("net.")}
+        self.net.load_state_dict(net)
         entries: dict[int, dict[str, Any]] = {}
-        for name, value in parts["optimizer"].items():
-            key, _, rest = name.partition(".")
-            entries.setdefault(int(key), {})[rest] = value
+        for name, value in [*state.tensors.items(), *state.values["numbers"].items()]:
+            if name.startswith("optimizer."):
+                _, key, entry = name.split(".", 2)
+                entries.setdefault(int(key), {})[entry] = value
         groups = [{key: _tuples(value, key) for key, value in group.items()} for group in state.values["groups"]]
         self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
         for i, generator in enumerate(self.orders):
-            generator.set_state(parts["order"][str(i)])
+            generator.set_state(state.tensors[f"order.{i}"])
         torch.set_rng_state(state.tensors["random"])
         self.measurements.unpack(state.tensors["measurements"])
         return Position(**state.values["position"])

@@ -6,16 +6,16 @@ hooks. They are called below the cut instead, with what the rule sends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import BackwardHook
+from torch.utils.hooks import BackwardHook, RemovableHandle
 
 from feedalign.anatomy import names_above
 from feedalign.errors import PointsError
-from feedalign.rules.direct.hooks import CuttingPass
-from feedalign.rules.slot import Hooks
+from feedalign.rules.direct.hooks import CuttingPass, PointHooks
+from feedalign.rules.slot import Hooks, Slot
 from feedalign.torch_private import backward_hooks, has_own_backward_hooks
 
 
@@ -45,6 +45,17 @@ class ContainerHooks(Hooks):
         running = self.slot.now
         if isinstance(running, CuttingPass) and (hook := running.watched(self.name)) is not None:
             running.leaving(self.name, module, hook, output)
+
+
+def hooks_for_users(
+    slot: Slot, points: Mapping[str, nn.Module], around: Mapping[str, nn.Module]
+) -> list[RemovableHandle]:
+    """Set the hooks by which a pass calls the users' backward hooks, on points and on modules around points."""
+    handles = [m.register_forward_pre_hook(PointHooks(slot, name).before) for name, m in points.items()]
+    for name, module in around.items():
+        hooks = ContainerHooks(slot, name)
+        handles += [module.register_forward_pre_hook(hooks.before), module.register_forward_hook(hooks.after)]
+    return handles
 
 
 class Ends:

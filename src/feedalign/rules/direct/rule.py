@@ -32,7 +32,7 @@ from feedalign.anatomy import (
 from feedalign.checks import flag
 from feedalign.errors import ArgumentError, PointsError
 from feedalign.feedback import Convolution, Feedback, Place, needs_jacobian
-from feedalign.rules.direct.containers import ContainerHooks, around_points
+from feedalign.rules.direct.containers import around_points, hooks_for_users
 from feedalign.rules.direct.cut import Cut
 from feedalign.rules.direct.hooks import AtPlaces, GroupNormHook, PointHooks, RanHook
 from feedalign.rules.direct.one_pass import run_pass
@@ -287,15 +287,7 @@ class DirectRule(Wrapped):
 
     def watch(self) -> Sequence[RemovableHandle]:
         """Where users have set backward hooks on points, or around points, set the hooks by which they are called."""
-        if not any_backward_hooks(self.watched):
-            return ()
-        around = [(module, ContainerHooks(self.slot, name)) for name, module in self.around.items()]
-        before = [(module, PointHooks(self.slot, name).before) for name, module in self.hooked.items()]
-        before += [(module, hooks.before) for module, hooks in around]
-        return [
-            *(module.register_forward_pre_hook(hook) for module, hook in before),
-            *(module.register_forward_hook(hooks.after) for module, hooks in around),
-        ]
+        return hooks_for_users(self.slot, self.hooked, self.around) if any_backward_hooks(self.watched) else ()
 
 
 def check_direct(net: object, instead: str) -> None:
