@@ -14,7 +14,7 @@ from scipy import stats
 
 from feedalign.errors import ArgumentError
 from feedalign.lab.experiments import LEVEL, Verdict, get, holm
-from feedalign.lab.experiments.common.verdict import weakest, weakest_of
+from feedalign.lab.experiments.common.verdict import verdicts_on, weakest, weakest_of
 
 SIDES = ("above", "below")
 
@@ -168,3 +168,17 @@ def test_the_weakest_group_decides_and_its_sample_names_it() -> None:
         assert found.supported == all(
             Verdict.of_mean("so", values, threshold, sample="a seed").supported for values in groups.values()
         )
+
+
+def test_a_table_of_claims_gives_the_verdicts_one_by_one() -> None:
+    numbers, groups = [0.4, 0.6, 0.5], {"strong": [2.0, 2.1, 2.2], "weak": [0.4, 0.6, 0.5]}
+    found = verdicts_on(
+        "a seed",
+        {"low": (numbers, "below", 0.9), "high": (numbers, "above", 0.9), "each": (groups, "above", 0.3)},
+    )
+    assert found == [
+        Verdict.of_mean("low", numbers, 0.9, "below", sample="a seed"),
+        Verdict.of_mean("high", numbers, 0.9, "above", sample="a seed"),
+        weakest_of("each", groups, 0.3, "above", sample="a seed"),
+    ]
+    assert [verdict.supported for verdict in found] == [True, False, True]

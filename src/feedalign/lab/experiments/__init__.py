@@ -33,8 +33,6 @@ __all__ = [
     "holm",
 ]
 
-# The command line reads the configs before it knows whether anything will be computed.
-
 
 class Experiment(Protocol):
     """What the module of an experiment offers. `plot` never trains, and `check` never draws random numbers.

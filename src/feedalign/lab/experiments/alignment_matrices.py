@@ -178,26 +178,26 @@ def _ranks(dataset: xr.Dataset) -> Verdict:
     )
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw loss, conditioning of A_2, and gradient alignment measured and predicted, for every pair (α, β)."""
-    with figure_style():
-        figure, (left, middle, right) = panels(8.6, 2.8, ("learning", "conditioning", "gradient alignment, layer 1"))
-        for i, colour in enumerate(layer_colours(dataset.sizes["outputs"])):
-            cell = dataset.isel(outputs=i)
-            label = f"{float(cell.alpha):g}, {float(cell.beta):g}"
-            loss = cell.loss.mean("draw")
-            left.plot(loss / loss[0], color=colour, label=label)
-            middle.plot(cell.step, cell.condition_number.sel(matrix=2).median("draw"), color=colour)
-            gradient, predicted = (cell[name].sel(layer=1) for name in ("gradient_alignment", "predicted_alignment"))
-            right.plot(cell.step, gradient.mean("draw"), color=colour)
-            right.plot(cell.step, predicted.mean("draw"), "o", ms=3, markerfacecolor="white", color=colour)
-        right.plot([], [], color="0.4", label="measured")
-        right.plot([], [], "o", ms=3, markerfacecolor="white", color="0.4", label="predicted from A and G")
-        right.legend(loc="lower left")
-        left.set(yscale="log", xlabel="step", ylabel="loss / loss(0)")
-        left.legend(title="α, β", loc="upper right")
-        middle.set(xscale="log", yscale="log", xlabel="step", ylabel="condition number of $A_2$")
-        right.set(xscale="log", xlabel="step", ylabel="gradient alignment (cosine)", ylim=(-0.05, 1.05))
+    figure, (left, middle, right) = panels(8.6, 2.8, ("learning", "conditioning", "gradient alignment, layer 1"))
+    for i, colour in enumerate(layer_colours(dataset.sizes["outputs"])):
+        cell = dataset.isel(outputs=i)
+        label = f"{float(cell.alpha):g}, {float(cell.beta):g}"
+        loss = cell.loss.mean("draw")
+        left.plot(loss / loss[0], color=colour, label=label)
+        middle.plot(cell.step, cell.condition_number.sel(matrix=2).median("draw"), color=colour)
+        gradient, predicted = (cell[name].sel(layer=1) for name in ("gradient_alignment", "predicted_alignment"))
+        right.plot(cell.step, gradient.mean("draw"), color=colour)
+        right.plot(cell.step, predicted.mean("draw"), "o", ms=3, markerfacecolor="white", color=colour)
+    right.plot([], [], color="0.4", label="measured")
+    right.plot([], [], "o", ms=3, markerfacecolor="white", color="0.4", label="predicted from A and G")
+    right.legend(loc="lower left")
+    left.set(yscale="log", xlabel="step", ylabel="loss / loss(0)")
+    left.legend(title="α, β", loc="upper right")
+    middle.set(xscale="log", yscale="log", xlabel="step", ylabel="condition number of $A_2$")
+    right.set(xscale="log", xlabel="step", ylabel="gradient alignment (cosine)", ylim=(-0.05, 1.05))
     return figure
 
 

@@ -12,13 +12,13 @@ Source: of the grid Refinetti et al. (2021), section 3; conditioned feedback fol
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import in_turn, jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.linear_backprop import backprop_losses
 from feedalign.lab.experiments.common.output_pairs import covariance_root, with_pairs
-from feedalign.lab.experiments.common.verdict import Verdict, weakest_of
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.panels import panels
 from feedalign.lab.runs import Desk, Job
 from feedalign.streams import numpy_generator
@@ -99,14 +99,10 @@ class Trainings(Setting, Job):
         """Train, and store how many steps each network needs, and how well the signals agree with backprop."""
         found = [self._trained(output) for output in in_turn(desk, self.outputs)]
         return xr.concat(found, "outputs").assign_coords(
-            rule=list(RULES),
-            conditioned=[False, True],
-            kind=list(self.kinds),
-            layer=np.arange(1, self.hidden + 1),
+            rule=list(RULES), conditioned=[False, True], kind=list(self.kinds), layer=np.arange(1, self.hidden + 1)
         )
 
     def _trained(self, output: tuple[float, float]) -> xr.Dataset:
-        """Train on one pair (α, β)."""
         rng = numpy_generator(self.first_seed, "teacher", self.draw)
         basis = np.linalg.qr(rng.standard_normal((self.inputs, 2)))[0]
         teacher = covariance_root(*output) @ basis.T
@@ -165,98 +161,74 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     """Test the numbers of steps and what conditioning does to the signals; the weakest pair (α, β) and kind decide."""
     white = (dataset.alpha == WHITE[0]) & (dataset.beta == WHITE[1])
     bad = dataset.sel(outputs=~white & ((dataset.alpha <= 0.2) | (dataset.beta <= 0.2)))
-    reference = (
-        dataset.steps.sel(outputs=white, rule="dfa", conditioned=False).squeeze("outputs").reset_coords(drop=True)
-    )
-    ratio = {
-        conditioned: bad.steps.sel(rule="dfa", conditioned=conditioned) / reference for conditioned in (False, True)
-    }
+    reference = dataset.steps.sel(outputs=white, rule="dfa", conditioned=False, drop=True).squeeze("outputs", drop=True)
+    ratio = bad.steps.sel(rule="dfa") / reference
     raised = bad.gradient_alignment.sel(kind="gaussian").mean(("outputs", "layer"), skipna=False)
     gain = np.log(bad.steps.sel(conditioned=False) / bad.steps.sel(conditioned=True))
     gain = gain.mean(("outputs", "kind"), skipna=False)
     draw = "a draw of teacher, feedback and initial weights"
     return [
-        weakest_of(
+        *verdicts_on("a draw of teacher and feedback", {
             "conditioned DFA learns ill-conditioned outputs in at most 1.2 times the steps that plain DFA needs for "
-            "white ones (mean ratio, weakest pair (α, β) and kind of feedback)",
-            _cells(ratio[True]),
-            1.2,
-            "below",
-            sample="a draw of teacher and feedback",
-        ),
-        weakest_of(
-            "plain DFA needs more than 1.2 times these steps (mean ratio, weakest)",
-            _cells(ratio[False]),
-            1.2,
-            sample="a draw of teacher and feedback",
-        ),
+            "white ones (mean ratio, weakest pair (α, β) and kind of feedback)":
+                (_cells(ratio.sel(conditioned=True)), "below", 1.2),
+            "plain DFA needs more than 1.2 times these steps (mean ratio, weakest)":
+                (_cells(ratio.sel(conditioned=False)), "above", 1.2),
+        }),
         Verdict.of_difference(
             "Gaussian feedback: the signals agree better with backprop when conditioned (difference of mean gradient "
             "alignment)",
-            raised.sel(conditioned=True),
-            raised.sel(conditioned=False),
+            raised.sel(conditioned=True), raised.sel(conditioned=False),
             sample=f"{draw}; mean over {bad.sizes['outputs']} pairs and all layers",
         ),
         Verdict.of_difference(
             "DFA gains more than backprop gains from the same conditioned error: log of the ratio of speed-ups",
-            gain.sel(rule="dfa"),
-            gain.sel(rule="backprop"),
+            gain.sel(rule="dfa"), gain.sel(rule="backprop"),
             sample=f"{draw}; mean over {bad.sizes['outputs']} pairs and {bad.sizes['kind']} kinds of feedback",
         ),
-    ]
+    ]  # fmt: skip
 
 
 def _cells(ratio: xr.DataArray) -> dict[str, xr.DataArray]:
     """Return ratios of every pair (α, β) and kind of feedback, [draw], by name."""
     return {
-        f"(α, β) = ({float(ratio.alpha[i]):g}, {float(ratio.beta[i]):g}), {kind} feedback": ratio.sel(kind=kind).isel(
-            outputs=i
-        )
+        f"(α, β) = ({float(cell.alpha):g}, {float(cell.beta):g}), {kind} feedback": cell.sel(kind=kind)
         for kind in ratio.kind.values
-        for i in range(ratio.sizes["outputs"])
+        for cell in ratio.transpose("outputs", ...)
     }
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw steps and gradient alignment of every pair (α, β), plain and conditioned."""
     places = np.arange(dataset.sizes["outputs"])
-    with figure_style():
-        figure, (left, right) = panels(7.6, 2.9, ("Gaussian feedback", "what DFA sends"))
-        for rule, conditioned in itertools.product(RULES, (False, True)):
-            steps = dataset.steps.sel(rule=rule, conditioned=conditioned, kind="gaussian").transpose("draw", "outputs")
-            label = f"{RULE_LABELS[rule]}, {'conditioned' if conditioned else 'plain'}"
-            mean_and_range(
-                left,
-                places + (0.0 if rule == "dfa" else 0.12),
-                steps.values,
-                color=RULE_COLOURS[rule],
-                label=label,
-                markerfacecolor=RULE_COLOURS[rule] if conditioned else "white",
-                marker="o" if rule == "dfa" else "s",
-            )
-        left.set(yscale="log", ylabel="steps to 1 % of the loss", ylim=(70, 2500), yticks=[100, 200, 500, 1000])
-        left.yaxis.set_major_formatter(ScalarFormatter())
-        left.yaxis.set_minor_formatter(NullFormatter())
-        left.legend(loc="upper left", fontsize=7, ncols=2)
-        for kind, colour, shift in (("gaussian", RULE_COLOURS["dfa"], 0.0), ("orthonormal", "0.35", 0.15)):
-            for conditioned, face, word in ((False, "white", "plain"), (True, colour, "conditioned")):
-                mean = dataset.gradient_alignment.sel(kind=kind, conditioned=conditioned).mean("layer")
-                mean_and_range(
-                    right,
-                    places + shift,
-                    mean.transpose("draw", "outputs").values,
-                    color=colour,
-                    marker="o",
-                    markerfacecolor=face,
-                    label=f"{'Gaussian' if kind == 'gaussian' else kind}, {word}",
-                )
-        right.set(ylabel="gradient alignment, mean over layers", ylim=(0, 1.05))
-        right.legend(loc="lower left", fontsize=7)
-        for axes in (left, right):
-            axes.set_xticks(places)
-            axes.set_xticklabels([f"{float(cell.alpha):g}, {float(cell.beta):g}" for cell in dataset.outputs])
-            axes.set_xlabel("size α and independence β of the outputs")
+    figure, (left, right) = panels(7.6, 2.9, ("Gaussian feedback", "what DFA sends"))
+    for rule, marker, shift in (("dfa", "o", 0.0), ("backprop", "s", 0.12)):
+        steps = dataset.steps.sel(rule=rule, kind="gaussian")
+        _draw_both(left, places + shift, steps, RULE_LABELS[rule], RULE_COLOURS[rule], marker)
+    left.set(yscale="log", ylabel="steps to 1 % of the loss", ylim=(70, 2500), yticks=[100, 200, 500, 1000])
+    left.yaxis.set_major_formatter(ScalarFormatter())
+    left.yaxis.set_minor_formatter(NullFormatter())
+    left.legend(loc="upper left", fontsize=7, ncols=2)
+    for kind, colour, shift in (("gaussian", RULE_COLOURS["dfa"], 0.0), ("orthonormal", "0.35", 0.15)):
+        alignment = dataset.gradient_alignment.sel(kind=kind).mean("layer")
+        _draw_both(right, places + shift, alignment, "Gaussian" if kind == "gaussian" else kind, colour, "o")
+    right.set(ylabel="gradient alignment, mean over layers", ylim=(0, 1.05))
+    right.legend(loc="lower left", fontsize=7)
+    for axes in (left, right):
+        axes.set_xticks(places)
+        axes.set_xticklabels([f"{float(cell.alpha):g}, {float(cell.beta):g}" for cell in dataset.outputs])
+        axes.set_xlabel("size α and independence β of the outputs")
     return figure
+
+
+def _draw_both(axes: Axes, places: NDArray[Any], values: xr.DataArray, name: str, colour: str, marker: str) -> None:
+    """Draw values [conditioned, draw, outputs]: plain feedback as open points, conditioned feedback as filled ones."""
+    for conditioned, face, word in ((False, "white", "plain"), (True, colour, "conditioned")):
+        samples = values.sel(conditioned=conditioned).transpose("draw", "outputs").values
+        mean_and_range(
+            axes, places, samples, color=colour, marker=marker, markerfacecolor=face, label=f"{name}, {word}"
+        )
 
 
 def caption(dataset: xr.Dataset) -> str:

@@ -25,17 +25,17 @@ from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.convnets import (
+    SEED,
     VARIANTS,
     Connected,
     ConvnetSetting,
     NetConfig,
     Training,
-    mean_over_seeds,
     recovery,
 )
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.panels import panels
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, figure_style
 
@@ -127,8 +127,7 @@ def _named(measured: xr.Dataset, kind: str) -> xr.Dataset:
 
 def _below(alignment: xr.DataArray) -> xr.DataArray:
     """Return the mean gradient alignment of the layers below the top one: those with shared weights above them."""
-    mean: xr.DataArray = alignment.isel(layer=slice(-1)).mean("layer", skipna=False)
-    return mean
+    return alignment.isel(layer=slice(-1)).mean("layer", skipna=False)
 
 
 def _dose(dataset: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
@@ -159,37 +158,35 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     recovered = recovery(dataset)
     random, channelwise, mask, learned = ({"variant": name} for name in ("random", "channelwise", "mask", "learned"))
     fixed = recovered.sel(variant=list(STRUCTURED)).max("variant", skipna=False)
-    return [
-        mean_over_seeds("sparse connections cost gradient alignment (random feedback: dense − locally connected)",
-                        dense - local),
-        mean_over_seeds("sharing costs more (random feedback: locally connected − convolutional)", local - shared),
-        mean_over_seeds("moving rows of channelwise feedback: correlation of log alignability and gradient alignment "
-                        "within one net and draw of feedback", partial_correlation(dataset, "share", "feedback"), 0.5),
-        mean_over_seeds("structure raises gradient alignment (channelwise − random)",
-                        aligned.sel(channelwise) - aligned.sel(random)),
-        mean_over_seeds("a high bound does not decide: recovery of random feedback − feedback from the connections",
-                        recovered.sel(random) - recovered.sel(mask)),
-        mean_over_seeds("learned feedback recovers more than random feedback (difference of recovery)",
-                        recovered.sel(learned) - recovered.sel(random), 0.1),
-        mean_over_seeds("learned feedback recovers more than the best fixed structure of the same seed",
-                        recovered.sel(learned) - fixed),
-    ]  # fmt: skip
+    return verdicts_on(SEED, {
+        "sparse connections cost gradient alignment (random feedback: dense − locally connected)":
+            (dense - local, "above", 0.0),
+        "sharing costs more (random feedback: locally connected − convolutional)": (local - shared, "above", 0.0),
+        "moving rows of channelwise feedback: correlation of log alignability and gradient alignment within one net "
+        "and draw of feedback": (partial_correlation(dataset, "share", "feedback"), "above", 0.5),
+        "structure raises gradient alignment (channelwise − random)":
+            (aligned.sel(channelwise) - aligned.sel(random), "above", 0.0),
+        "a high bound does not decide: recovery of random feedback − feedback from the connections":
+            (recovered.sel(random) - recovered.sel(mask), "above", 0.0),
+        "learned feedback recovers more than random feedback (difference of recovery)":
+            (recovered.sel(learned) - recovered.sel(random), "above", 0.1),
+        "learned feedback recovers more than the best fixed structure of the same seed":
+            (recovered.sel(learned) - fixed, "above", 0.0),
+    })  # fmt: skip
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw what connections, scattering and kinds of feedback do to alignment, and what each feedback recovers."""
-    with figure_style():
-        titles = (
-            "connections, random feedback", "one net, rows of feedback moved", "one net, kinds of feedback",
-            "what each feedback recovers",
-        )  # fmt: skip
-        figure, (top_left, top_right, bottom_left, bottom_right) = panels(
-            8.6, 6.2, titles, rows=2, width_ratios=(1.4, 1)
-        )
-        _draw_connections(top_left, dataset)
-        _draw_scattered(top_right, dataset)
-        _draw_kinds(bottom_left, dataset)
-        _draw_recoveries(bottom_right, recovery(dataset))
+    titles = (
+        "connections, random feedback", "one net, rows of feedback moved", "one net, kinds of feedback",
+        "what each feedback recovers",
+    )  # fmt: skip
+    figure, (top_left, top_right, bottom_left, bottom_right) = panels(8.6, 6.2, titles, rows=2, width_ratios=(1.4, 1))
+    _draw_connections(top_left, dataset)
+    _draw_scattered(top_right, dataset)
+    _draw_kinds(bottom_left, dataset)
+    _draw_recoveries(bottom_right, recovery(dataset))
     return figure
 
 

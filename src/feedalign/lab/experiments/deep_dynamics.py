@@ -14,7 +14,8 @@ Source: Refinetti et al. (2021), section 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ from feedalign.lab.experiments.common.curves import at_maximum, log_half_time, l
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict, weakest
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on, weakest
 from feedalign.lab.panels import panels
 from feedalign.style import band, figure_style, layer_colours
 
@@ -103,11 +104,8 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     """Test what comes first, what memorising costs, what noise does, and the overlap."""
     return [
         _alignment_first(dataset),
-        _clean_at_the_peak(dataset),
-        _sink(dataset),
-        _fitted_while_sinking(dataset),
-        _later(dataset),
-        _lower(dataset),
+        *_memorising(dataset),
+        *_with_noise(dataset),
         _overlap(dataset),
     ]
 
@@ -118,8 +116,7 @@ def _sample(dataset: xr.Dataset) -> str:
 
 def _over_networks(values: xr.DataArray, rule: str = "dfa") -> xr.DataArray:
     """Return the mean over the networks of a draw; not a number if one of the networks has diverged."""
-    mean: xr.DataArray = values.sel(rule=rule, drop=True).mean("network", skipna=False)
-    return mean
+    return values.sel(rule=rule, drop=True).mean("network", skipna=False)
 
 
 def _second_layer(dataset: xr.Dataset, rule: str = "dfa") -> xr.DataArray:
@@ -127,11 +124,17 @@ def _second_layer(dataset: xr.Dataset, rule: str = "dfa") -> xr.DataArray:
     return _over_networks(dataset.weight_alignment.sel(weight_layer=2, drop=True), rule)
 
 
-def _conditions(values: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
-    """Give the values of every activation and label noise, [draw], with a name."""
-    for activation in values.activation.values:
-        for noise in values.noise.values:
-            yield f"{activation}, noise {noise:g}", values.sel(activation=activation, noise=noise)
+def _weakest(dataset: xr.Dataset, claim: str, values: xr.DataArray, threshold: float = 0.0) -> Verdict:
+    """Return the verdict on the weakest case, an activation with a label noise. Its name takes the place of {}."""
+    return weakest(
+        Verdict.of_mean(
+            claim.format(f"{activation}, noise {noise:g}"),
+            values.sel(activation=activation, noise=noise),
+            threshold,
+            sample=_sample(dataset),
+        )
+        for activation, noise in itertools.product(values.activation.values, values.noise.values)
+    )
 
 
 def _alignment_first(dataset: xr.Dataset) -> Verdict:
@@ -141,16 +144,11 @@ def _alignment_first(dataset: xr.Dataset) -> Verdict:
     aligned = _over_networks(noisy.gradient_alignment.mean("layer", skipna=False))
     # Half of the maximum of a curve that only scatters around zero is no time of alignment.
     ratio = memorised - log_half_time(aligned).where(aligned.max("epoch", skipna=False) > ALIGNS)
-    return weakest(
-        Verdict.of_mean(
-            f"alignment comes before memorisation ({name}, the weakest case): logarithm of the ratio of the epochs at "
-            f"which the corrupted accuracy reaches {MEMORISED:g} and gradient alignment half of its maximum",
-            values,
-            np.log(EARLIER),
-            sample=_sample(dataset),
-        )
-        for name, values in _conditions(ratio)
+    claim = (
+        "alignment comes before memorisation ({}, the weakest case): logarithm of the ratio of the epochs at "
+        f"which the corrupted accuracy reaches {MEMORISED:g} and gradient alignment half of its maximum"
     )
+    return _weakest(dataset, claim, ratio, np.log(EARLIER))
 
 
 def _noisy_tanh(values: xr.DataArray) -> xr.DataArray:
@@ -158,103 +156,70 @@ def _noisy_tanh(values: xr.DataArray) -> xr.DataArray:
     return values.sel(activation="tanh", noise=0.5, drop=True)
 
 
-def _clean_at_the_peak(dataset: xr.Dataset) -> Verdict:
-    """Compare clean and corrupted accuracy when the weight alignment is highest."""
-    peak = _noisy_tanh(_second_layer(dataset))
-    clean, corrupted = (
-        at_maximum(_noisy_tanh(_over_networks(dataset[name])), peak)
-        for name in ("clean_accuracy", "corrupted_accuracy")
-    )
-    return Verdict.of_difference(
+def _memorising(dataset: xr.Dataset) -> list[Verdict]:
+    """Test what is fitted before and after the weight alignment is highest, and how far the alignment sinks.
+
+    The sink is compared with the sink without noise, and with the sink under backprop.
+    """
+    second = _second_layer(dataset)
+    peak = _noisy_tanh(second)
+    right, wrong = (_noisy_tanh(_over_networks(dataset[name])) for name in ("clean_accuracy", "corrupted_accuracy"))
+    clean, corrupted = at_maximum(right, peak), at_maximum(wrong, peak)
+    noisy, without = sinks(peak), sinks(second).sel(activation="tanh", noise=0.0, drop=True)
+    under_backprop = _noisy_tanh(sinks(_second_layer(dataset, "backprop")))
+    controls = xr.apply_ufunc(np.maximum, without, under_backprop)
+    return verdicts_on(_sample(dataset), {
         "tanh, noise 0.5: when the weight alignment of layer 2 is highest, the labels that are right are fitted and "
         f"those that are wrong are not (accuracy {float(clean.mean()):.2f} and {float(corrupted.mean()):.2f}): "
-        "difference",
-        clean,
-        corrupted,
-        0.5,
-        sample=_sample(dataset),
-    )
-
-
-def _sink(dataset: xr.Dataset) -> Verdict:
-    """Compare the loss of weight alignment with that without noise, and with that under backprop."""
-    lost = sinks(_second_layer(dataset)).sel(activation="tanh", drop=True)
-    under_backprop = _noisy_tanh(sinks(_second_layer(dataset, "backprop")))
-    noisy, without = lost.sel(noise=0.5, drop=True), lost.sel(noise=0.0, drop=True)
-    return Verdict.of_difference(
+        "difference": (clean - corrupted, "above", 0.5),
         f"tanh, noise 0.5: the weight alignment of layer 2 sinks from its maximum (by {float(noisy.mean()):.3f}) more "
         f"than without noise ({float(without.mean()):.3f}) and more than under backprop "
-        f"({float(under_backprop.mean()):.3f}): difference from the larger of the two in the same draw",
-        noisy,
-        xr.apply_ufunc(np.maximum, without, under_backprop),
-        SINK,
-        sample=_sample(dataset),
-    )
-
-
-def _fitted_while_sinking(dataset: xr.Dataset) -> Verdict:
-    """Count the corrupted labels that are fitted after the peak of weight alignment."""
-    corrupted = _noisy_tanh(_over_networks(dataset.corrupted_accuracy))
-    return Verdict.of_difference(
+        f"({float(under_backprop.mean()):.3f}): difference from the larger of the two in the same draw":
+            (noisy - controls, "above", SINK),
         "tanh, noise 0.5: the wrong labels are fitted while it sinks: corrupted accuracy at the end minus that at the "
-        "maximum of the weight alignment",
-        corrupted.isel(epoch=-1, drop=True),
-        at_maximum(corrupted, _noisy_tanh(_second_layer(dataset))),
-        0.5,
-        sample=_sample(dataset),
-    )
+        "maximum of the weight alignment": (wrong.isel(epoch=-1, drop=True) - corrupted, "above", 0.5),
+    })  # fmt: skip
 
 
-def _by_noise(dataset: xr.Dataset, values: xr.DataArray, claim: str) -> Verdict:
-    """Return the verdict on the neighbouring noises between which values [activation, noise, draw] rise least."""
-    return weakest(
-        Verdict.of_mean(f"{claim} ({name} and the next, the weakest case)", each, 0.0, sample=_sample(dataset))
-        for name, each in _conditions(values.diff("noise", label="lower"))
-    )
-
-
-def _later(dataset: xr.Dataset) -> Verdict:
-    times = log_half_time(_second_layer(dataset))
-    return _by_noise(dataset, times, "the more noise, the later the weights of layer 2 align: log ratio of the epochs")
-
-
-def _lower(dataset: xr.Dataset) -> Verdict:
-    end = _second_layer(dataset).isel(epoch=-1, drop=True).sel(activation=["tanh"])
-    return _by_noise(dataset, -end, "the more noise, the lower the weight alignment of layer 2 ends: difference")
+def _with_noise(dataset: xr.Dataset) -> list[Verdict]:
+    """Test what more noise does to the second layer, between the neighbouring noises where it does least."""
+    course = _second_layer(dataset)
+    end = course.isel(epoch=-1, drop=True).sel(activation=["tanh"])
+    later = "the more noise, the later the weights of layer 2 align: log ratio of the epochs"
+    lower = "the more noise, the lower the weight alignment of layer 2 ends: difference"
+    return [
+        _weakest(dataset, claim + " ({} and the next, the weakest case)", values.diff("noise", label="lower"))
+        for claim, values in ((later, log_half_time(course)), (lower, -end))
+    ]
 
 
 def _overlap(dataset: xr.Dataset) -> Verdict:
     """Compare the cross-seed overlaps of the rules in every condition."""
     end = dataset.overlap.isel(epoch=-1, drop=True).mean("pair", skipna=False)
-    return weakest(
-        Verdict.of_mean(
-            f"the networks of a draw end with related weights under DFA and not under backprop ({name}, the weakest "
-            "case): difference of the cross-seed overlaps",
-            values,
-            0.2,
-            sample=_sample(dataset),
-        )
-        for name, values in _conditions(end.sel(rule="dfa", drop=True) - end.sel(rule="backprop", drop=True))
+    claim = (
+        "the networks of a draw end with related weights under DFA and not under backprop ({}, the weakest case): "
+        "difference of the cross-seed overlaps"
     )
+    return _weakest(dataset, claim, end.sel(rule="dfa", drop=True) - end.sel(rule="backprop", drop=True), 0.2)
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw accuracy on clean and corrupted labels, gradient and weight alignment, and overlap, for every noise."""
     after = dataset.isel(epoch=slice(1, None))
     activations = dataset.activation.values
     names = ["ReLU" if activation == "relu" else activation for activation in activations]
     titles = [f"{name}: {title}" for name in names for title in _TITLES]
-    with figure_style():
-        figure, every = panels(10.4, 2.6 * len(activations), titles, rows=len(activations))
-        for i, activation in enumerate(activations):
-            row, of = every[4 * i : 4 * i + 4], after.sel(activation=activation)
-            _draw(row[0], of.clean_accuracy, of.corrupted_accuracy, styles=("-", "--"))
-            _draw(row[1], of.gradient_alignment.mean("layer"))
-            _draw(row[2], of.weight_alignment.sel(weight_layer=2))
-            _draw(row[3], of.overlap)
-            for axes, label in zip(row, _LABELS, strict=True):
-                axes.set(xscale="log", xlabel="epochs", ylabel=label)
-            row[3].legend(title="label noise", loc=(0.5, 0.1))  # where no curve runs
+    figure, every = panels(10.4, 2.6 * len(activations), titles, rows=len(activations))
+    for i, activation in enumerate(activations):
+        row, of = every[4 * i : 4 * i + 4], after.sel(activation=activation)
+        _draw(row[0], of.clean_accuracy, of.corrupted_accuracy, styles=("-", "--"))
+        _draw(row[1], of.gradient_alignment.mean("layer"))
+        _draw(row[2], of.weight_alignment.sel(weight_layer=2))
+        _draw(row[3], of.overlap)
+        for axes, label in zip(row, _LABELS, strict=True):
+            axes.set(xscale="log", xlabel="epochs", ylabel=label)
+        row[3].legend(title="label noise", loc=(0.5, 0.1))  # where no curve runs
     return figure
 
 

@@ -13,7 +13,6 @@ Source: Refinetti et al. (2021), section 2, for the claim; the prediction is thi
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,42 +86,42 @@ def score(dataset: xr.Dataset) -> xr.DataArray:
     1 is the largest of all minima; 0 is the mean of the minima whose v has the signs of F. Between 0 and 1 only the
     order of the units decides; a wrong sign can lead below 0.
     """
-    taken: xr.DataArray = (dataset.nearest_readout * dataset.feedback).sum("unit")
-    best: xr.DataArray = (dataset.largest_overlap_readout * dataset.feedback).sum("unit")
-    mean: xr.DataArray = abs(dataset.largest_overlap_readout).mean("unit") * abs(dataset.feedback).sum("unit")
-    return (taken - mean) / (best - mean)
+    taken = (dataset.nearest_readout * dataset.feedback).sum("unit")
+    best = (dataset.largest_overlap_readout * dataset.feedback).sum("unit")
+    mean = abs(dataset.largest_overlap_readout).mean("unit") * abs(dataset.feedback).sum("unit")
+    scores: xr.DataArray = (taken - mean) / (best - mean)
+    return scores
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
     """Compare where DFA arrived with both predictions; the weakest K decides."""
     dfa = dataset.sel(rule="dfa")
-    hits = at(dfa, "predicted_readout")
-    differ = (abs(dfa.predicted_readout - dfa.largest_overlap_readout) > 1e-9).any("unit")
+    hits, here = at(dfa, "predicted_readout").values, arrived(dfa).values
+    differ = (abs(dfa.predicted_readout - dfa.largest_overlap_readout) > 1e-9).any("unit").values
     signs = np.sign(dfa.final_readout) == np.sign(dfa.feedback)
-    signs = (signs | dfa.feedback.isnull()).all("unit").values[arrived(dfa)]
+    signs = (signs | dfa.feedback.isnull()).all("unit").values[here]
     run, drawn = "a run that arrived, with a draw of teacher, start and feedback", dataset.sizes["draw"]
-    at_predicted, decided = [], []
-    for i, K in enumerate(dataset.hidden.values):
-        here = arrived(dfa).values[i]
-        of_all, of_different = hits.values[i][here], hits.values[i][here & differ.values[i]]
-        at_predicted.append(
-            Verdict.of_share(
-                "DFA runs that arrive are at the one predicted of 2^K K! solutions (share, weakest K)",
-                of_all,
-                0.8,
-                sample=f"{run}; K = {K}: {of_all.sum()} of {of_all.size}, of {drawn} drawn",
-            )
+    hidden = list(enumerate(dataset.hidden.values))
+    at_predicted = [
+        Verdict.of_share(
+            "DFA runs that arrive are at the one predicted of 2^K K! solutions (share, weakest K)",
+            hits[i][here[i]],
+            0.8,
+            sample=f"{run}; K = {K}: {(hits & here)[i].sum()} of {here[i].sum()}, of {drawn} drawn",
         )
-        if K > 2:
-            decided.append(
-                Verdict.of_share(
-                    "where the two predictions differ, DFA takes the predicted solution, not the one with the largest "
-                    "v·F (K > 2; share of runs, weakest K)",
-                    of_different,
-                    0.5,
-                    sample=f"{run}, and in which they differ; K = {K}",
-                )
-            )
+        for i, K in hidden
+    ]
+    decided = [
+        Verdict.of_share(
+            "where the two predictions differ, DFA takes the predicted solution, not the one with the largest v·F "
+            "(K > 2; share of runs, weakest K)",
+            hits[i][here[i] & differ[i]],
+            0.5,
+            sample=f"{run}, and in which they differ; K = {K}",
+        )
+        for i, K in hidden
+        if K > 2
+    ]
     return [
         weakest(at_predicted),
         Verdict.of_share("every readout ends with the signs of its feedback (share of runs)", signs, 0.95, sample=run),
@@ -130,27 +129,18 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     ]
 
 
-def _counts(dataset: xr.Dataset, predicted: str = "predicted_readout") -> dict[tuple[str, int], tuple[int, int]]:
-    """Return, by rule and K, how many runs are at a prediction, and how many runs arrived."""
-    hits, runs = (at(dataset, predicted) & arrived(dataset)).sum("draw"), arrived(dataset).sum("draw")
-    return {
-        (rule, int(K)): (int(hits[r, i]), int(runs[r, i]))
-        for (r, rule), (i, K) in itertools.product(enumerate(RULES), enumerate(dataset.hidden.values))
-    }
-
-
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw the readout's angle against the feedback's (K = 2), the share at each prediction, and the orders taken."""
-    with figure_style():
-        of_two, of_three = dataset.isel(teacher=0), dataset.isel(teacher=min(1, len(dataset.hidden) - 1))
-        titles = (
-            f"the solution taken, K = {int(of_two.hidden)}", "runs at the predicted one",
-            f"the order taken, K = {int(of_three.hidden)}",
-        )  # fmt: skip
-        figure, (left, middle, right) = panels(8.6, 2.8, titles)
-        _draw_angles(left, of_two)
-        _draw_shares(middle, dataset)
-        _draw_orders(right, of_three)
+    of_two, of_three = dataset.isel(teacher=0), dataset.isel(teacher=min(1, len(dataset.hidden) - 1))
+    titles = (
+        f"the solution taken, K = {int(of_two.hidden)}", "runs at the predicted one",
+        f"the order taken, K = {int(of_three.hidden)}",
+    )  # fmt: skip
+    figure, (left, middle, right) = panels(8.6, 2.8, titles)
+    _draw_angles(left, of_two)
+    _draw_shares(middle, dataset)
+    _draw_orders(right, of_three)
     return figure
 
 
@@ -186,8 +176,10 @@ def _draw_shares(axes: Axes, dataset: xr.Dataset) -> None:
         ("backprop", "predicted_readout", RULE_COLOURS["backprop"], "backprop"),
     )
     for j, (rule, predicted, colour, label) in enumerate(bars):
-        counts, places = _counts(dataset, predicted), np.arange(len(hidden)) + (j - 1) * width
-        tests = [stats.binomtest(*counts[rule, K]) if counts[rule, K][1] else None for K in hidden]
+        runs, places = dataset.sel(rule=rule), np.arange(len(hidden)) + (j - 1) * width
+        here = arrived(runs)
+        counts = zip((at(runs, predicted) & here).sum("draw").values, here.sum("draw").values, strict=True)
+        tests = [stats.binomtest(int(hits), int(of)) if of else None for hits, of in counts]
         share = np.array([test.statistic if test else np.nan for test in tests])
         ends = np.array([test.proportion_ci(method="wilson") if test else (np.nan, np.nan) for test in tests])
         axes.bar(places, share, width, color=colour, label=label)
@@ -223,9 +215,9 @@ def _draw_orders(axes: Axes, dataset: xr.Dataset) -> None:
 
 def caption(dataset: xr.Dataset) -> str:
     """Say what the figure shows, and over how many runs."""
+    lost = (~arrived(dataset)).sum("draw")
     left_out = "; ".join(
-        f"{RULE_LABELS[rule]}, K = {K}: {dataset.sizes['draw'] - runs}"
-        for (rule, K), (_, runs) in _counts(dataset).items()
+        f"{RULE_LABELS[rule]}, K = {int(one.hidden)}: {int(one)}" for rule in RULES for one in lost.sel(rule=rule)
     )
     dfa = dataset.sel(rule="dfa")
     overlaps = ", ".join(

@@ -31,7 +31,7 @@ from feedalign.lab.experiments.common.gradient_noise import NoiseKind
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.recovery import recovered
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 
@@ -155,76 +155,50 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     aligned = float(alignment(dataset.update_alignment.sel(rule="dfa")).mean())
     overlaps = dataset.noisy_overlap.isel(epoch=-1).sel(norm=FIXED_NORM).mean("pair", skipna=False)
     sample = f"a draw of feedback, noise and initial weights; mean over {dataset.sizes['network']} networks"
-    return [
-        Verdict.of_mean(
-            f"random noise of {RANDOM_NORM:g} times the gradient's length leaves backprop most of its gain: recovery",
-            noisy.sel(kind="random", norm=RANDOM_NORM),
-            0.8,
-            sample=sample,
-        ),
-        Verdict.of_mean(
-            f"fixed noise of {FIXED_NORM:g} times the gradient's length costs backprop more than half: recovery",
-            noisy.sel(kind="fixed", norm=FIXED_NORM),
-            0.5,
-            "below",
-            sample=sample,
-        ),
-        Verdict.of_difference(
-            f"DFA recovers more than fixed noise of DFA's update alignment ({aligned:.2f}): difference of recoveries",
-            dfa,
-            fixed,
-            0.2,
-            sample=sample,
-        ),
-        Verdict.of_difference(
-            "DFA recovers no less, to one tenth, than random noise of the same update alignment: difference",
-            dfa,
-            random,
-            -0.1,
-            sample=sample,
-        ),
-        Verdict.of_difference(
-            f"fixed noise of {FIXED_NORM:g} times the gradient's length makes the runs of a draw alike, random noise "
-            "does not: difference of the cross-seed overlaps",
-            overlaps.sel(kind="fixed"),
-            overlaps.sel(kind="random"),
-            0.5,
-            sample=sample,
-        ),
-    ]
+    return verdicts_on(sample, {
+        f"random noise of {RANDOM_NORM:g} times the gradient's length leaves backprop most of its gain: recovery":
+            (noisy.sel(kind="random", norm=RANDOM_NORM), "above", 0.8),
+        f"fixed noise of {FIXED_NORM:g} times the gradient's length costs backprop more than half: recovery":
+            (noisy.sel(kind="fixed", norm=FIXED_NORM), "below", 0.5),
+        f"DFA recovers more than fixed noise of DFA's update alignment ({aligned:.2f}): difference of recoveries":
+            (dfa - fixed, "above", 0.2),
+        "DFA recovers no less, to one tenth, than random noise of the same update alignment: difference":
+            (dfa - random, "above", -0.1),
+        f"fixed noise of {FIXED_NORM:g} times the gradient's length makes the runs of a draw alike, random noise does "
+        "not: difference of the cross-seed overlaps":
+            (overlaps.sel(kind="fixed") - overlaps.sel(kind="random"), "above", 0.5),
+    })  # fmt: skip
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw accuracy against update alignment, accuracy over epochs, and overlap against update alignment."""
-    with figure_style():
-        titles = ("accuracy for alignment", f"over training, ρ = {FIXED_NORM:g}", "seeds end together")
-        figure, (left, middle, right) = panels(8.8, 2.9, titles)
-        cosines, final = alignment_under_noise(dataset.norm), accuracies(dataset.noisy_test_accuracy)
-        overlap = dataset.noisy_overlap.isel(epoch=-1).mean("pair")
-        for kind in KINDS:
-            line: dict[str, Any] = {"color": RULE_COLOURS["backprop"], "ls": STYLES[kind], "marker": "o", "ms": 3}
-            for axes, values in ((left, final), (right, overlap)):
-                of_kind = values.sel(kind=kind)
-                axes.errorbar(cosines, of_kind.mean("draw"), of_kind.std("draw"), label=LABELS[kind], capsize=2, **line)
-            curve = dataset.noisy_test_accuracy.sel(kind=kind, norm=FIXED_NORM).mean(("draw", "network"))
-            middle.plot(
-                curve.epoch, curve, color=line["color"], ls=line["ls"], label=f"{LABELS[kind]}, ρ = {FIXED_NORM:g}"
-            )
-        for rule in RULES:
-            colour, accuracy = RULE_COLOURS[rule], accuracies(dataset.test_accuracy).sel(rule=rule)
-            curve = dataset.test_accuracy.sel(rule=rule).mean(("draw", "network"))
-            middle.plot(curve.epoch, curve, color=colour, lw=1)
-            if rule == "readout-only":
-                left.axhline(float(accuracy.mean()), color=colour, lw=1, label=RULE_LABELS[rule])
-                continue
-            x = alignment(dataset.update_alignment).sel(rule=rule).mean("draw")
-            own = dataset.overlap.isel(epoch=-1).sel(rule=rule).mean("pair")
-            for axes, values in ((left, accuracy), (right, own)):
-                axes.errorbar(x, values.mean(), values.std(), fmt="s", ms=5, color=colour, label=RULE_LABELS[rule])
-        left.set(xlabel="update alignment (cosine)", ylabel="test accuracy", ylim=(0, 1))
-        middle.set(xlabel="epochs", ylabel="test accuracy", ylim=(0, 1))
-        right.set(xlabel="update alignment (cosine)", ylabel="cross-seed overlap", ylim=(-0.1, 1.05))
-        right.legend(*left.get_legend_handles_labels(), loc="center left")
+    titles = ("accuracy for alignment", f"over training, ρ = {FIXED_NORM:g}", "seeds end together")
+    figure, (left, middle, right) = panels(8.8, 2.9, titles)
+    cosines, final = alignment_under_noise(dataset.norm), accuracies(dataset.noisy_test_accuracy)
+    overlap = dataset.noisy_overlap.isel(epoch=-1).mean("pair")
+    for kind in KINDS:
+        line: dict[str, Any] = {"color": RULE_COLOURS["backprop"], "ls": STYLES[kind], "marker": "o", "ms": 3}
+        for axes, values in ((left, final), (right, overlap)):
+            of_kind = values.sel(kind=kind)
+            axes.errorbar(cosines, of_kind.mean("draw"), of_kind.std("draw"), label=LABELS[kind], capsize=2, **line)
+        curve = dataset.noisy_test_accuracy.sel(kind=kind, norm=FIXED_NORM).mean(("draw", "network"))
+        middle.plot(curve.epoch, curve, color=line["color"], ls=line["ls"], label=f"{LABELS[kind]}, ρ = {FIXED_NORM:g}")
+    for rule in RULES:
+        colour, accuracy = RULE_COLOURS[rule], accuracies(dataset.test_accuracy).sel(rule=rule)
+        curve = dataset.test_accuracy.sel(rule=rule).mean(("draw", "network"))
+        middle.plot(curve.epoch, curve, color=colour, lw=1)
+        if rule == "readout-only":
+            left.axhline(float(accuracy.mean()), color=colour, lw=1, label=RULE_LABELS[rule])
+            continue
+        x = alignment(dataset.update_alignment).sel(rule=rule).mean("draw")
+        own = dataset.overlap.isel(epoch=-1).sel(rule=rule).mean("pair")
+        for axes, values in ((left, accuracy), (right, own)):
+            axes.errorbar(x, values.mean(), values.std(), fmt="s", ms=5, color=colour, label=RULE_LABELS[rule])
+    left.set(xlabel="update alignment (cosine)", ylabel="test accuracy", ylim=(0, 1))
+    middle.set(xlabel="epochs", ylabel="test accuracy", ylim=(0, 1))
+    right.set(xlabel="update alignment (cosine)", ylabel="cross-seed overlap", ylim=(-0.1, 1.05))
+    right.legend(*left.get_legend_handles_labels(), loc="center left")
     return figure
 
 

@@ -23,13 +23,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from feedalign.alignment import onset
 from feedalign.lab.experiments.catalogue import CLAIMS
+from feedalign.lab.experiments.common.curves import log_onset
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.recovery import recovered
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, band, figure_style, layer_colours
 
@@ -93,16 +93,6 @@ def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
     return on_grid(results, rule=RULES, draw=range(config.draws))[list(VARIABLES)]
 
 
-def onsets(dataset: xr.Dataset) -> xr.DataArray:
-    """Return when DFA's gradient alignment passes `ONSET`, in epochs, for every draw, network and layer."""
-    curves = dataset.gradient_alignment.sel(rule="dfa")
-    epochs = dataset.epoch.values
-    times: xr.DataArray = xr.apply_ufunc(
-        lambda curve: onset(epochs, curve, ONSET), curves, input_core_dims=[["epoch"]], vectorize=True
-    )
-    return times
-
-
 def delays(dataset: xr.Dataset) -> xr.DataArray:
     """Return the mean logarithm of the epoch at which DFA's gradient alignment is gained, [draw, network, layer].
 
@@ -131,27 +121,19 @@ def _order_of_layers(dataset: xr.Dataset) -> list[Verdict]:
     """Compare neighbouring layers by their delay, and the first layer with the others by its onset."""
     delay = delays(dataset).mean("network", skipna=False)
     # A run without an onset is not left out: it makes the verdict not a number, and so not supported.
-    log_times = xr.apply_ufunc(np.log, onsets(dataset)).mean("network", skipna=False)
-    others = log_times.sel(layer=dataset.layer[1:]).min("layer", skipna=False)
-    return [
-        *(
-            Verdict.of_difference(
-                f"layer {lower} gains its gradient alignment before layer {lower + 1}: difference of the mean "
-                "logarithms of the epoch",
-                delay.sel(layer=lower + 1),
-                delay.sel(layer=lower),
-                sample=_sample(dataset),
-            )
+    level = xr.DataArray(ONSET)  # a plain number would be rounded to the precision of the curves
+    log_times = log_onset(dataset.gradient_alignment.sel(rule="dfa"), level).mean("network", skipna=False)
+    first, others = log_times.sel(layer=1), log_times.sel(layer=dataset.layer[1:]).min("layer", skipna=False)
+    epochs = ", ".join(f"{time:.3g}" for time in np.exp(log_times.mean("draw").values))
+    return verdicts_on(_sample(dataset), {
+        **{
+            f"layer {lower} gains its gradient alignment before layer {lower + 1}: difference of the mean logarithms "
+            "of the epoch": (delay.sel(layer=lower + 1) - delay.sel(layer=lower), "above", 0.0)
             for lower in dataset.layer.values[:-1]
-        ),
-        Verdict.of_difference(
-            f"layer 1 is the first to reach a gradient alignment of {ONSET} (mean epochs "
-            f"{', '.join(f'{time:.3g}' for time in np.exp(log_times.mean('draw')).values)}): logarithm of the ratio",
-            others,
-            log_times.sel(layer=1),
-            sample=_sample(dataset),
-        ),
-    ]
+        },
+        f"layer 1 is the first to reach a gradient alignment of {ONSET} (mean epochs {epochs}): logarithm of the "
+        "ratio": (others - first, "above", 0.0),
+    })  # fmt: skip
 
 
 def _overlaps(dataset: xr.Dataset) -> list[Verdict]:
@@ -160,45 +142,44 @@ def _overlaps(dataset: xr.Dataset) -> list[Verdict]:
         dataset.overlap.isel(epoch=-1).sel(rule=rule).mean("pair", skipna=False) for rule in ("dfa", "backprop")
     )
     sample = f"a draw of feedback and initial weights; mean over {dataset.sizes['pair']} pairs of networks"
-    return [
-        Verdict.of_mean("DFA: the cross-seed overlap of networks that share their feedback", dfa, 0.3, sample=sample),
-        Verdict.of_difference(
-            "this overlap minus that of the same initial weights under backprop", dfa, backprop, 0.3, sample=sample
-        ),
-    ]
+    return verdicts_on(sample, {
+        "DFA: the cross-seed overlap of networks that share their feedback": (dfa, "above", 0.3),
+        "this overlap minus that of the same initial weights under backprop": (dfa - backprop, "above", 0.3),
+    })  # fmt: skip
 
 
 def _contribution(dataset: xr.Dataset) -> Verdict:
     """Compare test accuracies: how much of backprop's gain over the readout alone DFA reaches."""
     accuracy = dataset.test_accuracy.isel(epoch=-1).mean("network", skipna=False)
     dfa, backprop, readout = (accuracy.sel(rule=rule, drop=True) for rule in RULES)
+    means = f"{float(dfa.mean()):.3f} of {float(backprop.mean()):.3f}, readout only {float(readout.mean()):.3f}"
     return Verdict.of_mean(
         "DFA's hidden layers recover more than half of what backprop gains over training the readout alone (test "
-        f"accuracy {float(dfa.mean()):.3f} of {float(backprop.mean()):.3f}, readout only {float(readout.mean()):.3f})",
+        f"accuracy {means})",
         recovered(dfa, readout, backprop),
         0.5,
         sample=f"{_sample(dataset)}, with all rules from the same initial weights",
     )
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw gradient and weight alignment by layer, cross-seed overlap and accuracy, over epochs."""
     after = dataset.isel(epoch=slice(1, None))
-    with figure_style():
-        labels = {
-            "gradients align from the bottom": "gradient alignment (cosine)",
-            "weights follow the feedback": "weight alignment (cosine)",
-            "seeds move towards one solution": "cross-seed overlap (cosine)",
-            "accuracy beside its controls": "test accuracy",
-        }
-        figure, every = panels(7.2, 5.2, list(labels), rows=2)
-        _draw_layers(every[0], after.gradient_alignment, "layer")
-        _draw_layers(every[1], after.weight_alignment, "weight_layer")
-        _draw_rules(every[2], after.overlap.mean("pair"))
-        _draw_rules(every[3], after.test_accuracy)
-        for axes, label in zip(every, labels.values(), strict=True):
-            axes.set(xscale="log", xlabel="epochs", ylabel=label)
-            axes.legend()
+    labels = {
+        "gradients align from the bottom": "gradient alignment (cosine)",
+        "weights follow the feedback": "weight alignment (cosine)",
+        "seeds move towards one solution": "cross-seed overlap (cosine)",
+        "accuracy beside its controls": "test accuracy",
+    }
+    figure, every = panels(7.2, 5.2, list(labels), rows=2)
+    _draw_layers(every[0], after.gradient_alignment, "layer")
+    _draw_layers(every[1], after.weight_alignment, "weight_layer")
+    _draw_rules(every[2], after.overlap.mean("pair"))
+    _draw_rules(every[3], after.test_accuracy)
+    for axes, label in zip(every, labels.values(), strict=True):
+        axes.set(xscale="log", xlabel="epochs", ylabel=label)
+        axes.legend()
     return figure
 
 
@@ -218,7 +199,6 @@ def _draw_layers(axes: Axes, values: xr.DataArray, dim: str) -> None:
 
 
 def _draw_rules(axes: Axes, values: xr.DataArray) -> None:
-    """Draw every rule as a line with a band."""
     for rule in RULES:
         samples = _samples(values.sel(rule=rule))
         band(axes, values.epoch.values, samples, color=RULE_COLOURS[rule], label=RULE_LABELS[rule])

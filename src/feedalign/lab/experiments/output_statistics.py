@@ -33,7 +33,7 @@ from scipy import stats
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.output_pairs import covariance
-from feedalign.lab.experiments.common.verdict import Side, Verdict, weakest_of
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.experiments.output_statistics_job import ACTIVATIONS, TARGETS, Setting, Training
 from feedalign.lab.panels import panels
 from feedalign.style import figure_style, layer_colours
@@ -100,19 +100,24 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     of_beta = (gradient.sel(beta=beta.max()) - gradient.sel(beta=beta.min())).mean("alpha", skipna=False)
     rank = "rank correlation of the outputs' condition number and gradient alignment over (α, β)"
     fall = "gradient alignment at the largest minus that at the smallest value of"
-    learnable = ranks.sel(target="realisable"), of_alpha.sel(target="realisable"), of_beta.sel(target="realisable")
+
+    def of_each(values: xr.DataArray, target: str, *activations: str) -> dict[str, xr.DataArray]:
+        return {LABELS[each]: values.sel(target=target, activation=each) for each in activations}
+
     return [
-        _weakest(f"targets that can be learned: {rank} (weakest activation)", learnable[0], ACTIVATIONS, "below"),
-        _weakest(f"targets that can be learned: {fall} α (weakest activation)", learnable[1], ACTIVATIONS),
-        _weakest(f"targets that can be learned: {fall} β (weakest activation)", learnable[2], ACTIVATIONS),
-        _weakest(f"random targets, linear networks: {rank}", ranks.sel(target="random"), ("linear",), "below"),
-        _weakest(
-            f"random targets, linear and tanh networks: {fall} α (weaker activation)",
-            of_alpha.sel(target="random"),
-            ("linear", "tanh"),
-        ),
+        *verdicts_on("a draw of inputs, targets, weights and feedback", {
+            f"targets that can be learned: {rank} (weakest activation)":
+                (of_each(ranks, "realisable", *ACTIVATIONS), "below", 0.0),
+            f"targets that can be learned: {fall} α (weakest activation)":
+                (of_each(of_alpha, "realisable", *ACTIVATIONS), "above", 0.0),
+            f"targets that can be learned: {fall} β (weakest activation)":
+                (of_each(of_beta, "realisable", *ACTIVATIONS), "above", 0.0),
+            f"random targets, linear networks: {rank}": (of_each(ranks, "random", "linear"), "below", 0.0),
+            f"random targets, linear and tanh networks: {fall} α (weaker activation)":
+                (of_each(of_alpha, "random", "linear", "tanh"), "above", 0.0),
+        }),
         _decline(dataset),
-    ]
+    ]  # fmt: skip
 
 
 def _decline(dataset: xr.Dataset) -> Verdict:
@@ -129,38 +134,32 @@ def _decline(dataset: xr.Dataset) -> Verdict:
     )
 
 
-def _weakest(claim: str, values: xr.DataArray, activations: tuple[str, ...], side: Side = "above") -> Verdict:
-    """Return the verdict of the activation that speaks most against the claim; values [activation, draw]."""
-    of_each = {LABELS[activation]: values.sel(activation=activation) for activation in activations}
-    return weakest_of(claim, of_each, side=side, sample="a draw of inputs, targets, weights and feedback")
-
-
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw gradient and weight alignment against the condition number, for every activation, and over time."""
     conditions = condition_numbers(dataset).ravel()
     order = np.argsort(conditions)
-    with figure_style():
-        titles = [*(LABELS[activation] for activation in ACTIVATIONS), "white outputs, over time"]
-        figure, (*of_activation, course) = panels(11, 2.9, titles)
-        for axes in of_activation[1:]:
-            axes.sharey(of_activation[0])
-            axes.tick_params(labelleft=False)
-        colours = layer_colours(2)
-        for axes, activation in zip(of_activation, ACTIVATIONS, strict=True):
-            for name, colour, label in zip(
-                ("gradient_alignment", "weight_alignment"), colours, ("gradients", "weights"), strict=True
-            ):
-                for target, style, face in zip(TARGETS, ("-", "--"), (colour, "white"), strict=True):
-                    values = dataset[name].sel(activation=activation, target=target).transpose("draw", "alpha", "beta")
-                    runs = values.values.reshape(len(values), -1)[:, order]
-                    axes.errorbar(
-                        conditions[order], runs.mean(0), runs.std(0, ddof=1), ls=style, lw=1, marker="o",
-                        ms=3.5, color=colour, markerfacecolor=face, label=f"{label}, {target}",
-                    )  # fmt: skip
-            axes.set(xscale="log", xlabel="condition number of the outputs", ylim=(0, 1.03))
-        of_activation[0].set_ylabel("alignment at the end")
-        of_activation[0].legend(loc="lower left", fontsize=7)
-        _draw_course(course, dataset)
+    titles = [*(LABELS[activation] for activation in ACTIVATIONS), "white outputs, over time"]
+    figure, (*of_activation, course) = panels(11, 2.9, titles)
+    for axes in of_activation[1:]:
+        axes.sharey(of_activation[0])
+        axes.tick_params(labelleft=False)
+    colours = layer_colours(2)
+    for axes, activation in zip(of_activation, ACTIVATIONS, strict=True):
+        for name, colour, label in zip(
+            ("gradient_alignment", "weight_alignment"), colours, ("gradients", "weights"), strict=True
+        ):
+            for target, style, face in zip(TARGETS, ("-", "--"), (colour, "white"), strict=True):
+                values = dataset[name].sel(activation=activation, target=target).transpose("draw", "alpha", "beta")
+                runs = values.values.reshape(len(values), -1)[:, order]
+                axes.errorbar(
+                    conditions[order], runs.mean(0), runs.std(0, ddof=1), ls=style, lw=1, marker="o",
+                    ms=3.5, color=colour, markerfacecolor=face, label=f"{label}, {target}",
+                )  # fmt: skip
+        axes.set(xscale="log", xlabel="condition number of the outputs", ylim=(0, 1.03))
+    of_activation[0].set_ylabel("alignment at the end")
+    of_activation[0].legend(loc="lower left", fontsize=7)
+    _draw_course(course, dataset)
     return figure
 
 

@@ -31,7 +31,7 @@ from feedalign.errors import DivergenceError
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import in_turn, jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.shallow_runs import learns, log_times, phases
-from feedalign.lab.experiments.common.verdict import Verdict, weakest_of
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on, weakest_of
 from feedalign.lab.panels import panels
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.shallow_rule import shallow_rule
@@ -109,7 +109,6 @@ class Students(Setting, Job):
         return dataset.assign_coords(time=("time", times, {"units": "steps / input dimension"}))
 
     def _student(self, times: NDArray[np.float64], activation: str, rule: str, K: int) -> xr.Dataset:
-        """Simulate one student."""
         rng = numpy_generator(self.first_seed, "start", K, self.run)  # the same for both rules
         A, N, scale = np.ones(self.teachers), self.input_dim, self.weight_scale
         start = shallow.draw_start(A, students=K, input_dim=N, rng=rng, w_std=scale, v_std=scale)
@@ -162,98 +161,75 @@ def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
     """Test early alignment against backprop, what is left of it at the end, and what units of small students do."""
-    M, K = dataset.attrs["teachers"], dataset.students
-    curves = dataset.transpose("activation", "rule", "students", "run", "time")
-    error = curves.generalisation_error
-    largest, _ = phases(error.values, curves.overlap.values)
-    early = curves.overlap.isel(time=-1, drop=True).copy(data=largest)
+    M, error, overlap = dataset.attrs["teachers"], dataset.generalisation_error.values, dataset.overlap
+    final = overlap.isel(time=-1, drop=True)
+    early = final.copy(data=phases(error, overlap.values)[0])
     # A student of DFA that learns nothing has not aligned before it learns. A run that diverged stays no number.
-    idle = (early.rule == "dfa") & ~early.copy(data=learns(error.values)) & early.notnull()
+    idle = (early.rule == "dfa") & ~final.copy(data=learns(error)) & early.notnull()
     early = early.where(~idle, -1.0)
     of_erf = early.sel(activation="erf").mean("students", skipna=False)
-    between = curves.second_overlap.isel(time=-1).sel(rule="dfa", activation="erf")
-    few, fits = (between.sel(students=which).mean("students", skipna=False) for which in (K < M, K == M))
+    few, fits, many = _by_size(final.sel(rule="dfa"), M)
+    between_few, between_fits, _ = _by_size(dataset.second_overlap.isel(time=-1).sel(rule="dfa", activation="erf"), M)
     run = "a run with a draw of teacher, start and feedback"
+    beyond = {label: (many - fits).sel(activation=activation) for activation, label in ACTIVATION_LABELS.items()}
+    diverged = int(np.isnan(final.sel(rule="dfa")).sum())
     return [
         weakest_of(
             "DFA: the largest cos(v, F) before ε_g has halved, whatever K (weakest K and activation)",
             {
-                f"{ACTIVATION_LABELS[activation]}, K = {int(students)}": early.sel(
-                    rule="dfa", activation=activation, students=students
-                )
-                for activation in ACTIVATIONS
-                for students in K
+                f"{label}, K = {int(K)}": early.sel(rule="dfa", activation=activation, students=K)
+                for activation, label in ACTIVATION_LABELS.items()
+                for K in dataset.students
             },
-            0.95,
-            sample=run,
+            0.95, sample=run,
         ),
         Verdict.of_difference(
             "erf: that cosine under DFA minus the same under backprop from the same start",
-            of_erf.sel(rule="dfa"),
-            of_erf.sel(rule="backprop"),
-            0.2,
-            sample=f"{run} for each K, mean over K",
+            of_erf.sel(rule="dfa"), of_erf.sel(rule="backprop"), 0.2, sample=f"{run} for each K, mean over K",
         ),
-        *_kept(curves.overlap.isel(time=-1).sel(rule="dfa"), M),
+        *verdicts_on(f"a run for each K with a draw of teacher, start and feedback; {diverged} diverged", {
+            "erf: students with K < M keep nearly as much of the alignment as those with K = M: difference of final "
+            "cos(v, F)": ((few - fits).sel(activation="erf"), "above", -0.1),
+            "students with K ≥ 2M end more aligned than those with K = M: difference of final cos(v, F) (weaker "
+            "activation)": (beyond, "above", 0.0),
+        }),
         Verdict.of_difference(
             "erf: units of students with K < M lie between teacher units, more than those with K = M: the second "
             "largest |cos(w_k, w̃_m)| of a unit, at the end, of the unit in which this is largest: difference",
-            few,
-            fits,
-            sample=f"{run} for each K",
+            between_few, between_fits, sample=f"{run} for each K",
         ),
-    ]
+    ]  # fmt: skip
 
 
-def _kept(overlap: xr.DataArray, M: int) -> list[Verdict]:
-    """Compare the final cos(v, F) of students with few, as many and many units, run by run."""
-    K = overlap.students
-    few, fits, many = (
-        overlap.sel(students=which).mean("students", skipna=False) for which in (K < M, K == M, K >= 2 * M)
-    )
-    diverged = int(np.isnan(overlap).sum())
-    run = f"a run for each K with a draw of teacher, start and feedback; {diverged} diverged"
-    return [
-        Verdict.of_difference(
-            "erf: students with K < M keep nearly as much of the alignment as those with K = M: difference of final "
-            "cos(v, F)",
-            few.sel(activation="erf"),
-            fits.sel(activation="erf"),
-            -0.1,
-            sample=run,
-        ),
-        weakest_of(
-            "students with K ≥ 2M end more aligned than those with K = M: difference of final cos(v, F) (weaker "
-            "activation)",
-            {ACTIVATION_LABELS[activation]: (many - fits).sel(activation=activation) for activation in ACTIVATIONS},
-            sample=run,
-        ),
-    ]
+def _by_size(values: xr.DataArray, M: int) -> list[xr.DataArray]:
+    """Return the means over the students with K < M, those with K = M, and those with K ≥ 2M."""
+    K = values.students
+    return [values.sel(students=which).mean("students", skipna=False) for which in (K < M, K == M, K >= 2 * M)]
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw ε_g, cos(v, F) and the units' cosine over time for every K, and final cosines of both rules against K."""
-    with figure_style():
-        titles = (
-            f"erf, M = {dataset.attrs['teachers']}", "the same students align first", "units turn to teachers",
-            "what is kept at the end",
-        )  # fmt: skip
-        figure, (left, middle, units, right) = panels(10.4, 2.8, titles)
-        dfa = dataset.sel(rule="dfa", activation="erf", time=dataset.time > 0)
-        colours = layer_colours(dataset.sizes["students"])
-        for K, colour in zip(dataset.students.values, colours, strict=True):
-            of_size = dfa.sel(students=K)
-            left.plot(of_size.time, of_size.generalisation_error.median("run"), color=colour, label=f"{K}")
-            middle.plot(of_size.time, of_size.overlap.mean("run"), color=colour)
-            units.plot(of_size.time, of_size.unit_overlap.mean("run"), color=colour)
-        left.set(xscale="log", yscale="log", ylabel=r"generalisation error $\epsilon_g$")
-        left.legend(title="students K", ncols=2, loc="lower left", handlelength=1.2, columnspacing=1)
-        middle.set(xscale="log", ylabel=r"overlap $\cos(v, F)$")
-        units.axhline(1 / np.sqrt(dataset.attrs["teachers"]), color="0.7", lw=0.8, ls=":", zorder=0)
-        units.set(xscale="log", ylabel=r"units: mean of $\max_m |\cos(w_k, \tilde w_m)|$", ylim=(0, 1.05))
-        for axes in (left, middle, units):
-            axes.set(xlabel="time (steps / input dimension)")
-        _draw_final(right, dataset)
+    titles = (
+        f"erf, M = {dataset.attrs['teachers']}", "the same students align first", "units turn to teachers",
+        "what is kept at the end",
+    )  # fmt: skip
+    figure, (left, middle, units, right) = panels(10.4, 2.8, titles)
+    dfa = dataset.sel(rule="dfa", activation="erf", time=dataset.time > 0)
+    colours = layer_colours(dataset.sizes["students"])
+    for K, colour in zip(dataset.students.values, colours, strict=True):
+        of_size = dfa.sel(students=K)
+        left.plot(of_size.time, of_size.generalisation_error.median("run"), color=colour, label=f"{K}")
+        middle.plot(of_size.time, of_size.overlap.mean("run"), color=colour)
+        units.plot(of_size.time, of_size.unit_overlap.mean("run"), color=colour)
+    left.set(xscale="log", yscale="log", ylabel=r"generalisation error $\epsilon_g$")
+    left.legend(title="students K", ncols=2, loc="lower left", handlelength=1.2, columnspacing=1)
+    middle.set(xscale="log", ylabel=r"overlap $\cos(v, F)$")
+    units.axhline(1 / np.sqrt(dataset.attrs["teachers"]), color="0.7", lw=0.8, ls=":", zorder=0)
+    units.set(xscale="log", ylabel=r"units: mean of $\max_m |\cos(w_k, \tilde w_m)|$", ylim=(0, 1.05))
+    for axes in (left, middle, units):
+        axes.set(xlabel="time (steps / input dimension)")
+    _draw_final(right, dataset)
     return figure
 
 

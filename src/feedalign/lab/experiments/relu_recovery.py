@@ -144,63 +144,52 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     beyond = (learned - xr.DataArray(expected, dims="case")).mean("case", skipna=False).values
     # What has learned to the last digit may end a rounding error below 0.
     apart = abs(np.log10(error.clip(min=np.finfo(float).tiny) / SUCCESS))
-    near = (apart < 0.25).where(error.notnull())
     run = "a run with a start and feedback of its own"
     one_of_each = f"one run of each of {error.sizes['case']} pairs (M, K), mean over pairs"
     formula = f"success fractions follow the formula: the mean difference is within ±{FORMULA_WITHIN:g}"
     return [
         Verdict.of_share(
             "share of runs in which the condition does not tell whether the run learned",
-            (learned != met).where(error.notnull()),
-            0.01,
-            "below",
-            sample=run,
+            (learned != met).where(error.notnull()), 0.01, "below", sample=run,
         ),
-        weakest(  # two one-sided tests: the difference is above the lower limit and below the upper one
-            [
-                Verdict.of_mean(formula, beyond, -FORMULA_WITHIN, sample=one_of_each),
-                Verdict.of_mean(formula, beyond, FORMULA_WITHIN, "below", sample=one_of_each),
-            ]
-        ),
+        weakest([  # two one-sided tests: the difference is above the lower limit and below the upper one
+            Verdict.of_mean(formula, beyond, -FORMULA_WITHIN, sample=one_of_each),
+            Verdict.of_mean(formula, beyond, FORMULA_WITHIN, "below", sample=one_of_each),
+        ]),
         Verdict.of_share(
             f"the threshold of success (ε_g = {SUCCESS:g}) does not matter: share of runs that end within a factor of "
             "1.8 of it",
-            near,
-            0.01,
-            "below",
-            sample=run,
+            (apart < 0.25).where(error.notnull()), 0.01, "below", sample=run,
         ),
-    ]
+    ]  # fmt: skip
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw success fractions beside the formula, and the error of every run against the condition."""
     learned = dataset.generalisation_error < SUCCESS
     values = sorted({int(M) for M in dataset.teachers})
-    with figure_style():
-        figure, (left, right) = panels(7.2, 2.9, ("chance of a student", "run by run"))
-        for M, colour in zip(values, layer_colours(len(values)), strict=True):
-            cases = dataset.teachers == M
-            students = dataset.students.values[cases]
-            tests = [stats.binomtest(int(case.sum()), case.size) for case in learned[cases]]
-            share = np.array([test.k / test.n for test in tests])
-            interval = np.array([test.proportion_ci(method="wilson") for test in tests])
-            left.plot(students, [shallow.recovery_probability(int(K), M) for K in students], color=colour)
-            left.errorbar(
-                students, share, np.abs(interval.T - share), fmt="o", ms=4, lw=1, color=colour,
-                markerfacecolor="white", label=f"M = {M}",
-            )  # fmt: skip
-            surplus = (dataset.positive_feedback - M).values[cases]
-            jitter = numpy_generator(M, "jitter").uniform(-0.12, 0.12, surplus.shape) + 0.26 * (M - np.mean(values))
-            errors = np.maximum(dataset.generalisation_error.values[cases], 1e-9)
-            right.plot((surplus + jitter).ravel(), errors.ravel(), ".", ms=3, alpha=0.5, color=colour)
-        left.set(xlabel="students K", ylabel="share of runs that learn", ylim=(-0.03, 1.03))
-        left.legend(title="teacher units", loc="lower right")
-        right.axhline(SUCCESS, color="0.7", lw=0.8, zorder=0)
-        right.axvline(-0.5, color="0.7", lw=0.8, ls=":", zorder=0)
-        right.set(
-            yscale="log", xlabel="positive feedback entries − M", ylabel=r"final generalisation error $\epsilon_g$"
-        )
+    figure, (left, right) = panels(7.2, 2.9, ("chance of a student", "run by run"))
+    for M, colour in zip(values, layer_colours(len(values)), strict=True):
+        cases = dataset.teachers == M
+        students = dataset.students.values[cases]
+        tests = [stats.binomtest(int(case.sum()), case.size) for case in learned[cases]]
+        share = np.array([test.k / test.n for test in tests])
+        interval = np.array([test.proportion_ci(method="wilson") for test in tests])
+        left.plot(students, [shallow.recovery_probability(int(K), M) for K in students], color=colour)
+        left.errorbar(
+            students, share, np.abs(interval.T - share), fmt="o", ms=4, lw=1, color=colour,
+            markerfacecolor="white", label=f"M = {M}",
+        )  # fmt: skip
+        surplus = (dataset.positive_feedback - M).values[cases]
+        jitter = numpy_generator(M, "jitter").uniform(-0.12, 0.12, surplus.shape) + 0.26 * (M - np.mean(values))
+        errors = np.maximum(dataset.generalisation_error.values[cases], 1e-9)
+        right.plot((surplus + jitter).ravel(), errors.ravel(), ".", ms=3, alpha=0.5, color=colour)
+    left.set(xlabel="students K", ylabel="share of runs that learn", ylim=(-0.03, 1.03))
+    left.legend(title="teacher units", loc="lower right")
+    right.axhline(SUCCESS, color="0.7", lw=0.8, zorder=0)
+    right.axvline(-0.5, color="0.7", lw=0.8, ls=":", zorder=0)
+    right.set(yscale="log", xlabel="positive feedback entries − M", ylabel=r"final generalisation error $\epsilon_g$")
     return figure
 
 

@@ -29,7 +29,7 @@ import xarray as xr
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.shallow_runs import QUANTITIES, distance, early_overlap
-from feedalign.lab.experiments.common.verdict import Verdict, weakest, weakest_of
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on, weakest, weakest_of
 from feedalign.lab.experiments.shallow_variations_figure import plot
 from feedalign.lab.experiments.shallow_variations_job import LEARNED, VARIATIONS, Setting, Students
 
@@ -89,6 +89,7 @@ def _alignment(dataset: xr.Dataset) -> list[Verdict]:
     control = early_overlap(dataset.generalisation_error_theory, dataset.overlap_theory).sel(rule="backprop")
     beyond = theory - control
     draw = "a draw of teacher, start and feedback"
+    of_runs = f"{draw}; {_simulated(dataset)}"
     own, large = (dataset.sel(variation=name) for name in ("own readout", "large readout"))
     # The smallest cosine is the largest with its sign turned.
     smallest = -early_overlap(own.generalisation_error_simulation, -own.overlap_simulation)
@@ -97,8 +98,7 @@ def _alignment(dataset: xr.Dataset) -> list[Verdict]:
     return [
         weakest_of(
             "from small or zero weights: the largest cos(v, F) before ε_g has halved (weakest variation)",
-            {name: simulated.sel(variation=name) for name in FROM_NOTHING}, ALIGNED,
-            sample=f"{draw}; {_simulated(dataset)}",
+            {name: simulated.sel(variation=name) for name in FROM_NOTHING}, ALIGNED, sample=of_runs,
         ),
         weakest_of(
             "that cosine under DFA minus the same under backprop from the same start (weakest variation)",
@@ -106,12 +106,11 @@ def _alignment(dataset: xr.Dataset) -> list[Verdict]:
         ),
         Verdict.of_difference(
             "a large initial readout hinders it: that cosine from a small start minus that from a large readout",
-            simulated.sel(variation="plain"), hindered.mean("seed", skipna=False), HINDERED,
-            sample=f"{draw}; {_simulated(dataset)}",
+            simulated.sel(variation="plain"), hindered.mean("seed", skipna=False), HINDERED, sample=of_runs,
         ),
         Verdict.of_mean(
             "feedback equal to the large initial readout: the smallest cos(v, F) before ε_g has halved",
-            smallest.where(learned, -1.0).mean("seed"), ALIGNED, sample=f"{draw}; {_simulated(dataset)}",
+            smallest.where(learned, -1.0).mean("seed"), ALIGNED, sample=of_runs,
         ),
     ]  # fmt: skip
 
@@ -146,11 +145,10 @@ def _agreement(dataset: xr.Dataset) -> list[Verdict]:
 def _solutions(dataset: xr.Dataset) -> list[Verdict]:
     """Test what decides the solution that an erf student takes."""
     signs = ((np.sign(dataset.late_readout) == np.sign(dataset.feedback)) | dataset.feedback.isnull()).all("unit")
-    taken = dataset.taken.transpose("variation", "draw", "unit")
-    no_unit = dataset.feedback.isnull().transpose("variation", "draw", "unit")
+    taken, no_unit = dataset.taken, dataset.feedback.isnull()
     same = abs(taken.sel(variation="zero") - taken.sel(variation="plain")) < 0.5
     same = same | no_unit.sel(variation="plain", drop=True)
-    kept = ((taken == np.arange(1, dataset.sizes["unit"] + 1)) | no_unit).all("unit")
+    kept = ((taken == dataset.unit + 1) | no_unit).all("unit")
     arrived = (dataset.late_error < SOLVED).sel(variation=["informed", "informed, turned"]).all("variation")
     decided = kept.sel(variation="informed") & ~kept.sel(variation="informed, turned")
     decided = decided & signs.sel(variation="informed, turned")
@@ -179,27 +177,21 @@ def _solutions(dataset: xr.Dataset) -> list[Verdict]:
 
 def _noise(dataset: xr.Dataset) -> list[Verdict]:
     """Test what label noise takes from the alignment, and why."""
-    pair = dataset.sel(variation=["plain", "noise"]).isel(unit=slice(2)).transpose("variation", "draw", "unit", ...)
-    pair = pair.isel(draw=(pair.late_error.sel(variation="plain") < SOLVED).values)
-    overlap = pair.late_overlap
-    added = (pair.late_length.sel(variation="noise") - pair.late_length.sel(variation="plain")).values
-    larger = abs(pair.feedback.sel(variation="plain")).values.argmax(axis=-1)
-    rows = np.arange(len(added))
+    of_two = dataset.isel(unit=slice(2), draw=(dataset.late_error.sel(variation="plain") < SOLVED).values)
+    plain, noisy = (of_two.sel(variation=name, drop=True) for name in ("plain", "noise"))
+    added = noisy.late_length - plain.late_length
+    larger = abs(plain.feedback).argmax("unit", skipna=False)
     draw = (
         f"a draw of teacher, start and feedback, theory, that arrives without noise (ε_g below {SOLVED:g}); "
         f"{dataset.sizes['draw']} were drawn"
     )
-    return [
-        Verdict.of_difference(
-            "label noise takes alignment: cos(v, F) at the late time, without minus with noise",
-            overlap.sel(variation="plain"), overlap.sel(variation="noise"), sample=draw,
-        ),
-        Verdict.of_mean(
-            "because noise lengthens first-layer weights most where F is largest: what noise adds to |w_k|² / N of the "
-            "unit with the larger |F_k|, minus what it adds to the other",
-            added[rows, larger] - added[rows, 1 - larger], sample=draw,
-        ),
-    ]  # fmt: skip
+    return verdicts_on(draw, {
+        "label noise takes alignment: cos(v, F) at the late time, without minus with noise":
+            (plain.late_overlap - noisy.late_overlap, "above", 0.0),
+        "because noise lengthens first-layer weights most where F is largest: what noise adds to |w_k|² / N of the "
+        "unit with the larger |F_k|, minus what it adds to the other":
+            (added.isel(unit=larger) - added.isel(unit=1 - larger), "above", 0.0),
+    })  # fmt: skip
 
 
 def _recovery(dataset: xr.Dataset) -> Verdict:

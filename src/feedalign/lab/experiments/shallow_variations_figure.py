@@ -37,24 +37,24 @@ SHOWN = {
 }
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw what aligns in every variation, theory beside simulation, and what decides the solution."""
-    with figure_style():
-        titles = (
-            "what aligns", "one draw: learning", "one draw: aligning", "what label noise takes", "informed starts",
-            "ReLU, A = (1, −1)",
-        )  # fmt: skip
-        figure, every = panels(10.4, 5.6, titles, rows=2, width_ratios=(1.25, 1, 1))
-        variations, learning, aligning, noise, informed, recovery = every
-        _draw_variations(variations, dataset)
-        _draw_curves(learning, dataset, "generalisation_error")
-        learning.set(yscale="log", ylabel=r"generalisation error $\epsilon_g$", ylim=(2e-4, 2))
-        learning.legend(loc="lower left", fontsize=7)
-        _draw_curves(aligning, dataset, "overlap")
-        aligning.set(ylabel=r"overlap $\cos(v, F)$", ylim=(-1.05, 1.08))
-        _draw_noise(noise, dataset)
-        _draw_informed(informed, dataset)
-        _draw_recovery(recovery, dataset)
+    titles = (
+        "what aligns", "one draw: learning", "one draw: aligning", "what label noise takes", "informed starts",
+        "ReLU, A = (1, −1)",
+    )  # fmt: skip
+    figure, every = panels(10.4, 5.6, titles, rows=2, width_ratios=(1.25, 1, 1))
+    variations, learning, aligning, noise, informed, recovery = every
+    _draw_variations(variations, dataset)
+    _draw_curves(learning, dataset, "generalisation_error")
+    learning.set(yscale="log", ylabel=r"generalisation error $\epsilon_g$", ylim=(2e-4, 2))
+    learning.legend(loc="lower left", fontsize=7)
+    _draw_curves(aligning, dataset, "overlap")
+    aligning.set(ylabel=r"overlap $\cos(v, F)$", ylim=(-1.05, 1.08))
+    _draw_noise(noise, dataset)
+    _draw_informed(informed, dataset)
+    _draw_recovery(recovery, dataset)
     return figure
 
 
@@ -65,23 +65,16 @@ def _draw_variations(axes: Axes, dataset: xr.Dataset) -> None:
     theory = early_overlap(dataset.generalisation_error_theory, dataset.overlap_theory)
     simulation = early_overlap(dataset.generalisation_error_simulation, dataset.overlap_simulation).mean("seed")
     series = (
-        (simulation, "o", RULE_COLOURS["dfa"], RULE_COLOURS["dfa"], "DFA, early", 0.0),
-        (dataset.late_overlap, "D", RULE_COLOURS["dfa"], "white", "DFA, late", -0.22),
-        (
-            theory.sel(rule="backprop"),
-            "s",
-            RULE_COLOURS["backprop"],
-            "white",
-            f"{RULE_LABELS['backprop']}, early",
-            0.22,
-        ),
+        (simulation, "dfa", "o", RULE_COLOURS["dfa"], "early", 0.0),
+        (dataset.late_overlap, "dfa", "D", "white", "late", -0.22),
+        (theory.sel(rule="backprop"), "backprop", "s", "white", "early", 0.22),
     )
-    for values, marker, colour, face, label, shift in series:
+    for values, rule, marker, face, when, shift in series:
         of_draws = values.sel(variation=names).transpose("draw", "variation").values
         half = stats.t.isf(0.025, len(of_draws) - 1) * stats.sem(of_draws)
         axes.errorbar(
-            of_draws.mean(0), rows + shift, xerr=half, fmt=marker, ms=4, lw=1, color=colour, markerfacecolor=face,
-            label=label,
+            of_draws.mean(0), rows + shift, xerr=half, fmt=marker, ms=4, lw=1, color=RULE_COLOURS[rule],
+            markerfacecolor=face, label=f"{RULE_LABELS[rule]}, {when}",
         )  # fmt: skip
     axes.axvline(0, color="0.85", lw=0.8, zorder=0)
     axes.axvline(1, color="0.85", lw=0.8, zorder=0)

@@ -142,7 +142,6 @@ class Students(Setting, Job):
         )
 
     def _start(self, variation: Variation) -> shallow.OrderParameters:
-        """Return the state at time 0."""
         N, K = self.input_dim, variation.units
         rng = numpy_generator(self.first_seed, "start", K, self.draw)
         teacher, w, v = rng.standard_normal((K, N)), rng.standard_normal((K, N)), rng.standard_normal(K)
@@ -155,7 +154,6 @@ class Students(Setting, Job):
         return shallow.OrderParameters.from_weights(w=w, w_teacher=teacher, v=v, A=A)
 
     def _feedback(self, variation: Variation, start: shallow.OrderParameters) -> NDArray[np.float64]:
-        """Return F, [K]."""
         rng = numpy_generator(self.first_seed, "feedback", variation.units, self.draw)
         if variation.feedback != "turned":
             return shallow.draw_feedback(variation.feedback, start, rng)

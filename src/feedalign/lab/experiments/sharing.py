@@ -22,10 +22,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from feedalign.lab.experiments.catalogue import CLAIMS
-from feedalign.lab.experiments.common.convnets import ConvnetSetting, NetConfig, Training, mean_over_seeds, recovery
+from feedalign.lab.experiments.common.convnets import SEED, ConvnetSetting, NetConfig, Training, recovery
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.panels import panels
 from feedalign.style import FEEDBACK_COLOURS, FEEDBACK_LABELS, RULE_COLOURS, RULE_LABELS, figure_style
 
@@ -83,37 +83,32 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     below = dataset.gradient_alignment.sel(variant="random", layer=dataset.layer[:-1]).mean("layer", skipna=False)
     recovered = recovery(dataset).sel(variant="random")
     aligned, gained = (values.isel(regions=-1) - values.isel(regions=0) for values in (below, recovered))
-    return [
-        mean_over_seeds(
-            "random feedback: gradients of layers below align better without sharing: locally connected minus "
-            "convolutional net, mean over layers",
-            aligned,
-        ),
-        mean_over_seeds(
-            "random feedback recovers more of backprop's gain without sharing: locally connected minus convolutional",
-            gained,
-        ),
-    ]
+    return verdicts_on(SEED, {
+        "random feedback: gradients of layers below align better without sharing: locally connected minus "
+        "convolutional net, mean over layers": (aligned, "above", 0.0),
+        "random feedback recovers more of backprop's gain without sharing: locally connected minus convolutional":
+            (gained, "above", 0.0),
+    })  # fmt: skip
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw bound, gradient alignment and accuracy over the number of regions."""
     regions = dataset.regions.values
-    with figure_style():
-        titles = ("how far weights could align", "how far gradients do", "accuracy beside its controls")
-        figure, (left, middle, right) = panels(7.6, 3.5, titles)
-        _draw_bounds(left, dataset)
-        left.set(ylabel="alignability", ylim=(0, 1))
-        _draw_gradients(middle, dataset)
-        middle.set_ylabel("gradient alignment (cosine)")
-        middle.axhline(0, color="0.8", lw=0.8, zorder=0)
-        _draw_accuracies(right, dataset)
-        right.set_ylabel("test accuracy")
-        for axes in (left, middle, right):
-            axes.set_xscale("log", base=2)
-            axes.set_xticks(regions, [str(r) for r in regions])
-            axes.set_xlabel("regions r per axis")
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    titles = ("how far weights could align", "how far gradients do", "accuracy beside its controls")
+    figure, (left, middle, right) = panels(7.6, 3.5, titles)
+    _draw_bounds(left, dataset)
+    left.set(ylabel="alignability", ylim=(0, 1))
+    _draw_gradients(middle, dataset)
+    middle.set_ylabel("gradient alignment (cosine)")
+    middle.axhline(0, color="0.8", lw=0.8, zorder=0)
+    _draw_accuracies(right, dataset)
+    right.set_ylabel("test accuracy")
+    for axes in (left, middle, right):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(regions, [str(r) for r in regions])
+        axes.set_xlabel("regions r per axis")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return figure
 
 
@@ -136,7 +131,6 @@ def _draw_gradients(axes: Axes, dataset: xr.Dataset) -> None:
 
 
 def _draw_accuracies(axes: Axes, dataset: xr.Dataset) -> None:
-    """Draw the test accuracy of every variant."""
     labels = {**RULE_LABELS, "random": "DFA, random", "channelwise": "DFA, channelwise"}
     colours = {**RULE_COLOURS, **FEEDBACK_COLOURS}
     for variant in ("backprop", "random", "channelwise", "readout-only"):

@@ -24,16 +24,10 @@ from matplotlib.figure import Figure
 from feedalign.lab.data import python_topics
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.recovery import recovered
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.experiments.transformer_figure import draw
-from feedalign.lab.experiments.transformer_job import (
-    Arm,
-    CharacterConfig,
-    CharacterTraining,
-    Kind,
-    Norm,
-    ngram_bits,
-)
+from feedalign.lab.experiments.transformer_job import Arm, CharacterConfig, CharacterTraining, Kind, Norm, ngram_bits
 
 NAME = "transformer"
 CLAIM = CLAIMS[NAME]
@@ -90,24 +84,22 @@ CONFIGS = {
 ON_DATASET: dict[str, dict[str, Config]] = {}  # the text is Python's own
 
 
+def _grid(config: Config) -> list[CharacterTraining]:
+    """Return the job at every point of the grid; arms without feedback have the same job at every draw."""
+    arms = [replace(arm, lr=arm.lr * factor) for arm in config.arms for factor in config.factors]
+    every = jobs_on_grid(CharacterTraining, config, arm=arms, seed=range(config.seeds), draw=range(config.draws))
+    return [job if job.arm.draws else replace(job, draw=0) for job in every]
+
+
 def jobs(config: Config) -> list[CharacterTraining]:
     """Return a job for every arm, learning rate, seed and draw; arms without feedback have one draw."""
-    found = []
-    for arm in config.arms:
-        arms = [replace(arm, lr=arm.lr * factor) for factor in config.factors]
-        draws = range(config.draws if arm.draws else 1)
-        found += jobs_on_grid(CharacterTraining, config, arm=arms, seed=range(config.seeds), draw=draws)
-    return found
+    return list(dict.fromkeys(_grid(config)))
 
 
 def gather(config: Config, results: Sequence[xr.Dataset]) -> xr.Dataset:
     """Put arms, learning rates, seeds and draws side by side, and beside them what counting predicts of the text."""
-    left = iter(results)
-    filled = []
-    for arm in config.arms:
-        for _ in range(len(config.factors) * config.seeds):
-            first = next(left)
-            filled += [first, *((next(left) if arm.draws else first) for _ in range(config.draws - 1))]
+    found = dict(zip(jobs(config), results, strict=True))
+    filled = [found[job] for job in _grid(config)]
     dataset = on_grid(filled, arm=len(config.arms), rate=len(config.factors), seed=config.seeds, draw=config.draws)
     dataset["lr"] = ("arm", "rate"), [[arm.lr * factor for factor in config.factors] for arm in config.arms]
     dataset["ngram_bits"] = ngram_bits(config)
@@ -137,11 +129,14 @@ def recovery(dataset: xr.Dataset, arm: str) -> xr.DataArray:
 
     The controls have the arm's norm and seed. Without any gain of backprop's the part is not a number.
     """
-    bits = at_best_rates(dataset).bits.isel(step=-1)
+    saved = -at_best_rates(dataset).bits.isel(step=-1)
+    return recovered(*(saved.sel(arm=each, drop=True) for each in (arm, *_controls(arm))))
+
+
+def _controls(arm: str) -> tuple[str, str]:
+    """Return the names of the frozen and the backprop arm with the same norm."""
     norm = arm.rpartition(", ")[2]
-    frozen, backprop = (bits.sel(arm=f"{rule}, {norm}", drop=True) for rule in ("frozen", "backprop"))
-    part: xr.DataArray = (frozen - bits.sel(arm=arm, drop=True)) / (frozen - backprop).where(backprop < frozen)
-    return part
+    return f"frozen, {norm}", f"backprop, {norm}"
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
@@ -156,53 +151,24 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     best = "dfa, shared, post-norm"
     taught = runs.embedding_alignment.sel(arm=best).isel(step=slice(1, None)).mean(("step", "draw"), skipna=False)
     sample = f"a seed of initial weights, windows and their order; mean over {dataset.sizes['draw']} feedback draws"
-
-    def better(claim: str, ours: xr.DataArray, theirs: xr.DataArray) -> Verdict:
-        return Verdict.of_difference(claim, ours.values, theirs.values, sample=sample)
-
-    return [
-        better(
-            "gradients align better if all blocks share a feedback matrix: difference, mean over blocks and norms",
-            shared,
-            own,
-        ),
-        better(
-            "gradients align better in post-norm than in pre-norm networks: difference, mean over blocks, shared "
-            "feedback",
-            aligned.sel(arm=best),
-            aligned.sel(arm="dfa, shared, pre-norm"),
-        ),
-        better(
-            "DFA with shared feedback passes frozen blocks in post-norm networks: bits per character saved",
-            end.bits.sel(arm="frozen, post-norm"),
-            end.bits.sel(arm=best),
-        ),
-        Verdict.of_mean(
-            "DFA with shared feedback recovers half of backprop's gain over frozen blocks, in post-norm networks",
-            recovery(dataset, best).mean("draw", skipna=False).values,
-            0.5,
-            sample=sample,
-        ),
-        Verdict.of_mean(
-            "DFA with shared feedback teaches the embedding, in post-norm networks: cosine of the gradient of the "
-            "characters' vectors with the true one, mean over training",
-            taught.values,
-            0.2,
-            sample=sample,
-        ),
-    ]
+    return verdicts_on(sample, {
+        "gradients align better if all blocks share a feedback matrix: difference, mean over blocks and norms":
+            (shared - own, "above", 0.0),
+        "gradients align better in post-norm than in pre-norm networks: difference, mean over blocks, shared feedback":
+            (aligned.sel(arm=best) - aligned.sel(arm="dfa, shared, pre-norm"), "above", 0.0),
+        "DFA with shared feedback passes frozen blocks in post-norm networks: bits per character saved":
+            (end.bits.sel(arm="frozen, post-norm") - end.bits.sel(arm=best), "above", 0.0),
+        "DFA with shared feedback recovers half of backprop's gain over frozen blocks, in post-norm networks":
+            (recovery(dataset, best).mean("draw", skipna=False), "above", 0.5),
+        "DFA with shared feedback teaches the embedding, in post-norm networks: cosine of the gradient of the "
+        "characters' vectors with the true one, mean over training": (taught, "above", 0.2),
+    })  # fmt: skip
 
 
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw bits along training, gradient alignment of every block along training, and what each arm recovers."""
     arms = [str(arm) for arm in dataset.arm.values]
-    controls = {norm: {f"frozen, {norm}-norm", f"backprop, {norm}-norm"} for norm in _NORMS}
-    judged = [
-        arm
-        for arm in arms
-        for norm in _NORMS
-        if arm.endswith(f"{norm}-norm") and controls[norm] <= set(arms) and arm not in controls[norm]
-    ]
+    judged = [arm for arm in arms if set(arms) - {arm} >= {*_controls(arm)}]
     return draw(at_best_rates(dataset), {arm: recovery(dataset, arm) for arm in judged})
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,6 +30,7 @@ STYLES = {"post-norm": "-", "pre-norm": "--"}
 COUNTED = {2: "pairs", 3: "triples"}  # of characters
 
 
+@figure_style()
 def draw(dataset: xr.Dataset, recovered: Mapping[str, xr.DataArray]) -> Figure:
     """Draw the three panels.
 
@@ -38,12 +38,16 @@ def draw(dataset: xr.Dataset, recovered: Mapping[str, xr.DataArray]) -> Figure:
         dataset: bits and gradient alignment by arm, step, seed and draw.
         recovered: part of backprop's gain, [seed, draw], by arm.
     """
-    with figure_style():
-        titles = ("learning", "gradient alignment by block, DFA", "what is recovered")
-        figure, (left, middle, right) = panels(13.0, 4.6, titles, width_ratios=(1.1, 1.1, 0.9))
-        _draw_bits(left, dataset)
-        _draw_alignment(middle, dataset)
-        _draw_recovery(right, recovered)
+    titles = ("learning", "gradient alignment by block, DFA", "what is recovered")
+    figure, (left, middle, right) = panels(13.0, 4.6, titles, width_ratios=(1.1, 1.1, 0.9))
+    _draw_bits(left, dataset)
+    _draw_alignment(middle, dataset)
+    for axes in (left, middle):
+        axes.set_xlabel("step")
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, columnspacing=1.0, handlelength=2.2, fontsize=7
+        )
+    _draw_recovery(right, recovered)
     return figure
 
 
@@ -60,10 +64,7 @@ def _draw_bits(axes: Axes, dataset: xr.Dataset) -> None:
         axes.text(1.01, counted, name, color="0.4", fontsize=7, va="center", transform=axes.get_yaxis_transform())
     for norm, style in STYLES.items():
         axes.plot([], [], style, color="0.4", lw=1.2, label=norm)
-    axes.set(xlabel="step", ylabel="bits per character")
-    axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, columnspacing=1.0, handlelength=2.2, fontsize=7
-    )
+    axes.set_ylabel("bits per character")
 
 
 def _draw_alignment(axes: Axes, dataset: xr.Dataset) -> None:
@@ -78,10 +79,7 @@ def _draw_alignment(axes: Axes, dataset: xr.Dataset) -> None:
             label = f"block {block}, {rule.removeprefix('dfa, ')} feedback" if style == "-" else None
             axes.plot(values.step, values, style, color=colour, lw=2 if "shared" in rule else 0.9, label=label)
     axes.axhline(0, color="0.8", lw=0.8, zorder=0)
-    axes.set(xlabel="step", ylabel="gradient alignment (cosine)")
-    axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, columnspacing=1.0, handlelength=2.2, fontsize=7
-    )
+    axes.set_ylabel("gradient alignment (cosine)")
 
 
 def _draw_recovery(axes: Axes, recovered: Mapping[str, xr.DataArray]) -> None:
@@ -90,8 +88,8 @@ def _draw_recovery(axes: Axes, recovered: Mapping[str, xr.DataArray]) -> None:
     for arm, values in recovered.items():
         rule, style = _look(arm)
         numbers = values.values.ravel()
-        mean = float(np.mean(numbers))
-        reach = [[mean - float(np.min(numbers))], [float(np.max(numbers)) - mean]]
+        mean = numbers.mean()
+        reach = [[mean - numbers.min()], [numbers.max() - mean]]
         face = COLOURS[rule] if style == "-" else "white"
         axes.errorbar(
             mean, -rules.index(rule), xerr=reach, fmt="o", ms=5, lw=1, color=COLOURS[rule], markerfacecolor=face

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.shallow_runs import QUANTITIES, distance, learns, phases
-from feedalign.lab.experiments.common.verdict import Verdict, weakest_of
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on, weakest_of
 from feedalign.lab.experiments.two_phases_job import ACTIVATIONS, RULES, SIGNS, Setting, Students
 from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
@@ -102,66 +102,58 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
 
 def _agreement(dataset: xr.Dataset) -> list[Verdict]:
     """Compare the mean simulated run with the theory: the distance of both curves, mean over times and rules."""
-    return [
-        Verdict.of_mean(
-            f"erf: the equations of N → ∞ describe {words}: mean distance of simulation and theory",
-            distance(dataset, name).mean(("rule", "time"), skipna=False),
-            AGREEMENT,
-            "below",
-            sample=f"a draw; mean of {dataset.sizes['seed']} simulated runs, then over {dataset.sizes['time']} times "
-            "and both rules",
-        )
+    runs, times = dataset.sizes["seed"], dataset.sizes["time"]
+    return verdicts_on(f"a draw; mean of {runs} simulated runs, then over {times} times and both rules", {
+        f"erf: the equations of N → ∞ describe {words}: mean distance of simulation and theory":
+            (distance(dataset, name).mean(("rule", "time"), skipna=False), "below", AGREEMENT)
         for name, words in QUANTITIES.items()
-    ]
+    })  # fmt: skip
 
 
 def _opposite_feedback(dataset: xr.Dataset) -> list[Verdict]:
     """Compare where the readout ends with F and with −F."""
-    erf, relu = (dataset.sel(activation=activation).isel(late_time=[0, -1]) for activation in ACTIVATIONS)
+    erf, relu = (dataset.sel(activation=activation) for activation in ACTIVATIONS)
     final = erf.late_readout.isel(late_time=-1).transpose("draw", "sign", "unit").values
     solved = (erf.late_error.isel(late_time=-1) < SOLVED).transpose("draw", "sign").values
     feedback = erf.feedback.transpose("draw", "unit").values
     expected = [[shallow.selected_solution(np.ones(len(F)), sign * F) for sign in SIGNS] for F in feedback]
     there = np.linalg.norm(final - expected, axis=-1) < 0.05
     both = solved.all(axis=1)
-    learned = (relu.late_error.isel(late_time=-1) / relu.late_error.isel(late_time=0)).transpose("draw", "sign").values
+    learned = relu.late_error.isel(late_time=-1) / relu.late_error.isel(late_time=0)
     return [
         Verdict.of_share(
             "erf: with F and with −F the readout ends within 0.05 of the minimum with these signs (share of draws)",
-            there[both].all(axis=1),
-            0.75,
+            there[both].all(axis=1), 0.75,
             sample=f"a draw whose ε_g is below {SOLVED:g} under F and under −F, theory; {len(both)} were drawn",
         ),
         Verdict.of_difference(
             "relu: a student with −F does not learn what it learns with F: ε_g / ε_g(0) at the end, −F minus F",
-            learned[:, 1],
-            learned[:, 0],
-            0.5,
+            learned.sel(sign=-1), learned.sel(sign=1), 0.5,
             sample="a draw of teacher, start and positive feedback, theory",
         ),
-    ]
+    ]  # fmt: skip
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw ε_g, cos(v, F) and the path of v, one row for each activation; the first draw is drawn strongest."""
     error, overlap = r"generalisation error $\epsilon_g$", r"overlap $\cos(v, F)$"
-    with figure_style():
-        titles = ("learns late", "aligns early", "then gives some of it up", "where v goes")
-        labels = [f"{activation}: {title}" for activation in ("erf", "ReLU") for title in titles]
-        figure, every = panels(10.4, 4.9, labels, rows=len(ACTIVATIONS))
-        for i, activation in enumerate(ACTIVATIONS):
-            left, middle, enlarged, plane = every[4 * i : 4 * i + 4]
-            of_one = dataset.sel(activation=activation)
-            for axes, name in ((left, "generalisation_error"), (middle, "overlap"), (enlarged, "overlap")):
-                for rule in RULES:
-                    _draw_rule(axes, of_one.sel(rule=rule, time=dataset.time > 0), name, rule)
-                axes.set(xscale="log", xlabel="time (steps / input dimension)", ylabel=overlap)
-            left.set(yscale="log", ylabel=error, ylim=(1e-5, 2))
-            for axes in (middle, enlarged):
-                axes.axhline(1, color="0.7", lw=0.8, zorder=0)
-            _draw_plane(plane, of_one)
-            enlarged.set_ylim({"erf": (0.85, 1.01), "relu": (0.4, 1.04)}[activation])
-        every[0].legend()
+    titles = ("learns late", "aligns early", "then gives some of it up", "where v goes")
+    labels = [f"{activation}: {title}" for activation in ("erf", "ReLU") for title in titles]
+    figure, every = panels(10.4, 4.9, labels, rows=len(ACTIVATIONS))
+    for i, activation in enumerate(ACTIVATIONS):
+        left, middle, enlarged, plane = every[4 * i : 4 * i + 4]
+        of_one = dataset.sel(activation=activation)
+        for axes, name in ((left, "generalisation_error"), (middle, "overlap"), (enlarged, "overlap")):
+            for rule in RULES:
+                _draw_rule(axes, of_one.sel(rule=rule, time=dataset.time > 0), name, rule)
+            axes.set(xscale="log", xlabel="time (steps / input dimension)", ylabel=overlap)
+        left.set(yscale="log", ylabel=error, ylim=(1e-5, 2))
+        for axes in (middle, enlarged):
+            axes.axhline(1, color="0.7", lw=0.8, zorder=0)
+        _draw_plane(plane, of_one)
+        enlarged.set_ylim({"erf": (0.85, 1.01), "relu": (0.4, 1.04)}[activation])
+    every[0].legend()
     return figure
 
 

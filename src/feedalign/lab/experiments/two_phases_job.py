@@ -69,7 +69,6 @@ class Students(Setting, Job):
         )
 
     def _student(self, activation: str) -> xr.Dataset:
-        """Theory and simulation of the student with this activation."""
         N, K = self.input_dim, self.hidden
         rng = numpy_generator(self.first_seed, "start", self.draw)
         start = shallow.OrderParameters.from_weights(

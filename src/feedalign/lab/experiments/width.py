@@ -28,7 +28,7 @@ from feedalign.lab.experiments.catalogue import CLAIMS
 from feedalign.lab.experiments.common.ensemble_training import EnsembleSetting, EnsembleTraining
 from feedalign.lab.experiments.common.grid import jobs_on_grid, on_grid
 from feedalign.lab.experiments.common.relatives import with_relatives
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.verdict import Verdict, verdicts_on
 from feedalign.lab.panels import panels
 from feedalign.style import RULE_COLOURS, RULE_LABELS, figure_style
 
@@ -103,10 +103,8 @@ def slopes(values: xr.DataArray) -> xr.DataArray:
 
 def at_end(values: xr.DataArray) -> xr.DataArray:
     """Return the values after training, the mean over layers, networks and pairs of networks."""
-    end = values.isel(epoch=-1, drop=True)
-    within = [dim for dim in ("layer", "weight_layer", "network", "pair") if dim in end.dims]
-    mean: xr.DataArray = end.mean(within, skipna=False)
-    return mean
+    within = [dim for dim in ("layer", "weight_layer", "network", "pair") if dim in values.dims]
+    return values.isel(epoch=-1, drop=True).mean(within, skipna=False)
 
 
 def check(dataset: xr.Dataset) -> list[Verdict]:
@@ -117,36 +115,19 @@ def check(dataset: xr.Dataset) -> list[Verdict]:
     gain = accuracy.sel(rule="dfa", drop=True) - accuracy.sel(rule="readout-only", drop=True)
     sample = f"a draw of feedback and initial weights; means over {dataset.sizes['network']} networks, and over layers"
     widths = f"widths {', '.join(str(width) for width in dataset.width.values)}"
-    return [
-        Verdict.of_mean(
-            f"initial weights at {small:g} of PyTorch's: wider networks end with better aligned gradients ({widths}): "
-            "slope for a doubling of the width",
-            slopes(aligned.sel(init_scale=small)),
-            sample=sample,
-        ),
-        Verdict.of_mean(
-            "PyTorch's initial weights: wider networks end with worse aligned gradients: slope for a doubling",
-            slopes(aligned.sel(init_scale=1.0)),
-            side="below",
-            sample=sample,
-        ),
-        Verdict.of_mean(
-            "PyTorch's initial weights: the runs of a draw end less alike in wider networks: slope of the cross-seed "
-            "overlap for a doubling",
-            slopes(overlap.sel(init_scale=1.0)),
-            side="below",
-            sample=sample,
-        ),
-        Verdict.of_mean(
-            "PyTorch's initial weights: DFA gains less over training the readout alone in wider networks: slope of the "
-            "difference of test accuracies for a doubling",
-            slopes(gain),
-            side="below",
-            sample=sample,
-        ),
-    ]
+    return verdicts_on(sample, {
+        f"initial weights at {small:g} of PyTorch's: wider networks end with better aligned gradients ({widths}): "
+        "slope for a doubling of the width": (slopes(aligned.sel(init_scale=small)), "above", 0.0),
+        "PyTorch's initial weights: wider networks end with worse aligned gradients: slope for a doubling":
+            (slopes(aligned.sel(init_scale=1.0)), "below", 0.0),
+        "PyTorch's initial weights: the runs of a draw end less alike in wider networks: slope of the cross-seed "
+        "overlap for a doubling": (slopes(overlap.sel(init_scale=1.0)), "below", 0.0),
+        "PyTorch's initial weights: DFA gains less over training the readout alone in wider networks: slope of the "
+        "difference of test accuracies for a doubling": (slopes(gain), "below", 0.0),
+    })  # fmt: skip
 
 
+@figure_style()
 def plot(dataset: xr.Dataset) -> Figure:
     """Draw gradient alignment, weight alignment, overlap and accuracy against the width."""
     shown = {
@@ -155,21 +136,20 @@ def plot(dataset: xr.Dataset) -> Figure:
         "overlap": "cross-seed overlap (cosine)",
         "test_accuracy": "test accuracy",
     }
-    with figure_style():
-        figure, every = panels(10.4, 2.8, ("gradients", "weights", "seeds", "accuracy"))
-        for axes, (name, axis) in zip(every, shown.items(), strict=True):
-            values, of_accuracy = at_end(dataset[name]), name == "test_accuracy"
-            for scale, style in zip(dataset.init_scale.values, STYLES, strict=False):
-                for rule in RULES if of_accuracy else RULES[:1]:
-                    of = values.sel(rule=rule, init_scale=scale)
-                    label = RULE_LABELS[rule] if of_accuracy else f"initial weights × {scale:g}"
-                    axes.errorbar(
-                        of.width, of.mean("draw"), of.std("draw"), color=RULE_COLOURS[rule], ls=style, marker="o", ms=3,
-                        capsize=2, label=label if style == "-" or not of_accuracy else None,
-                    )  # fmt: skip
-            axes.set_xscale("log", base=2)
-            axes.set(xlabel="width", ylabel=axis, ylim=(0, 1.02))
-            axes.legend()
+    figure, every = panels(10.4, 2.8, ("gradients", "weights", "seeds", "accuracy"))
+    for axes, (name, axis) in zip(every, shown.items(), strict=True):
+        values, of_accuracy = at_end(dataset[name]), name == "test_accuracy"
+        for scale, style in zip(dataset.init_scale.values, STYLES, strict=False):
+            for rule in RULES if of_accuracy else RULES[:1]:
+                of = values.sel(rule=rule, init_scale=scale)
+                label = RULE_LABELS[rule] if of_accuracy else f"initial weights × {scale:g}"
+                axes.errorbar(
+                    of.width, of.mean("draw"), of.std("draw"), color=RULE_COLOURS[rule], ls=style, marker="o", ms=3,
+                    capsize=2, label=label if style == "-" or not of_accuracy else None,
+                )  # fmt: skip
+        axes.set_xscale("log", base=2)
+        axes.set(xlabel="width", ylabel=axis, ylim=(0, 1.02))
+        axes.legend()
     return figure
 
 

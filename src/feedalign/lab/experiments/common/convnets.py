@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +13,9 @@ from torch.nn import functional
 
 from feedalign.alignment import alignability, gradient_alignment
 from feedalign.feedback import Channelwise, Feedback, FromArray, FromMask, FromWeights, Gaussian, Smooth, Toeplitz
-from feedalign.lab.data import ImageData, load, resize, standardise
+from feedalign.lab.data import ImageData
 from feedalign.lab.experiments.common.recovery import recovered
-from feedalign.lab.experiments.common.verdict import Verdict
+from feedalign.lab.experiments.common.sampling import prepared
 from feedalign.lab.runs import Desk, Job
 from feedalign.lab.training import one_thread, steps_per_epoch, train
 from feedalign.networks import ConvNet, dense, locally_connected
@@ -37,6 +36,9 @@ VARIANTS: dict[str, tuple[type[DirectRule], Feedback]] = {
     "learned": (DirectKolenPollack, Gaussian()),
     "learned, smooth": (DirectKolenPollack, Smooth(2)),
 }
+
+# What one independent run is.
+SEED = "a seed of initial weights, feedback and data order"
 
 # A number: the output map is cut into so many regions along each axis, each with a kernel of its own.
 Connected = Literal["dense", "locally connected", "convolutional"] | int
@@ -111,14 +113,13 @@ class Training(ConvnetSetting, Job):
     @one_thread()
     def compute(self, desk: Desk) -> xr.Dataset:  # noqa: ARG002 — small nets
         """Return accuracy, alignment of gradients and updates by layer, and alignability and alignment of weights."""
-        data = prepared(self.dataset, self.train_images, self.net.image_size)
+        data = prepared(self.dataset, self.net.image_size, self.train_images)
         seed = derived_seed(self.first_seed, "network", self.seed)
         learner = self._learner(data, seed)
         self._train(data, learner, seed)
         return _measured(learner, data, self.probe)
 
     def _learner(self, data: ImageData, seed: int) -> DirectRule:
-        """Return the net under its rule."""
         example = data.train_images[:1]
         in_shape = (example.shape[1], example.shape[2], example.shape[3])
         model: nn.Module = ConvNet(in_shape, self.net.channels, data.classes, stride=self.net.strides, seed=seed)
@@ -127,11 +128,11 @@ class Training(ConvnetSetting, Job):
         drawn = DFA(model, feedback=recipe, seed=draw, example_input=example)
         matrices = FromArray(_scattered(drawn.feedback_matrices, self.scattered, draw))
         drawn.unwrap()
-        learns: dict[str, Any] = (
-            {"lr": self.feedback_lr, "weight_decay": self.feedback_decay} if rule.learns_feedback else {}
-        )
+        options: dict[str, Any] = {"example_input": example}
+        if rule.learns_feedback:
+            options |= {"lr": self.feedback_lr, "weight_decay": self.feedback_decay}
         net = _connected(model, self.connected, in_shape)
-        return rule(net, tuple(matrices.arrays), matrices, seed, example_input=example, **learns)
+        return rule(net, tuple(matrices.arrays), matrices, seed, **options)
 
     def _train(self, data: ImageData, learner: DirectRule, seed: int) -> None:
         optimizer = torch.optim.Adam(learner.parameters(), self.lr)
@@ -148,17 +149,6 @@ class Training(ConvnetSetting, Job):
             order=torch_generator(seed, "order"),
             before_step=lambda step: schedule.step() if step else None,
         )
-
-
-@cache
-def prepared(dataset: str, train_images: int, image_size: int) -> ImageData:
-    """Return a data set with its first training images; all images are standardised."""
-    data = load(dataset)
-    images = data.train_images[:train_images], data.test_images
-    if image_size:
-        images = resize(images[0], image_size), resize(images[1], image_size)
-    train, test = standardise(*images)
-    return replace(data, train_images=train, train_labels=data.train_labels[:train_images], test_images=test)
 
 
 def _measured(learner: DirectRule, data: ImageData, probe: int) -> xr.Dataset:
@@ -214,8 +204,3 @@ def recovery(dataset: xr.Dataset) -> xr.DataArray:
     """
     accuracy = dataset.test_accuracy
     return recovered(accuracy, *(accuracy.sel(variant=name, drop=True) for name in ("readout-only", "backprop")))
-
-
-def mean_over_seeds(claim: str, values: xr.DataArray, threshold: float = 0.0) -> Verdict:
-    """Return the verdict on the mean of values [seed], which must be above the threshold."""
-    return Verdict.of_mean(claim, values, threshold, sample="a seed of initial weights, feedback and data order")

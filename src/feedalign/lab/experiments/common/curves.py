@@ -13,7 +13,7 @@ def log_onset(curves: xr.DataArray, level: xr.DataArray | float) -> xr.DataArray
 
     Args:
         curves: [..., epoch].
-        level: one for all curves, or one for each, [...].
+        level: one for all curves, or one for each, [...]. A number is rounded to the precision of the curves.
     """
     epochs = curves.epoch.values
     levels = xr.full_like(curves.isel(epoch=0, drop=True), level) if isinstance(level, float) else level

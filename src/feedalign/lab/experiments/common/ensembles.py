@@ -114,9 +114,6 @@ def diverged(networks: EnsembleMLP, inputs: Tensor) -> Tensor:
 @contextmanager
 def _at_zero(networks: EnsembleMLP, members: Tensor) -> Iterator[None]:
     """Within this context the weights of these networks are zero: one network without numbers stops no measurement."""
-    if not members.any():
-        yield
-        return
     held = [weight.detach().clone() for weight in networks.parameters()]
     try:
         with torch.no_grad():

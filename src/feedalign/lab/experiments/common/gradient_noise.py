@@ -43,7 +43,6 @@ class GradientNoise:
     step: int = 0
 
     def __post_init__(self) -> None:
-        """Check the kind and the length."""
         one_of("noise_kind", self.kind, get_args(NoiseKind))
         number_at_least("noise_norm", self.norm, 0)
 

@@ -1,14 +1,13 @@
-"""Which share of backprop's gain over training the readout alone a rule reaches."""
+"""Which share of backprop's gain over a control a rule reaches; the control trains the readout alone, or the like."""
 
 from __future__ import annotations
 
 import xarray as xr
 
 
-def recovered(accuracy: xr.DataArray, readout: xr.DataArray, backprop: xr.DataArray) -> xr.DataArray:
-    """Return (accuracy − readout) / (backprop − readout); not a number where backprop gains nothing.
+def recovered(reached: xr.DataArray, control: xr.DataArray, backprop: xr.DataArray) -> xr.DataArray:
+    """Return (reached − control) / (backprop − control); not a number where backprop gains nothing.
 
     There is nothing to recover then, and a ratio of two losses would look like a success.
     """
-    share: xr.DataArray = (accuracy - readout) / (backprop - readout).where(backprop > readout)
-    return share
+    return (reached - control) / (backprop - control).where(backprop > control)

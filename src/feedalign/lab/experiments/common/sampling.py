@@ -1,4 +1,4 @@
-"""Flat images for fully connected networks: chosen classes, a sample of the images, and labels with noise."""
+"""Images as experiments take them: standardised, and for fully connected networks a sample with noise on its labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from feedalign.errors import ArgumentError
-from feedalign.lab.data import ImageData, label_noise, load, of_classes, prepare
+from feedalign.lab.data import ImageData, flatten, label_noise, load, of_classes, resize, standardise
 from feedalign.streams import torch_generator
 
 
@@ -67,10 +67,10 @@ def image_sample(
         ArgumentError: a class is unknown or stands twice, or there are fewer training images than are asked for.
         DataError: the data set was not fetched.
     """
-    data = _prepared(dataset, image_size)
+    data = prepared(dataset, image_size)
     if chosen:
         data = of_classes(data, chosen)
-    train_x, train_y, classes = data.train_images, data.train_labels, data.classes
+    train_x, train_y, classes = flatten(data.train_images), data.train_labels, data.classes
     if train_images > len(train_x):
         raise ArgumentError(f"train_images={train_images}, but there are {len(train_x)}; give 0 for all")
     if train_images:
@@ -78,12 +78,21 @@ def image_sample(
         train_x, train_y = train_x[drawn], train_y[drawn]
     given, _ = label_noise(train_y, noise, classes, torch_generator(first_seed, "label noise", draw))
     # A label that was drawn and happens to be the true one misleads nobody, so it does not count as corrupted.
-    return Sample(train_x, given, given != train_y, data.test_images, data.test_labels, classes)
+    return Sample(train_x, given, given != train_y, flatten(data.test_images), data.test_labels, classes)
 
 
 @lru_cache(maxsize=1)  # all jobs of a config use one data set, and CIFAR-10 takes a second
-def _prepared(dataset: str, image_size: int) -> ImageData:
-    """Return a data set with its images flat and standardised, [n, pixels]."""
+def prepared(dataset: str, image_size: int, first: int | None = None) -> ImageData:
+    """Return a data set with its first training images; all images are averaged down and standardised.
+
+    Args:
+        dataset: a name that `feedalign.lab.data.load` knows.
+        image_size: height and width to which images are averaged down; 0 keeps the images as they are.
+        first: number of training images; None stands for all.
+    """
     data = load(dataset)
-    train_x, test_x = prepare(data, image_size or None)
-    return replace(data, train_images=train_x, test_images=test_x)
+    train, test = data.train_images[:first], data.test_images
+    if image_size:
+        train, test = resize(train, image_size), resize(test, image_size)
+    train, test = standardise(train, test)
+    return replace(data, train_images=train, train_labels=data.train_labels[:first], test_images=test)

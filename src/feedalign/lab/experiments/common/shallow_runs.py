@@ -43,7 +43,7 @@ def learns(error: Array) -> NDArray[np.bool_]:
 def distance(dataset: xr.Dataset, name: str) -> xr.DataArray:
     """Return how far the mean simulated run is from the theory at each time, for one of `QUANTITIES`."""
     theory, simulated = dataset[f"{name}_theory"], dataset[f"{name}_simulation"].mean("seed", skipna=False)
-    apart: xr.DataArray = abs(simulated - theory)
+    apart = abs(simulated - theory)
     return apart / theory.isel(time=0) if name == "generalisation_error" else apart
 
 

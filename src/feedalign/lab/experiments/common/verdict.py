@@ -211,6 +211,25 @@ def weakest_of(
     )
 
 
+def verdicts_on(
+    sample: str, parts: Mapping[str, tuple[ArrayLike | Mapping[str, ArrayLike], Side, float]]
+) -> list[Verdict]:
+    """Return the verdicts on several means over the same independent runs.
+
+    Args:
+        sample: what one independent run is, and what was averaged within a run.
+        parts: by claim: one number for each independent run, [n]; the side of the threshold on which the mean must be;
+            the threshold. Several groups by name, [n] each, can stand in the place of the numbers. Then the claim is
+            about each group, and the weakest group's verdict counts.
+    """
+    return [
+        weakest_of(claim, values, threshold, side, sample=sample)
+        if isinstance(values, Mapping)
+        else Verdict.of_mean(claim, values, threshold, side, sample=sample)
+        for claim, (values, side, threshold) in parts.items()
+    ]
+
+
 def holm(verdicts: Sequence[Verdict]) -> list[float]:
     """Return Holm's corrected p-value of every verdict: all that stay below 5 % are together wrong in 5 % of cases.
 
