@@ -183,7 +183,7 @@ def _entry_of(output: Any, entry: Entry) -> Any:
     try:
         by_name = isinstance(entry, str) and not isinstance(output, dict)
         return getattr(output, str(entry)) if by_name else output[entry]
-    except (AttributeError, LookupError, TypeError, ValueError):
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError):
         return problems.unknown_entry(output, entry, choices_of(output))
 
 

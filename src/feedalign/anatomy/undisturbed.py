@@ -217,11 +217,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """Within this context every part of the model is in evaluation mode.
 
     The short way that torch's Transformer layers take in evaluation mode is off: it runs no hook, and gives nested
-    Tensors where a mask is given.
+    Tensors where a mask is given. What autocast has cast within is forgotten: it may have been cast without a graph.
     """
     with SHORT_WAY.off(), same_modes(model):
         model.eval()
-        yield
+        try:
+            yield
+        finally:
+            torch.clear_autocast_cache()
 
 
 @contextmanager
