@@ -64,6 +64,10 @@ def traces(root: Path) -> list[tuple[str, int]]:
     return found
 
 
+def checkpoints(root: Path) -> set[str]:
+    return {path for path, _ in traces(root) if "checkpoint-" in path}
+
+
 def wait_for(process: BaseProcess, condition: Callable[[], bool]) -> None:
     """Wait until something is so, or the process has ended."""
     deadline = time.monotonic() + 120
@@ -81,11 +85,14 @@ def one_worker(session: int) -> int:
 
 def killed_once(root: Path, moments: random.Random, workers: int) -> int:
     """Begin the sweep and kill it at a random moment; return how often it was killed, 0 if it came to its end."""
-    before = traces(root)
+    before, saved = traces(root), checkpoints(root)
     process = begin(root, JOBS, workers)
     assert process.pid is not None
-    if moments.random() < 0.8:  # otherwise it is killed while it starts
+    stage = moments.choice(["it starts", "it has begun", "it has begun", "it trains", "it trains"])
+    if stage != "it starts":
         wait_for(process, lambda: traces(root) != before)
+    if stage == "it trains":
+        wait_for(process, lambda: bool(checkpoints(root) - saved))
     process.join(moments.uniform(0, 1))
     how = moments.choice(["everything", "the first process", "a worker"])
     kills = 0
