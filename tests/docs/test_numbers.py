@@ -178,7 +178,7 @@ def test_rows_are_chosen_by_fields_and_words_of_experiments_and_of_the_table_of_
         ("stap_time", "width=100", "limit", r"stap_time\.json, which is neither in"),
         ("step_time", "width=7", "limit", r"step_time\[width=7\]\.limit: 0 of the 8 rows .* name exactly one"),
         ("step_time", "ensemble", "asked", "4 of the 8 rows"),
-        ("step_time", "width=100", "speed", "speed is None, no number; the row has width, depth, .*lowest"),
+        ("step_time", "width=2048", "speed", "speed is None, no number; the row has width, depth, .*lowest"),
         ("step_time", "ensemble; threads=1; compiled=True", "what", "what is 'ensemble of .*, no number"),
     ],
 )
