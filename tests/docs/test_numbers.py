@@ -176,8 +176,8 @@ def test_rows_are_chosen_by_fields_and_words_of_experiments_and_of_the_table_of_
     ("file", "row", "field", "message"),
     [
         ("stap_time", "width=100", "limit", r"stap_time\.json, which is neither in"),
-        ("step_time", "width=7", "limit", r"step_time\[width=7\]\.limit: 0 of the 8 rows .* name exactly one"),
-        ("step_time", "ensemble", "asked", "4 of the 8 rows"),
+        ("step_time", "width=7", "limit", r"step_time\[width=7\]\.limit: 0 of the 9 rows .* name exactly one"),
+        ("step_time", "ensemble", "asked", "4 of the 9 rows"),
         ("step_time", "width=2048", "speed", "speed is None, no number; the row has width, depth, .*lowest"),
         ("step_time", "ensemble; threads=1; compiled=True", "what", "what is 'ensemble of .*, no number"),
     ],
