@@ -57,6 +57,15 @@ def any_backward_hooks(modules: Iterable[nn.Module]) -> bool:
     return any(module._backward_hooks or module._backward_pre_hooks for module in modules)
 
 
+def any_forward_hooks(modules: Iterable[nn.Module]) -> bool:
+    """Return whether a forward hook was set on one of these modules, or for every module.
+
+    Why: torch's own modules compute no loss, but a hook on them may keep one, and the rule must refuse such a loss. No
+    public function tells which hooks a module has.
+    """
+    return bool(every_module._global_forward_hooks) or any(module._forward_hooks for module in modules)
+
+
 def has_own_backward_hooks(module: nn.Module) -> bool:
     """Return whether a backward hook of any kind was set on this module itself.
 

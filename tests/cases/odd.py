@@ -69,6 +69,7 @@ ODD: dict[str, Callable[[], Any]] = {
     "list of objects": lambda: [Unreadable(), Unreadable()],
     "list of arrays": lambda: [np.ones((3, 3)), np.ones(2)],
     "tuple": lambda: (1, 2),
+    "tuple without a hash": lambda: (([1],), 0),
     "dict": lambda: {"a": 1},
     "set": lambda: {1, 2},
     "range": lambda: range(2),

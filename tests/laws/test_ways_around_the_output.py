@@ -11,6 +11,7 @@ import torch
 from tests.cases.models import floats, labels
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.module import register_module_forward_hook
 
 import feedalign as fa
 from feedalign.errors import OutputError
@@ -103,3 +104,22 @@ def test_within_backprop_the_model_may_keep_its_loss() -> None:
     functional.cross_entropy(bare(X), Y).backward()
     for one, other in zip(net.parameters(), bare.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad)
+
+
+@pytest.mark.parametrize("of_all", [False, True], ids=["a hook on the readout", "a hook for every module"])
+def test_a_loss_that_a_forward_hook_keeps_is_refused_in_a_chain_too(of_all: bool) -> None:
+    """Torch's own modules keep no loss, but a user's hook on them may; the hook is set after the first pass."""
+    chain = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+    net, kept = fa.DFA(chain), []
+    net(X)
+
+    def keep(module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        if module is chain[2]:
+            kept.append(functional.cross_entropy(output, Y))
+
+    with register_module_forward_hook(keep) if of_all else chain[2].register_forward_hook(keep):
+        returned = functional.cross_entropy(net(X), Y)
+    with pytest.raises(OutputError, match=REFUSED):
+        kept[0].backward(retain_graph=True)
+    returned.backward()
+    assert chain[0].weight.grad is not None

@@ -149,6 +149,8 @@ def test_an_entry_that_can_carry_no_error_is_refused(make: str, options: dict[st
         ((), ArgumentError, r"output=\(\) names no entry"),
         ((0, 0), ArgumentError, r"output=\(0, 0\) names one of them twice"),
         ((0, 2), OutputError, "is a tuple without the entry 2"),
+        (([[1]], 0), ArgumentError, r"output must be a key, an index, .* got \[\[1\]\]"),
+        ((([1],), 0), OutputError, r"is a tuple without the entry \(\[1\],\)"),  # a tuple that has no hash
     ],
 )
 def test_several_entries_that_cannot_be(output: Any, kind: Any, message: str) -> None:

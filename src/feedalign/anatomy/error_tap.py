@@ -56,7 +56,7 @@ class ErrorTap:
         if not self.entries:
             raise ArgumentError("output=() names no entry; name the entries at which the error is taken")
         for name, given in (("output", self.entries), ("error_at", self.places)):
-            if len(set(given)) < len(given):
+            if any(given.count(one) > 1 for one in given):  # no set: a tuple may hold what has no hash
                 raise ArgumentError(f"{name}={given!r} names one of them twice; name each once")
         if self.places and len(self.entries) > 1:
             raise ArgumentError(

@@ -12,7 +12,7 @@ from feedalign.anatomy import check_all_ran, origin, problems, tensors_in
 from feedalign.errors import OutputError, PointsError
 from feedalign.rules.accounting import account_for
 from feedalign.rules.direct.cut import Cut, Uncoupled
-from feedalign.torch_private import backward_pass
+from feedalign.torch_private import any_forward_hooks, backward_pass
 
 if TYPE_CHECKING:
     from feedalign.rules.direct.rule import DirectRule
@@ -44,8 +44,9 @@ def _tied_at_the_end(rule: DirectRule, cut: Cut, output: Any) -> Any:
     tied = [taking.tied(i, one) for i, one in enumerate(tapped)]
     if not cut.sends:
         return output
-    # A chain computes no loss, and compiled code keeps no hook.
-    if cut.learning and not rule.chain and not torch.compiler.is_compiling():
+    # The modules of a chain compute no loss, but a user's hook on them may. Compiled code keeps no hook.
+    own_loss = not rule.chain or any_forward_hooks(rule.unhooked)
+    if cut.learning and own_loss and not torch.compiler.is_compiling():
         _refuse_ways_around(cut, tapped, tap.entry)
     return tied[0] if output is tapped[0] else tap.put(output, tapped, tied)
 

@@ -101,7 +101,7 @@ class DirectRule(Wrapped):
         blocks: what runs between the points, in order; empty until the matrices are drawn.
         chain: whether the model is one, see `is_chain`.
         around: the modules around points, by name.
-        watched: the modules at points and around points, whose backward hooks the rule must see to.
+        unhooked: the modules that are no points.
 
     Raises:
         PointsError: points are unknown, repeated, none, never run, without a Tensor, or cannot be found by "auto";
@@ -272,11 +272,10 @@ class DirectRule(Wrapped):
         """Set the hooks of the points, behind all others that are there."""
         for handle in self.handles:
             handle.remove()
-        self.handles = []
-        self.handles += [m.register_forward_hook(PointHooks(self.slot, name).after) for name, m in self.hooked.items()]
+        self.handles = [m.register_forward_hook(PointHooks(self.slot, name).after) for name, m in self.hooked.items()]
         self.around = around_points(self.model, self.hooked.values())
-        self.watched = [*self.hooked.values(), *self.around.values()]
         self.chain = is_chain(self.model)
+        self.unhooked = [module for module in self.model.modules() if module not in self.hooked.values()]
         if not self.chain:  # the modules of a chain run in every pass
             for name in dict.fromkeys(name for block in self.blocks[:-1] for name in block.called):
                 if name not in self.points:
@@ -287,7 +286,8 @@ class DirectRule(Wrapped):
 
     def watch(self) -> Sequence[RemovableHandle]:
         """Where users have set backward hooks on points, or around points, set the hooks by which they are called."""
-        return hooks_for_users(self.slot, self.hooked, self.around) if any_backward_hooks(self.watched) else ()
+        found = any_backward_hooks(self.hooked.values()) or any_backward_hooks(self.around.values())
+        return hooks_for_users(self.slot, self.hooked, self.around) if found else ()
 
 
 def check_direct(net: object, instead: str) -> None:
